@@ -1,0 +1,22 @@
+"""From FASTA to masked batches: deterministic shards, NPMI tables and span masking for DNA language models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "NpmiTable": "gemsdata.npmi",
+    "ShardSet": "gemsdata.shardset",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that ``import gemsdata`` needs neither torch nor a compiler."""
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'gemsdata' has no attribute {name!r}")
