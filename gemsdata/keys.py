@@ -76,5 +76,5 @@ def key_of(*words: int) -> int:
     """Return the 64-bit key of a sequence of non-negative words (< 2**64)."""
     key = np.uint64(0)
     for word in words:
-        key = fold(key, np.uint64(word))
+        key = np.uint64(fold(key, np.uint64(word)))  # a kernel gives back a Python int
     return int(key)

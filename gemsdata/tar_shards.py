@@ -6,7 +6,9 @@ Keys are block numbers without a dot, because a WebDataset key ends at the first
 from __future__ import annotations
 
 import io
+import mmap
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from gemsdata.schema import Rows
 
 SUFFIX = ".tar"
 _TAR_BLOCK_BYTES = 512
+_NPY_HEADER_BYTES = 256  # more than any header that TarWriter writes
 
 
 class TarWriter:
@@ -50,3 +53,39 @@ class TarWriter:
         member.mode = 0o644
         content.seek(0)
         self._tar.addfile(member, content)
+
+
+class TarShard:
+    """One tar shard on a local disk, memory-mapped; a block is a view of the map."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._offsets: list[dict[str, int]] = []
+        try:
+            with open(path, "rb") as stream:
+                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+                with tarfile.open(fileobj=stream, mode="r:") as tar:
+                    for member in tar:
+                        self._index(member)
+        except (tarfile.TarError, OSError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole tar shard: {error}") from None
+        self.num_blocks = len(self._offsets)
+
+    def block(self, index: int) -> Rows:
+        """Return block ``index`` as read-only arrays."""
+        columns = {name: self._array(offset) for name, offset in self._offsets[index].items()}
+        return Rows(**columns)
+
+    def _index(self, member: tarfile.TarInfo) -> None:
+        _, column, _ = member.name.split(".")
+        if column == "input_ids":  # the first column of every block
+            self._offsets.append({})
+        if column != "npmi_rank":
+            self._offsets[-1][column] = member.offset_data
+
+    def _array(self, offset: int) -> np.ndarray:
+        header = io.BytesIO(self._map[offset : offset + _NPY_HEADER_BYTES])
+        np.lib.format.read_magic(header)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+        count = int(np.prod(shape))
+        return np.frombuffer(self._map, dtype, count, offset + header.tell()).reshape(shape)

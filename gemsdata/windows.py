@@ -18,6 +18,7 @@ from gemsdata.genome import PackedGenome, complement
 from gemsdata.kernels import kmer
 from gemsdata.keys import key_of
 from gemsdata.schema import contig_dtype
+from gemsdata.vocab import MAX_K
 
 SCHEMES = ("fixed", "dnabert")
 DNABERT_SHORTEST_BASES = 5
@@ -56,14 +57,14 @@ def whole_contigs(genome: PackedGenome, names: list[str]) -> np.ndarray:
 def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: int) -> np.ndarray:
     """Choose about ``fraction`` of the genome's ACGT bases as whole regions (contig, start, end), int64[m, 3], sorted.
 
-    Regions lie on a grid of 1 Mb, or of a smaller step in a small genome, so that about ten of them make up the fraction, but of one row at
-    least. They are taken in the order of a hash of (seed, contig, start) until the fraction is met as closely as whole regions can.
+    Regions lie on a grid of 1 Mb, or of a smaller step in a small genome, so that about ten of them make up the fraction; the step falls
+    below one row only where the fraction does. They are taken in the order of a hash of (seed, contig, start) until the fraction is met as closely as whole regions can.
     """
     acgt = genome.num_bases.sum() - (genome.gaps[:, 2] - genome.gaps[:, 1]).sum()
     wanted = fraction * acgt
     if wanted <= 0:
         return np.empty((0, 3), np.int64)
-    step = int(min(REGION_BASES, max(row_bases, wanted // _REGIONS_WANTED)))
+    step = int(min(REGION_BASES, max(wanted / _REGIONS_WANTED, min(row_bases, wanted), MAX_K)))
     grid: list[np.ndarray] = []
     for contig, length in enumerate(genome.num_bases.tolist()):
         starts = np.arange(0, length, step, dtype=np.int64)
@@ -73,10 +74,8 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
     regions = regions[order]
     bases = regions[:, 2] - regions[:, 1] - _gap_bases(genome, regions)
     total = np.cumsum(bases)
-    last = int(np.searchsorted(total, wanted))
-    if last and (last == len(total) or wanted - total[last - 1] < total[last] - wanted):
-        last -= 1  # one region fewer comes closer
-    chosen = regions[: last + 1][bases[: last + 1] > 0]
+    count = int(np.argmin(np.abs(np.concatenate([[0], total]) - wanted)))
+    chosen = regions[:count][bases[:count] > 0]
     return chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
 
 

@@ -1,0 +1,119 @@
+"""A shard set opened for reading: any row of any split by its number, its NPMI ranks, its contigs and soft-masked bases."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from gemsdata.arrow_shards import ArrowShard
+from gemsdata.manifest import Manifest
+from gemsdata.npmi import NpmiTable
+from gemsdata.plan import INTERVALS_FILE, NPMI_FILE
+from gemsdata.schema import Rows, contig_dtype
+from gemsdata.tar_shards import TarShard
+
+_READERS = {"arrow": ArrowShard, "webdataset": TarShard}
+
+
+class ShardSet:
+    """A complete shard set in a local folder. Files are opened when they are first touched."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
+        self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
+
+    @classmethod
+    def open(cls, folder: str | Path) -> ShardSet:
+        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none that this version reads."""
+        return cls(Path(folder), Manifest.load(folder))
+
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+        return self.manifest.k
+
+    @property
+    def row_tokens(self) -> int:
+        """Token positions of a row, L."""
+        return self.manifest.row_tokens
+
+    def num_rows(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        return self.manifest.num_rows(split)
+
+    def read(self, split: str, row_ids: np.ndarray) -> Rows:
+        """Return rows ``row_ids`` (integers[B], 0 .. num_rows - 1, any order, repeats allowed) of a split, copied.
+
+        Raises IndexError for a row that is not there.
+        """
+        row_ids = np.asarray(row_ids, np.int64)
+        first_rows = self._first_rows(split)
+        if row_ids.size and (row_ids.min() < 0 or row_ids.max() >= first_rows[-1]):
+            raise IndexError(f"row {row_ids.max()} of split {split!r}, which has {first_rows[-1]} rows")
+        out = self._empty(row_ids.size)
+        shard_ids = np.searchsorted(first_rows, row_ids, side="right") - 1
+        in_shard = row_ids - first_rows[shard_ids]
+        block_ids = in_shard // self.manifest.block_rows
+        in_block = in_shard - block_ids * self.manifest.block_rows
+        order = np.lexsort((block_ids, shard_ids))
+        changes = (np.diff(shard_ids[order]) != 0) | (np.diff(block_ids[order]) != 0)
+        for here in np.split(order, np.flatnonzero(changes) + 1):
+            if here.size:
+                block = self.block(split, int(shard_ids[here[0]]), int(block_ids[here[0]]))
+                for name in ("input_ids", "num_tokens", "contig", "start"):
+                    getattr(out, name)[here] = getattr(block, name)[in_block[here]]
+        return out
+
+    def block(self, split: str, shard: int, block: int) -> Rows:
+        """Return one block of a shard as read-only arrays."""
+        if (split, shard) not in self._shards:
+            file_format = self.manifest.formats[0]
+            path = self.folder / self.manifest.shards(split)[shard].files[file_format].path
+            if not path.exists():
+                raise FileNotFoundError(f"shard {path} is missing; restore it, or make the set again")
+            self._shards[split, shard] = _READERS[file_format](path)
+        return self._shards[split, shard].block(block)
+
+    @functools.cached_property
+    def npmi(self) -> NpmiTable:
+        """The set's NPMI table."""
+        return NpmiTable.from_parquet(self.folder / NPMI_FILE)
+
+    @functools.cached_property
+    def ranks(self) -> np.ndarray:
+        """The NPMI rank of every token id, uint16[4**k + 5] (uint32 from k = 8), 1 = best."""
+        return self.npmi.ranks(self.k)
+
+    def soft_masked(self, contig: int, start: int, end: int) -> np.ndarray:
+        """Return which bases of [start, end) of a contig are soft-masked (lower case in the FASTA), bool[end - start]."""
+        contigs, starts, ends = self._soft
+        first, last = np.searchsorted(contigs, [contig, contig + 1])
+        first += np.searchsorted(ends[first:last], start, side="right")
+        out = np.zeros(end - start, bool)
+        for i in range(first, last):
+            if starts[i] >= end:
+                break
+            out[max(starts[i] - start, 0) : ends[i] - start] = True
+        return out
+
+    @functools.cached_property
+    def _soft(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        table = pq.read_table(self.folder / INTERVALS_FILE, filters=[("kind", "=", "soft")])
+        return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
+
+    @functools.cache  # noqa: B019  (a set lives as long as its process)
+    def _first_rows(self, split: str) -> np.ndarray:
+        return np.cumsum([0, *(shard.num_rows for shard in self.manifest.shards(split))])
+
+    def _empty(self, num_rows: int) -> Rows:
+        return Rows(
+            input_ids=np.empty((num_rows, self.row_tokens), self.manifest.token_dtype),
+            num_tokens=np.empty(num_rows, np.uint16),
+            contig=np.empty(num_rows, contig_dtype(len(self.contig_names))),
+            start=np.empty(num_rows, np.int64),
+        )
