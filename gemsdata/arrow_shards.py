@@ -67,13 +67,14 @@ class ArrowShard:
         """Return block ``index`` as read-only arrays."""
         rows = self._blocks.get(index)
         if rows is None:
-            while len(self._blocks) >= self._num_cached:
-                self._blocks.pop(next(iter(self._blocks)))
             try:
                 rows = rows_of(self._reader.get_batch(index))
             except (pa.ArrowInvalid, OSError) as error:
                 raise ValueError(f"{self.path}: block {index} is damaged: {str(error).splitlines()[0]}") from None
-            self._blocks[index] = rows
+            while self._blocks and len(self._blocks) >= self._num_cached:
+                self._blocks.pop(next(iter(self._blocks)))
+            if self._num_cached:
+                self._blocks[index] = rows
         return rows
 
     def column(self, index: int, name: str) -> np.ndarray:
@@ -82,7 +83,7 @@ class ArrowShard:
         return lists.flatten().to_numpy(zero_copy_only=True).reshape(len(lists), lists.type.list_size)
 
     def is_mapped(self, values: np.ndarray) -> bool:
-        """Return whether an array of a block lies in the memory map, and so stays where it is as long as the shard is open."""
+        """Return whether an array of a block lies in the memory map, and so stays put while the shard is open."""
         return holds(self._map, values)
 
 

@@ -33,7 +33,7 @@ class ShardSet:
 
     @classmethod
     def open(cls, folder: str | Path, file_format: str | None = None) -> ShardSet:
-        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none that this version reads.
+        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none to read.
 
         ``file_format`` chooses between "arrow" and "webdataset" where the set has both; default: Arrow if it has it.
         """
@@ -82,11 +82,14 @@ class ShardSet:
             self._shards[split, shard] = self.open_shard(split, shard)
         return self._shards[split, shard].block(block)
 
-    def open_shard(self, split: str, shard: int, *, check: str = "structure") -> ArrowShard | TarShard:
-        """Open one shard.
+    def open_shard(
+        self, split: str, shard: int, *, check: str = "structure", num_cached: int = 16
+    ) -> ArrowShard | TarShard:
+        """Open one shard; it keeps the last ``num_cached`` blocks that it made arrays of.
 
-        ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size" (finds a
-        truncated file), or by "hash" (reads all of it; finds any flipped bit). Raises FileNotFoundError or ValueError.
+        ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
+        (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). Raises FileNotFoundError or
+        ValueError.
         """
         entry = self.manifest.shards(split)[shard].files[self.file_format]
         path = self.folder / entry.path
@@ -94,12 +97,14 @@ class ShardSet:
             raise FileNotFoundError(f"shard {path} is missing; restore it, or make the set again")
         if check != "structure" and path.stat().st_size != entry.num_bytes:
             raise ValueError(
-                f"shard {path} has {path.stat().st_size} bytes, its manifest says {entry.num_bytes}: it is truncated or was"
-                " replaced; restore it, or make the set again"
+                f"shard {path} has {path.stat().st_size} bytes, its manifest says {entry.num_bytes}: it is truncated or"
+                " was replaced; restore it, or make the set again"
             )
         if check == "hash" and xxh3_of(path) != entry.xxh3_64:
-            raise ValueError(f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again")
-        return _READERS[self.file_format](path)
+            raise ValueError(
+                f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again"
+            )
+        return _READERS[self.file_format](path, num_cached)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_shards": {}}  # a process opens files itself

@@ -62,7 +62,7 @@ class TarWriter:
 class TarShard:
     """One tar shard on a local disk, memory-mapped; a block is a view of the map. It keeps no file descriptor."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, num_cached: int = 0) -> None:
         self.path = Path(path)
         self._offsets: list[dict[str, int]] = []
         try:
@@ -83,7 +83,7 @@ class TarShard:
             raise ValueError(f"{self.path}: block {index} is damaged: {error}") from None
 
     def is_mapped(self, values: np.ndarray) -> bool:
-        """Return whether an array of a block lies in the memory map, and so stays where it is as long as the shard is open."""
+        """Return whether an array of a block lies in the memory map, and so stays put while the shard is open."""
         return holds(self._map, values)
 
     def _index(self, member: tarfile.TarInfo) -> None:
