@@ -30,9 +30,9 @@ _HOME = {
     "ShardSet": "gemsdata.shardset",
     "Steps": "gemsdata.curriculum",
     "World": "gemsdata.world",
-    "build_loader": "gemsdata.loader",
+    "build_loader": "gemsdata.build",
     "mask_rows": "gemsdata.masking",
-    "model_inputs": "gemsdata.loader",
+    "model_inputs": "gemsdata.build",
     "prepare": "gemsdata.accelerate_glue",
 }
 

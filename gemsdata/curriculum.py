@@ -1,12 +1,13 @@
 """When the masking changes: schedules known in advance, and the CM-GEMS controller (Roy et al., ECAI 2024).
 
-A curriculum names the masking of every stage and tells the stage of a step. ``steps`` and ``cm-step`` know it from the step
-alone; ``constant`` and ``cm-gems`` follow the stage log, that is `Loader.set_stage` and `Loader.observe`. A step is a batch of
-the loader: with gradient accumulation over n batches, n steps make one optimizer update.
+A curriculum names the masking of every stage and tells the stage of a step. ``steps`` and ``cm-step`` know it from
+the step alone; ``constant`` and ``cm-gems`` follow the stage log, that is `Loader.set_stage` and `Loader.observe`. A
+step is a batch of the loader: with gradient accumulation over n batches, n steps make one optimizer update.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ class CMGems(Curriculum):
         """Return what the threshold is compared with."""
         if any(math.isnan(value) for value in perplexities):
             raise ValueError(f"perplexities {list(perplexities)} hold a NaN; the training has diverged")
-        return [before - now for before, now in zip(perplexities[:-1], perplexities[1:], strict=True)]
+        return [before - now for before, now in itertools.pairwise(perplexities)]
 
     def describe(self) -> dict[str, Any]:  # noqa: D102
         return {**super().describe(), "threshold": self.threshold}
@@ -122,9 +123,7 @@ class CMGems(Curriculum):
 
 @dataclass(frozen=True, kw_only=True)
 class CMGemsReleased(CMGems):
-    """CM-GEMS as its published script runs: any |difference| below the threshold fires, so a rise may not, and perplexity is
-    measured under the masking in force.
-    """  # noqa: D205
+    """CM-GEMS as its published script runs: a rise does not fire; perplexity under the masking in force."""
 
     name: ClassVar[str] = "cm-gems-released"
     frozen_evaluation: ClassVar[bool] = False
@@ -209,6 +208,6 @@ def resolve_curriculum(
         raise ValueError("curriculum 'steps' needs its stages: give gemsdata.Steps(stages=(...), boundaries=(...))")
     if issubclass(cls, CMStep):
         if num_steps is None:
-            raise ValueError(f"curriculum {name!r} needs the length of the run: give num_steps, in batches of the loader")
+            raise ValueError(f"curriculum {name!r} needs the length of the run: give num_steps, in batches")
         return cls(num_steps=num_steps)
     return Constant(masking="genemask" if masking == "constant" else masking) if cls is Constant else cls()

@@ -1,14 +1,14 @@
-"""The loader: runs a `MaskedStream` in worker processes, threads or inline, widens batches on the device, keeps the state."""
+"""The loader: runs a stream in processes, threads or inline, widens batches on the device, keeps the state."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,12 @@ import torch
 import torch.distributed
 import torch.utils.data
 
-from gemsdata.curriculum import Curriculum, resolve_curriculum
-from gemsdata.mixture import Mixture
-from gemsdata.order import Order, Permutation
-from gemsdata.reader import SplitReader
-from gemsdata.shardset import ShardSet
-from gemsdata.strategies import Strategy
+from gemsdata.kernels.widen import widen
 from gemsdata.stream import BatchInfo, MaskedStream, WorkerPlan
-from gemsdata.world import World
-
-__all__ = ["STAGE_LAG", "STATE_VERSION", "Loader", "build_loader", "model_inputs"]
 
 STATE_VERSION = 1
 STAGE_LAG = 128
 _ENDLESS = 1 << 62
-_WIDE = torch.int64
-_MODEL_INPUTS = ("input_ids", "labels", "attention_mask")
 
 Batch = dict[str, Any]
 
@@ -61,9 +51,9 @@ class Loader(torch.utils.data.DataLoader):
 
     Notes
     -----
-    A batch is a dict of input_ids, labels (-100 where nothing is to be guessed) and attention_mask, [B, L+2]; sample_ids
-    int64[B], the rows' numbers in their split (in a mixture after those of the sets before it), -1 for padding; and
-    the integers step, epoch, stage.
+    A batch is a dict of input_ids, labels (-100 where nothing is to be guessed) and attention_mask, [B, L+2];
+    sample_ids int64[B], the rows' numbers in their split (in a mixture after those of the sets before it), -1 for
+    padding; and the integers step, epoch, stage.
     """
 
     def __init__(
@@ -109,8 +99,13 @@ class Loader(torch.utils.data.DataLoader):
         self.end_of_dataloader = False
         """whether the batch that is being used is the last of the run (the name is accelerate's)"""
         self._exhausted = False
-        self._running: weakref.ref[Iterator[Batch]] | None = None
-        self._prepared = False
+        self._running: weakref.ref[Generator[Batch, None, None]] | None = None
+        self.prepared = False
+        """whether gemsdata.prepare has made it known to accelerate"""
+        self.gradient_state: Any = None
+        """accelerate's, which is told when a run begins and ends"""
+        self.remainder = -1
+        """accelerate's name for rows that fill up the last batch: not known to it; padding has sample id -1"""
         if stream.curriculum.adaptive:
             self._check_lag()
 
@@ -143,7 +138,7 @@ class Loader(torch.utils.data.DataLoader):
         running = self._running() if self._running is not None else None
         self._running = None
         if running is not None:
-            running.close()  # type: ignore[attr-defined]
+            running.close()
 
     def set_stage(self, stage: int) -> int:
         """Switch to ``stage`` (0 or more) at exactly ``stage_lag`` batches after the last one; return that step.
@@ -206,7 +201,7 @@ class Loader(torch.utils.data.DataLoader):
             "fingerprint": "open the shard set that the run began with",
             "seed": "pass that seed to build_loader",
             "global_batch": "pass global_batch_size to build_loader, or a batch_size that fits the number of ranks",
-            "recipe": "pass the masking, curriculum, split, remainder, shuffle, weights and reverse_complement of the run",
+            "recipe": "pass the masking, curriculum, split, remainder, shuffle, weights and so on of that run",
             "stage_lag": "pass that stage_lag to build_loader",
         }
         for name, advice in what_to_do.items():
@@ -218,12 +213,12 @@ class Loader(torch.utils.data.DataLoader):
         self.stream.log.restore([(entry[0], entry[1]) for entry in state["stage_log"]])
         self.perplexities = [(int(step), float(value)) for step, value in state["perplexities"]]
 
-    def _iterate(self) -> Iterator[Batch]:
+    def _iterate(self) -> Generator[Batch, None, None]:
         stop = _ENDLESS if self.num_steps is None else self.num_steps
         if self.stream.log.detached:
             self.stream.log.at(0)  # raises
         produce = self._from_threads if self.num_threads else self._from_processes if self.num_workers else self._inline
-        with contextlib.closing(produce(self.step, stop)) as batches:  # type: ignore[type-var]
+        with self._known_to_accelerate(), contextlib.closing(produce(self.step, stop)) as batches:
             for batch, info in batches:
                 if info.step != self.step:
                     raise RuntimeError(f"batch {info.step} came where {self.step} was due; one loader, one iterator")
@@ -233,11 +228,23 @@ class Loader(torch.utils.data.DataLoader):
                 yield {**batch, "step": info.step, "epoch": info.epoch, "stage": info.stage}
         self._exhausted = True
 
-    def _inline(self, start: int, stop: int) -> Iterator[tuple[Batch, BatchInfo]]:
+    @contextlib.contextmanager
+    def _known_to_accelerate(self) -> Iterator[None]:
+        self.end_of_dataloader = False
+        if self.gradient_state is None:
+            yield
+            return
+        self.gradient_state._add_dataloader(self)
+        try:
+            yield
+        finally:
+            self.gradient_state._remove_dataloader(self)
+
+    def _inline(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
         for step in range(start, stop):
             yield self._compute(step)
 
-    def _from_threads(self, start: int, stop: int) -> Iterator[tuple[Batch, BatchInfo]]:
+    def _from_threads(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gemsdata")
         ahead: collections.deque[Future[tuple[Batch, BatchInfo]]] = collections.deque()
         try:
@@ -256,7 +263,7 @@ class Loader(torch.utils.data.DataLoader):
         info = self.stream.fill(step, buffer)
         return self._delivered(buffer, fresh=True), info
 
-    def _from_processes(self, start: int, stop: int) -> Iterator[tuple[Batch, BatchInfo]]:
+    def _from_processes(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
         """Take batches out of a ring of slots in anonymous shared memory, into which the workers write.
 
         Batch s + depth is ordered when batch s is taken, before it is copied out, so depth + 1 slots are enough.
@@ -277,25 +284,28 @@ class Loader(torch.utils.data.DataLoader):
                 shutdown()
 
     def _delivered(self, buffer: np.ndarray, *, fresh: bool) -> Batch:
-        """Return the arrays of a filled buffer as tensors of their own; ``fresh``: the buffer is not used again."""
+        """Return the arrays of a filled buffer as new tensors; ``fresh``: nobody writes to the buffer again."""
+        if self.device is not None and self.device.type == "cpu":
+            return {name: _widened(values) for name, values in self.stream.layout.views(buffer).items()}
         packed = torch.from_numpy(buffer)
-        if self.device is None or self.device.type != "cpu":
-            if not fresh:
-                packed = packed.clone() if self.device is None else packed
-            if self.device is not None:
-                if self.device.type == "cuda":
-                    packed = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True).copy_(packed)
-                packed = packed.to(self.device, non_blocking=True)
-        batch: Batch = {}
+        if self.device is None:
+            packed = packed if fresh else packed.clone()
+        else:  # one transfer of narrow bytes, widened where they arrive
+            if self.device.type == "cuda":
+                packed = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True).copy_(packed)
+            packed = packed.to(self.device, non_blocking=True)
+        batch = {}
         for name, (offset, shape, dtype) in self.stream.layout.fields.items():
-            num_bytes = int(np.prod(shape)) * dtype.itemsize
+            num_bytes = math.prod(shape) * dtype.itemsize
             narrow = packed[offset : offset + num_bytes].view(getattr(torch, dtype.name)).view(shape)
-            batch[name] = narrow if self.device is None else narrow.to(_WIDE, copy=True)
+            batch[name] = narrow if self.device is None else narrow.to(torch.int64)
         return batch
 
     def _count_skipped(self, info: BatchInfo) -> None:
         if info.num_skipped and not self.num_skipped:
-            warnings.warn(f"rows of damaged shards are skipped, first at step {info.step}: {info.why_skipped}", stacklevel=3)
+            warnings.warn(
+                f"rows of damaged shards are skipped, first at step {info.step}: {info.why_skipped}", stacklevel=3
+            )
         self.num_skipped += info.num_skipped
 
     def _check_lag(self) -> None:
@@ -316,119 +326,19 @@ class Loader(torch.utils.data.DataLoader):
     @property
     def _is_accelerate_prepared(self) -> bool:
         """What accelerate asks of every DataLoader before it wraps it."""
-        if not self._prepared:
+        if not self.prepared:
             raise RuntimeError(
-                "accelerator.prepare(loader) would shard or dispatch a second time a stream that shards itself, and lose"
-                " rows without a word; call gemsdata.prepare(accelerator, loader) instead, and accelerator.prepare for the"
-                " rest"
+                "accelerator.prepare(loader) would shard or dispatch a second time a stream that shards itself, and"
+                " lose rows without a word; call gemsdata.prepare(accelerator, loader) instead, and accelerator.prepare"
+                " for the rest"
             )
         return True
 
 
-def model_inputs(batch: Batch) -> dict[str, torch.Tensor]:
-    """Return what a model takes of a batch: input_ids, labels and attention_mask."""
-    return {name: batch[name] for name in _MODEL_INPUTS}
-
-
-def build_loader(
-    shards: str | Path | ShardSet | Sequence[str | Path | ShardSet],
-    *,
-    split: str = "train",
-    masking: str | Strategy = "genemask",
-    curriculum: str | Curriculum | None = None,
-    batch_size: int | None = None,
-    global_batch_size: int | None = None,
-    num_steps: int | None = None,
-    num_epochs: int | None = None,
-    seed: int = 0,
-    shuffle: bool | int = True,
-    remainder: str = "wrap",
-    weights: Sequence[float] | None = None,
-    reverse_complement: float = 0.0,
-    ranks: np.ndarray | None = None,
-    check: str = "size",
-    faults: str = "raise",
-    world: World | None = None,
-    **loader_options: Any,
-) -> Loader:
-    """Open shard sets and return a loader of masked batches.
-
-    Parameters
-    ----------
-    shards
-        folder of a shard set, or several to mix.
-    split
-        "train" or "valid".
-    masking, curriculum
-        a strategy or its name; a `Curriculum` or its name, which may also stand as ``masking`` ("cm-gems").
-    batch_size, global_batch_size
-        rows of a batch of one rank, or of all ranks together; give one. The stream depends on the global one alone.
-    num_steps, num_epochs
-        length of the run; give one or neither (endless).
-    shuffle
-        True: over all rows; a number of rows: within windows of it, for sets that must be fetched or decoded; False.
-    remainder
-        what happens where an epoch ends inside a batch: "wrap", "pad" or "drop"; see `gemsdata.order`.
-    weights
-        of several sets: their exact shares of every batch, to a thousandth; default: by their numbers of rows.
-    reverse_complement
-        probability that a row is shown as its reverse complement.
-    ranks
-        NPMI ranks to mask by, integers[4**k + 5]; default: each set's own.
-    check, faults
-        see `gemsdata.reader.SplitReader`.
-    world
-        rank and number of ranks; default: detected.
-    **loader_options
-        num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        for a set that is not there or damaged, or options that do not fit; the message says what to do.
-    """
-    world = World.detect() if world is None else world
-    if (batch_size is None) == (global_batch_size is None):
-        raise ValueError("give either batch_size (rows of one rank) or global_batch_size (rows of all ranks)")
-    if (batch_size or global_batch_size or 0) < 1:
-        raise ValueError(f"batch_size = {batch_size}, global_batch_size = {global_batch_size}; give 1 or more")
-    if num_steps is not None and num_epochs is not None:
-        raise ValueError("give num_steps or num_epochs, not both")
-    global_batch = global_batch_size or (batch_size or 0) * world.num_ranks
-    several = [shards] if isinstance(shards, str | Path | ShardSet) else list(shards)
-    sets = [entry if isinstance(entry, ShardSet) else ShardSet.open(entry) for entry in several]
-    if not sets:
-        raise ValueError("no shard set is given")
-    readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
-    permutations = [
-        Permutation(num_rows=reader.num_rows, seed=seed, source=source, shuffle=shuffle)
-        for source, reader in enumerate(readers)
-    ]
-    order: Order | Mixture
-    if len(sets) == 1:
-        if weights is not None:
-            raise ValueError("weights are for mixing several shard sets; one is given")
-        order = Order(permutation=permutations[0], global_batch=global_batch, remainder=remainder)
-    else:
-        if remainder != "wrap":
-            raise ValueError(f"remainder = {remainder!r} is for a single shard set; sets in a mixture wrap, each by itself")
-        order = Mixture(
-            permutations=tuple(permutations),
-            weights=tuple(float(reader.num_rows) for reader in readers) if weights is None else tuple(weights),
-            global_batch=global_batch,
-        )
-    if num_epochs is not None:
-        num_steps = order.num_steps(num_epochs)
-    stream = MaskedStream(
-        readers,
-        order,
-        resolve_curriculum(masking, curriculum, num_steps=num_steps),
-        ranks=[entry.ranks if ranks is None else ranks for entry in sets],
-        seed=seed,
-        reverse_complement=reverse_complement,
-        world=world,
-    )
-    return Loader(stream, num_steps=num_steps, **loader_options)
+def _widened(values: np.ndarray) -> torch.Tensor:
+    wide = torch.empty(values.shape, dtype=torch.int64)
+    widen(values.reshape(-1), wide.numpy().reshape(-1))
+    return wide
 
 
 def _as_it_is(item: Any) -> Any:

@@ -1,8 +1,8 @@
 """Batches mixed from several shard sets by weight: exact proportions, no draw, any step in O(1).
 
-The slots of the stream repeat a pattern of ``period`` places, in which set i stands exactly ``share[i]`` times, spread as
-evenly as whole numbers allow (each place goes to the set that is furthest behind its weight, as in Megatron's blended data
-set). Each set is an endless stream of its own, epoch after epoch, and is taken from in order.
+The slots of the stream repeat a pattern of ``period`` places, in which set i stands exactly ``share[i]`` times,
+spread as evenly as whole numbers allow (each place goes to the set that is furthest behind its weight, as in
+Megatron's blended data set). Each set is an endless stream of its own, epoch after epoch, and is taken from in order.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Mixture:
 
     def num_steps(self, num_epochs: int) -> int:
         """Return how many batches show every set at least ``num_epochs`` times."""
-        share, pattern, before = self._pattern
+        share, pattern, _ = self._pattern
         needed = 0
         for source, permutation in enumerate(self.permutations):
             cycles, last = divmod(num_epochs * permutation.num_rows - 1, share[source])
@@ -53,7 +53,7 @@ class Mixture:
 
     def epoch(self, step: int) -> int:
         """Return how often every set has been shown to its end before global batch ``step``."""
-        share, pattern, before = self._pattern
+        share, pattern, _ = self._pattern
         cycles, place = divmod(step * self.global_batch, pattern.size)
         return min(
             (cycles * share[source] + int(np.count_nonzero(pattern[:place] == source))) // permutation.num_rows

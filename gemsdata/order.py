@@ -1,8 +1,8 @@
 """Which rows form batch s: a pure function of integers, in O(1) memory.
 
-The stream is endless and indexed by the step. Global batch ``s`` holds ``global_batch`` consecutive slots of it; a rank's
-batch is its share of them (`World.share`). Epoch ``e`` visits the rows in the order of a keyed permutation, and what
-happens where an epoch ends inside a batch is the stated option ``remainder``:
+The stream is endless and indexed by the step. Global batch ``s`` holds ``global_batch`` consecutive slots of it; a
+rank's batch is its share of them (`World.share`). Epoch ``e`` visits the rows in the order of a keyed permutation,
+and what happens where an epoch ends inside a batch is the stated option ``remainder``:
 
 ``wrap``
     the batch goes on with the next epoch's first rows. Every row exactly once per epoch; no slot is wasted.
@@ -120,7 +120,7 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one epoch; with ``wrap`` those that it takes to show every row, the last one shared with the next."""
+        """Batches of an epoch; with ``wrap`` as many as show every row, the last shared with the next epoch."""
         return self.num_steps(1)
 
     def num_steps(self, num_epochs: int) -> int:

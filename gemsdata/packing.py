@@ -1,7 +1,9 @@
-"""One buffer per batch: where each narrow array of it lies, so that a batch travels as one piece and is viewed, not copied."""
+"""One buffer per batch: where each narrow array lies, so that a batch travels in one piece and is viewed, uncopied."""
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +20,7 @@ class BatchLayout:
     id_dtype: str
     label_dtype: str
 
-    @property
+    @functools.cached_property
     def fields(self) -> dict[str, tuple[int, tuple[int, ...], np.dtype]]:
         """Return the offset in bytes, the shape and the dtype of every array."""
         shape = (self.num_rows, self.width)
@@ -32,18 +34,18 @@ class BatchLayout:
         offset = 0
         for name, (size, dtype) in wanted.items():
             fields[name] = (offset, size, dtype)
-            offset += -(-int(np.prod(size)) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+            offset += -(-math.prod(size) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
         return fields
 
     @property
     def num_bytes(self) -> int:
         """Bytes of a buffer."""
         offset, shape, dtype = self.fields["sample_ids"]
-        return offset + int(np.prod(shape)) * dtype.itemsize
+        return offset + math.prod(shape) * dtype.itemsize
 
     def views(self, buffer: np.ndarray) -> dict[str, np.ndarray]:
         """Return the arrays of a batch as views of ``buffer`` (uint8[num_bytes])."""
         return {
-            name: buffer[offset : offset + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+            name: buffer[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
             for name, (offset, shape, dtype) in self.fields.items()
         }

@@ -75,8 +75,8 @@ class SplitReader:
     ) -> tuple[int, str]:
         """Write rows ``row_ids`` (int64[B]; -1: an empty row) to input_ids [B, L] and num_tokens uint16[B].
 
-        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. Returns how many rows were lost to damaged
-        shards (they read as empty, and their entry of ``row_ids`` becomes -1), and why one of them was.
+        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. Returns how many rows were lost to
+        damaged shards (they read as empty, and their entry of ``row_ids`` becomes -1), and why one of them was.
         """
         block_rows = self.shards.manifest.block_rows
         wanted = np.maximum(row_ids, 0)
@@ -161,8 +161,8 @@ class SplitReader:
             or rows.num_tokens.dtype != np.uint16
         ):
             raise ValueError(
-                f"shard {self._opened(shard).path}: block {block_id} has {rows.input_ids.dtype}{rows.input_ids.shape}, its"
-                f" manifest says {dtype}{(num_rows, self.row_tokens)}; it is damaged or of another set"
+                f"shard {self._opened(shard).path}: block {block_id} has {rows.input_ids.dtype}{rows.input_ids.shape},"
+                f" its manifest says {dtype}{(num_rows, self.row_tokens)}; it is damaged or of another set"
             )
 
     def _start(self) -> None:

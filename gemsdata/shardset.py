@@ -16,7 +16,7 @@ from gemsdata.plan import INTERVALS_FILE, NPMI_FILE
 from gemsdata.schema import Rows, contig_dtype
 from gemsdata.tar_shards import TarShard
 
-_READERS = {"arrow": ArrowShard, "webdataset": TarShard}
+_READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
 
 
 class ShardSet:

@@ -1,8 +1,9 @@
 """The stage log: how a decision of the main process reaches the workers at an exact step.
 
-One anonymous shared int64 tensor per rank holds an append-only list of (effective step, stage). Only the main process writes.
-A switch decided at step k takes effect at k + lag, and a worker begins batch s only after it was told to when batch
-s - depth was taken, so with lag > depth every worker has the entry in sight before it masks the first batch that it concerns.
+One anonymous shared int64 tensor per rank holds an append-only list of (effective step, stage). Only the main process
+writes. A switch decided at step k takes effect at k + lag, and a worker begins batch s only after it was told to when
+batch s - depth was taken, so with lag > depth every worker has the entry in sight before it masks the first batch
+that it concerns.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ _FIRST = 1
 class StageLog:
     """Append-only log of (effective step, stage), shared with the worker processes of one loader.
 
-    Before the first entry the stage is 0. A copy made by pickle or ``copy.deepcopy`` would not see later entries, so it is
-    marked as detached, and refuses to be written or read; being handed to a worker process by the loader is not a copy.
+    Before the first entry the stage is 0. A copy made by pickle or ``copy.deepcopy`` would not see later entries, so
+    it is marked as detached, and refuses to be written or read; being handed to a worker process by the loader is not
+    a copy.
     """
 
     def __init__(self) -> None:
@@ -30,11 +32,11 @@ class StageLog:
         self.detached = False
 
     def append(self, effective_step: int, stage: int) -> None:
-        """Let ``stage`` hold from ``effective_step`` on; steps must not decrease, and the later of two equal ones counts."""
+        """Let ``stage`` hold from ``effective_step`` on; steps must not decrease, the later of equal ones counts."""
         self._check()
         entries = self.entries()
         if entries and effective_step < entries[-1][0]:
-            raise ValueError(f"stage entry at step {effective_step} after one at step {entries[-1][0]}: a log only grows")
+            raise ValueError(f"stage entry at step {effective_step} after one at {entries[-1][0]}: a log only grows")
         if len(entries) == CAPACITY:
             raise ValueError(f"the stage log is full ({CAPACITY} switches); a schedule known in advance needs no log")
         place = _FIRST + 2 * len(entries)

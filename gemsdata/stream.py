@@ -1,7 +1,7 @@
 """The stream of masked batches: batch s is a pure function of (shard sets, seed, global batch, options, s, stage log).
 
-Nothing else enters: no worker or rank number beyond the choice of slots, no prefetch depth, no order of calls. Worker w of W
-computes batches w, w + W, ... of its rank.
+Nothing else enters: no worker or rank number beyond the choice of slots, no prefetch depth, no order of calls. Worker
+w of W computes batches w, w + W, ... of its rank.
 """
 
 from __future__ import annotations
@@ -143,9 +143,7 @@ class MaskedStream(torch.utils.data.IterableDataset):
         for run in self.order.runs(step, self.world):
             lost, reason = self._fill_run(run, stage, views)
             num_skipped, why = num_skipped + lost, why or reason
-        return BatchInfo(
-            step=step, epoch=self.order.epoch(step), stage=stage, num_skipped=num_skipped, why_skipped=why
-        )
+        return BatchInfo(step=step, epoch=self.order.epoch(step), stage=stage, num_skipped=num_skipped, why_skipped=why)
 
     def _fill_run(self, run: Run, stage: int, views: dict[str, np.ndarray]) -> tuple[int, str]:
         reader, maskers = self._readers[run.source], self._maskers[run.source]
@@ -182,9 +180,9 @@ class MaskedStream(torch.utils.data.IterableDataset):
         plan, info = self.plan, torch.utils.data.get_worker_info()
         if plan is None or info is None or info.dataset is not self:
             raise RuntimeError(
-                "this stream was wrapped by something else than gemsdata.Loader, which would hand out rows twice or not at"
-                " all, or let a stage switch come late. Iterate what gemsdata.build_loader returns; with accelerate, call"
-                " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
+                "this stream was wrapped by something else than gemsdata.Loader, which would hand out rows twice or not"
+                " at all, or let a stage switch come late. Iterate what gemsdata.build_loader returns; with accelerate,"
+                " call gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
             )
         ring = plan.ring.numpy()
         for step in range(plan.start + info.id, plan.stop, info.num_workers):

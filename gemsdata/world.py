@@ -11,7 +11,7 @@ import torch.utils.data
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """A place in a run: rank ``rank`` of ``num_ranks`` processes that train, worker ``worker`` of its ``num_workers``."""
+    """A place in a run: which of the processes that train, and which of its workers."""
 
     rank: int = 0
     num_ranks: int = 1
@@ -27,7 +27,7 @@ class World:
 
     @classmethod
     def detect(cls) -> World:
-        """Return where this process stands: torch.distributed when it is initialised, else RANK and WORLD_SIZE, else alone."""
+        """Return this process's place: by torch.distributed if initialised, else by RANK and WORLD_SIZE, else alone."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             rank, num_ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
         else:
@@ -40,7 +40,8 @@ class World:
     def share(self, count: int) -> range:
         """Return which of ``count`` things in a row are this rank's.
 
-        Consecutive; the first ``count % num_ranks`` ranks have one more. A rank's share of fewer things is never larger.
+        Consecutive; the first ``count % num_ranks`` ranks have one more. A rank's share of fewer things is never
+        larger.
         """
         base, extra = divmod(count, self.num_ranks)
         first = self.rank * base + min(self.rank, extra)
