@@ -16,7 +16,7 @@ from gemsdata.vocab import NUM_SPECIAL, PAD_ID, token_dtype
 
 
 class MLMCollator:
-    """Pads and masks samples {"input_ids": ...}, with or without [CLS] and [SEP]; special tokens and padding are never masked.
+    """Pads and masks samples {"input_ids": ...}, with or without [CLS] and [SEP], which are never masked.
 
     The masks of a sample follow from (seed, the DataLoader worker's seed, how many samples this collator has seen, the
     sample's content): another mask in each epoch, the same ones in a run started again with the same seeds. Each
@@ -72,7 +72,7 @@ class MLMCollator:
         return {name: torch.from_numpy(column) for name, column in batch.items()}
 
     def _row_ids(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what keys each sample besides the seeds: a hash of its content, and unless frozen of its turn; uint64[B]."""
+        """Return what keys each sample besides the seeds: a hash of content and, unless frozen, turn; uint64[B]."""
         first = 0 if self.frozen else self._num_seen
         turns = [0 if self.frozen else first + i for i in range(len(rows))]
         self._num_seen += len(rows)
@@ -113,6 +113,6 @@ def _ids_of(sample: Mapping[str, Any]) -> np.ndarray:
 def _check_ids(input_ids: np.ndarray, masker: Masker) -> None:
     if input_ids.max() >= len(masker.ranks) or input_ids.min() < 0:
         raise ValueError(
-            f"token ids {input_ids.min()}..{input_ids.max()} are not of k = {masker.k}, whose ids end at {len(masker.ranks) - 1}:"
-            " tokenise with KmerTokenizer(k)"
+            f"token ids {input_ids.min()}..{input_ids.max()} are not of k = {masker.k}, whose ids end at"
+            f" {len(masker.ranks) - 1}: tokenise with KmerTokenizer(k)"
         )

@@ -16,7 +16,7 @@ from gemsdata.vocab import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID, all_kmers, ch
 _BASES = "ATCGN"  # N stands for every other letter; a k-mer with it is [UNK]
 
 
-def KmerTokenizer(k: int = 6, *, model_max_length: int = 512) -> PreTrainedTokenizerFast:  # noqa: N802 - stands for a class
+def KmerTokenizer(k: int = 6, *, model_max_length: int = 512) -> PreTrainedTokenizerFast:
     """Return a tokenizer with DNABERT's ids for k-mers.
 
     It takes raw bases in either case (``ACGTACG`` becomes the overlapping k-mers ACGTAC CGTACG), k-mer text as

@@ -1,4 +1,4 @@
-"""The masking strategies as plain Python, one row at a time, written from docs/masking.md: slow, and easy to believe."""
+"""The masking strategies as plain Python, a row at a time, written from the definitions: slow, easy to believe."""
 
 from __future__ import annotations
 
