@@ -118,9 +118,13 @@ def _parse(fasta_path: str, shown_path: str) -> Iterator[Record]:
             except (UnicodeDecodeError, ValueError, OSError) as error:
                 raise ValueError(f"{shown_path} cannot be read as FASTA: {error}") from None
             if not record.name:
-                raise ValueError(f"{shown_path} has a header line without a name; every '>' needs a name right after it")
+                raise ValueError(
+                    f"{shown_path} has a header line without a name; every '>' needs a name right after it"
+                )
             if record.quality is not None:
-                raise ValueError(f"{shown_path} has a line that begins with '+' or '@' in record {record.name}: it is not FASTA")
+                raise ValueError(
+                    f"{shown_path} has a line that begins with '+' or '@' in record {record.name}: it is not FASTA"
+                )
             if sequence and not sequence.isascii():
                 raise ValueError(f"{shown_path}: record {record.name} holds letters beyond ASCII: it is not DNA")
             yield Record(record.name, sequence or "")

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from gemsdata import atomic
 from gemsdata.counts import Tally, both_strands, marginal
 from gemsdata.genome import Contig, GenomeReport, complement, read_contigs
+from gemsdata.progress import Progress, no_progress
 from gemsdata.vocab import NUM_SPECIAL, all_kmers, check_k, num_kmers, token_dtype, vocab_size
 
 ESTIMATORS = ("published", "levine", "naive")
@@ -108,12 +109,14 @@ class NpmiTable:
         min_count: int = DISCOUNT_COUNT,
         canonical: bool = False,
         exclude_soft_masked: bool = False,
+        progress: Progress = no_progress,
     ) -> NpmiTable:
         """Count the n-grams of 1 .. max_k bases in FASTA or .2bit files (forward strand, case folded, never across other letters)."""
         check_estimator(estimator)
         tally = Tally(max_k)
         for contig in read_contigs(map(str, paths), GenomeReport()):
             tally.add(contig.packed, countable_runs(contig, exclude_soft_masked))
+            progress("reading", contig.num_bases, None)
         return cls.from_counts(
             tally.counts(),
             estimator=estimator,
@@ -131,7 +134,9 @@ class NpmiTable:
         """Return PMI, NPMI and ranks of the k-mers (computed once); raise ValueError when the table does not reach k."""
         name = check_estimator(estimator or self.estimator)
         if k not in self.counts:
-            raise ValueError(f"the table holds n-grams of 1 to {self.max_k} bases, not of {k}; make one with --max-k {k}")
+            raise ValueError(
+                f"the table holds n-grams of 1 to {self.max_k} bases, not of {k}; make one with --max-k {k}"
+            )
         if (k, name) not in self._cache:
             frequency = self.counts[k]
             pmi = _PMI[name](self.counts, k)
@@ -226,7 +231,9 @@ def countable_runs(contig: Contig, exclude_soft_masked: bool) -> np.ndarray:
     both = both[np.argsort(both[:, 0], kind="stable")]
     if len(both) == 0:
         return contig.acgt_runs
-    both[:, 1] = np.maximum.accumulate(both[:, 1])  # overlapping intervals leave an empty or reversed gap, which is dropped
+    both[:, 1] = np.maximum.accumulate(
+        both[:, 1]
+    )  # overlapping intervals leave an empty or reversed gap, which is dropped
     return complement(both, contig.num_bases)
 
 

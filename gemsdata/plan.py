@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from gemsdata.counts import Tally
 from gemsdata.genome import GenomeReport, GenomeWriter, PackedGenome, read_contigs
 from gemsdata.manifest import SPLITS
 from gemsdata.npmi import DISCOUNT_COUNT, NpmiTable, check_estimator, countable_runs
+from gemsdata.progress import Progress, no_progress
 from gemsdata.vocab import check_k, token_dtype
 
 WORK = "_work"
@@ -33,13 +34,6 @@ _MOST_ROWS_PER_SHARD = 32768
 _SHARDS_WANTED = 8
 _COUNTED_K = 10
 _MANY_WITHOUT_SCORE = 0.1
-
-Progress = Callable[[str, int, int | None], None]
-"""called with (stage, amount done since the last call, total or None)"""
-
-
-def no_progress(stage: str, done: int, total: int | None) -> None:
-    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +73,9 @@ class ShardOptions:
         if not 0 <= self.valid_fraction < 1:
             raise ValueError(f"valid-fraction = {self.valid_fraction}; a share from 0 to below 1 is needed")
         if self.rows_per_shard is not None and (self.rows_per_shard < 1 or self.rows_per_shard % self.block_rows):
-            raise ValueError(f"rows-per-shard = {self.rows_per_shard}; a multiple of block-rows = {self.block_rows} is needed")
+            raise ValueError(
+                f"rows-per-shard = {self.rows_per_shard}; a multiple of block-rows = {self.block_rows} is needed"
+            )
         if self.format == "webdataset" and self.compression != "none":
             raise ValueError(
                 "--compression zstd applies to Arrow shards only (webdataset reads no zstd tar); "
@@ -166,7 +162,9 @@ def make_plan(
         (work / _PLAN_FILE).unlink()
     given = NpmiTable.from_parquet(options.npmi) if options.npmi else None
     if given is not None and options.k > given.max_k:
-        raise ValueError(f"{options.npmi} holds n-grams of 1 to {given.max_k} bases; -k {options.k} needs {options.k}-mers")
+        raise ValueError(
+            f"{options.npmi} holds n-grams of 1 to {given.max_k} bases; -k {options.k} needs {options.k}-mers"
+        )
 
     report = GenomeReport()
     writer = GenomeWriter(work / "genome")
@@ -177,12 +175,16 @@ def make_plan(
             tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
         progress("reading", contig.num_bases, None)
     genome = writer.close()
-    table = given if tally is None else NpmiTable.from_counts(
-        tally.counts(),
-        estimator=options.estimator,
-        min_count=options.min_count,
-        canonical=options.canonical,
-        exclude_soft_masked=options.exclude_soft_masked,
+    table = (
+        given
+        if tally is None
+        else NpmiTable.from_counts(
+            tally.counts(),
+            estimator=options.estimator,
+            min_count=options.min_count,
+            canonical=options.canonical,
+            exclude_soft_masked=options.exclude_soft_masked,
+        )
     )
     assert table is not None
 
@@ -255,7 +257,9 @@ def open_plan(folder: str | Path) -> Plan:
     folder = Path(folder)
     work = folder / WORK
     if not (work / _PLAN_FILE).exists():
-        raise FileNotFoundError(f"{folder} holds no plan of a shard set; make one with `gemsdata shard GENOME.fa -o {folder}`")
+        raise FileNotFoundError(
+            f"{folder} holds no plan of a shard set; make one with `gemsdata shard GENOME.fa -o {folder}`"
+        )
     stored = json.loads((work / _PLAN_FILE).read_text())
     options = ShardOptions(**{**stored["options"], "valid_contigs": tuple(stored["options"]["valid_contigs"])})
     cut = {}
@@ -285,7 +289,12 @@ def _write_intervals(genome: PackedGenome, path: Path) -> None:
         np.repeat(np.array([0, 1], np.int8), [len(genome.gaps), len(genome.soft)]), ["gap", "soft"]
     )
     table = pa.table(
-        {"contig": both[:, 0].astype(np.uint32), "start": both[:, 1], "end": both[:, 2], "kind": kinds.cast(pa.string())}
+        {
+            "contig": both[:, 0].astype(np.uint32),
+            "start": both[:, 1],
+            "end": both[:, 2],
+            "kind": kinds.cast(pa.string()),
+        }
     )
     with atomic.publish(path) as stream:
         pq.write_table(table, stream, compression="zstd")
@@ -313,7 +322,9 @@ def _summarise(
     if report.num_empty:
         notes.append(f"{report.num_empty} records without a base: kept in the list of contigs, no rows")
     if len(cut["valid"]) == 0 and (options.valid_contigs or options.valid_fraction):
-        notes.append("no validation rows: the genome is too small for the fraction, or its validation contigs hold no row")
+        notes.append(
+            "no validation rows: the genome is too small for the fraction, or its validation contigs hold no row"
+        )
     missing = table.share_without_score(options.k)
     if missing > _MANY_WITHOUT_SCORE:
         notes.append(

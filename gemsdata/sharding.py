@@ -35,12 +35,11 @@ from gemsdata.plan import (
     WORK,
     Part,
     Plan,
-    Progress,
     ShardOptions,
     make_plan,
-    no_progress,
     open_plan,
 )
+from gemsdata.progress import Progress, no_progress
 from gemsdata.schema import Rows, row_schema
 from gemsdata.tar_shards import SUFFIX as TAR_SUFFIX
 from gemsdata.tar_shards import TarWriter
@@ -161,7 +160,9 @@ def encode_part(plan: Plan, part: Part) -> Shard:
             streams[name] = atomic.HashedStream(published)
             writers.append(_writer(name, streams[name], plan))
         for first in range(0, part.num_rows, options.block_rows):
-            rows = encode_rows(plan.genome, cut, order[first : first + options.block_rows], options.k, options.row_tokens)
+            rows = encode_rows(
+                plan.genome, cut, order[first : first + options.block_rows], options.k, options.row_tokens
+            )
             ranks = plan.ranks[rows.input_ids] if options.rank_column else None
             for column in (rows.input_ids, rows.num_tokens, rows.contig, rows.start):
                 content.update(column.data)
@@ -241,7 +242,9 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise ValueError(f"{folder} is being written by another gemsdata; wait for it, or give another folder") from None
+        raise ValueError(
+            f"{folder} is being written by another gemsdata; wait for it, or give another folder"
+        ) from None
     try:
         yield
     finally:

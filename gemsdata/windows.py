@@ -70,7 +70,9 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
         starts = np.arange(0, length, step, dtype=np.int64)
         grid.append(np.column_stack([np.full(starts.size, contig), starts, np.minimum(starts + step, length)]))
     regions = np.concatenate(grid)
-    order = np.argsort([key_of(seed, _REGION_KEY, contig, start) for contig, start, _ in regions.tolist()], kind="stable")
+    order = np.argsort(
+        [key_of(seed, _REGION_KEY, contig, start) for contig, start, _ in regions.tolist()], kind="stable"
+    )
     regions = regions[order]
     bases = regions[:, 2] - regions[:, 1] - _gap_bases(genome, regions)
     total = np.cumsum(bases)

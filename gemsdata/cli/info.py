@@ -1,0 +1,61 @@
+"""``gemsdata info``: what is in a shard set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from gemsdata.manifest import FILE_NAME, Manifest
+
+
+@click.command("info")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.")
+def command(out: Path, as_json: bool) -> None:
+    """Say what is in the shard set OUT."""
+    manifest = Manifest.load(out)
+    if as_json:
+        click.echo(json.dumps(json.loads((out / FILE_NAME).read_bytes())))
+        return
+    genome, npmi = manifest.genome, manifest.npmi
+    regions = manifest.validation["regions"]
+    how = (
+        f"{len(manifest.validation['contigs'])} contigs"
+        if manifest.validation["contigs"]
+        else f"{len(regions)} regions"
+    )
+    rows = [
+        ("genome", f"{genome['name']}: {genome['num_bases']:,} bases, {len(manifest.contigs):,} contigs"),
+        ("not ACGT", f"{genome['num_not_acgt']:,}"),
+        ("soft-masked", f"{genome['num_soft_masked']:,}"),
+        ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row, {manifest.token_dtype}"),
+        ("windows", manifest.windows["scheme"]),
+        ("validation", f"{sum(end - start for _, start, end in regions):,} bases in {how}"),
+        ("NPMI", f"{npmi['estimator']}, at least {npmi['min_count']} occurrences" + _flags(npmi)),
+        ("formats", f"{', '.join(manifest.formats)} (compression: {manifest.compression})"),
+        ("seed", str(manifest.seed)),
+        ("fingerprint", manifest.fingerprint),
+    ]
+    for split, shards in manifest.splits.items():
+        num_bytes = sum(file.num_bytes for shard in shards for file in shard.files.values())
+        tokens = sum(shard.num_tokens for shard in shards)
+        rows.append(
+            (
+                split,
+                f"{manifest.num_rows(split):,} rows, {tokens:,} tokens, {len(shards):,} shards, {num_bytes:,} bytes",
+            )
+        )
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        click.echo(f"{name:<{width}}  {text}")
+
+
+def _flags(npmi: dict[str, object]) -> str:
+    texts = [
+        ", both strands" if npmi["canonical"] else "",
+        ", without soft-masked bases" if npmi["exclude_soft_masked"] else "",
+        "" if npmi["from_this_genome"] else ", from another table",
+    ]
+    return "".join(texts)

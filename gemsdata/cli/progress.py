@@ -1,0 +1,43 @@
+"""Progress bars on standard error, silent when that is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+
+from tqdm import tqdm
+
+_UNITS = {"reading": "base", "writing": "row", "checking": "row"}
+
+
+class ProgressBars:
+    """One bar per stage, in the order in which the stages report; safe to call from several threads."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, tqdm] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Advance the bar of ``stage`` by ``done``."""
+        with self._lock:
+            if stage not in self._bars:
+                self._bars[stage] = tqdm(
+                    desc=stage,
+                    total=total,
+                    unit=_UNITS.get(stage, ""),
+                    unit_scale=True,
+                    disable=not sys.stderr.isatty(),
+                    file=sys.stderr,
+                    dynamic_ncols=True,
+                )
+            self._bars[stage].update(done)
+
+    def __enter__(self) -> ProgressBars:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for bar in self._bars.values():
+            bar.close()

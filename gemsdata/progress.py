@@ -1,0 +1,12 @@
+"""How long-running functions say how far they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int | None], None]
+"""called with (stage, amount done since the last call, total or None)"""
+
+
+def no_progress(stage: str, done: int, total: int | None) -> None:
+    """Report nothing."""
