@@ -52,7 +52,7 @@ def assert_same(name, ids, num_tokens, ranks, k, *, rate=None, budget=None, unit
 
 @pytest.mark.parametrize("corruption", ["token", "span"])
 @pytest.mark.parametrize("goal", ["rate", "token", "nucleotide"])
-@pytest.mark.parametrize("name", masking.names())
+@pytest.mark.parametrize("name", DEFAULT_RATE)
 @settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     k=st.sampled_from([3, 4, 5, 6, 7, 8]),
@@ -79,7 +79,7 @@ def test_random_rows_are_masked_as_by_the_twin(
 
 
 @pytest.mark.parametrize("budget", [None, 0.15])
-@pytest.mark.parametrize("name", masking.names())
+@pytest.mark.parametrize("name", DEFAULT_RATE)
 def test_real_rows_are_masked_as_by_the_twin(name, budget, human_rows, published_ranks):
     rows = human_rows[::512]
     num_tokens = np.full(len(rows), 510)

@@ -11,6 +11,7 @@ import click
 from gemsdata import __version__
 
 COMMANDS = {
+    "audit": "Say what a masking strategy does to the rows of a shard set.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "shard": "Turn a genome into shards of tokenized rows.",
