@@ -1,7 +1,8 @@
 """Stream records out of sequence files: FASTA (plain, gzip, bgzip, zstd, stdin) and .2bit.
 
-The parsing is htslib's (pysam), the decompression xopen's (ISA-L, zstd), the .2bit reader py2bit. What is added here: one door for
-all of them, and checks that the parser leaves out (a truncated archive, FASTQ, text before the first header).
+The parsing is htslib's (pysam), the decompression xopen's (ISA-L, zstd), the .2bit reader py2bit. What is added here:
+one door for all of them, and checks that the parser leaves out (a truncated archive, FASTQ, text before the first
+header).
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Record(NamedTuple):
 def letters(sequence: str) -> np.ndarray:
     """Return a read-only view of an ASCII string's bytes, uint8[n]; valid only while the string lives.
 
-    CPython keeps ASCII strings as plain bytes, so nothing is copied. (A copy of a chromosome costs more than parsing it.)
+    CPython keeps ASCII strings as plain bytes, so nothing is copied. (A copy of a chromosome costs more than parsing
+    it.)
     """
     num_bytes = ctypes.c_ssize_t()
     address = _as_utf8(sequence, ctypes.byref(num_bytes))

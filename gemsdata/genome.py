@@ -76,7 +76,8 @@ def complement(intervals: np.ndarray, length: int) -> np.ndarray:
 def read_contigs(paths: Iterable[str], report: GenomeReport) -> Iterator[Contig]:
     """Yield the packed contigs of one or more sequence files, and fill ``report``.
 
-    Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at all.
+    Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at
+    all.
     """
     seen: dict[str, str] = {}
     for path in paths:

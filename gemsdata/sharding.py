@@ -1,8 +1,9 @@
 """Sharding as idempotent steps: plan, encode part i, finalise.
 
-``make_plan`` reads the FASTA once and leaves everything that the parts need in ``OUT/_work``. ``encode_part`` writes one shard, on any
-machine that sees the folder and in any order. ``finalise`` checks that no part is missing and publishes the manifest. Every file is
-published by rename, so a run that dies anywhere can be taken up where it stopped; ``shard`` is the three in one.
+``make_plan`` reads the FASTA once and leaves everything that the parts need in ``OUT/_work``. ``encode_part`` writes
+one shard, on any machine that sees the folder and in any order. ``finalise`` checks that no part is missing and
+publishes the manifest. Every file is published by rename, so a run that dies anywhere can be taken up where it
+stopped; ``shard`` is the three in one.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def shard(
 ) -> tuple[Manifest, dict[str, Any]]:
     """Shard a genome into the folder ``out``; return the manifest and what the plan reports of the genome.
 
-    ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the calling thread.
-    Raises ValueError or FileNotFoundError for a user's mistake, OSError when the disk is full (finished parts are kept then).
+    ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the
+    calling thread. Raises ValueError or FileNotFoundError for a user's mistake, OSError when the disk is full
+    (finished parts are kept then).
     """
     if workers < 0:
         raise ValueError(f"workers = {workers}; 0 or more are needed")
@@ -218,7 +220,8 @@ def finalise(plan: Plan) -> Manifest:
             splits[part.split].append(shard)
     if missing:
         raise ValueError(
-            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; encode them, then finalise again"
+            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
+            "encode them, then finalise again"
         )
     manifest = Manifest(**plan.head, splits=splits).with_fingerprint()
     manifest.save(plan.folder)
@@ -257,7 +260,8 @@ def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, di
     for name, value in options.manifest_fields().items():
         if getattr(manifest, name) != value:
             raise ValueError(
-                f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; --overwrite begins anew"
+                f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; "
+                "--overwrite begins anew"
             )
     shutil.rmtree(folder / WORK, ignore_errors=True)
     genome = manifest.genome
