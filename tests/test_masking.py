@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import tokens_of
-from naive_masking import hidden_bases
 
 import gemsdata as gd
 from gemsdata import masking, vocab
 from gemsdata.kernels import mask as kernels
+from tests.conftest import tokens_of
+from tests.naive_masking import hidden_bases
 
 CONTROLS = ["random-token", "dnabert", "random-span", "randommask"]
 

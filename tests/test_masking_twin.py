@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import naive_masking as naive
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from gemsdata import masking
 from gemsdata.vocab import token_dtype
+from tests import naive_masking as naive
 
 DEFAULT_RATE = {
     "random-token": lambda k, stage: 0.15,
