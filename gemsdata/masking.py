@@ -174,7 +174,8 @@ class Masker:
                 f"rows of shape {ids.shape}, counts of shape {counts.shape} and row ids of shape {np.shape(row_ids)}"
                 " do not fit: give [B, L], [B] and [B]"
             )
-        if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < vocab_size(self.k):
+        lowest = int(ids.min(initial=0)) if ids.dtype.kind != "u" else 0
+        if lowest < 0 or int(ids.max(initial=0)) >= vocab_size(self.k):
             raise ValueError(
                 f"token ids {ids.min()}..{ids.max()} are not of k = {self.k}, whose ids end at {vocab_size(self.k) - 1}"
             )

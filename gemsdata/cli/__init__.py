@@ -12,8 +12,10 @@ from gemsdata import __version__
 from gemsdata.difference import Difference
 
 COMMANDS = {
+    "audit": "Say what a masking strategy does to the rows of a shard set.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
+    "show": "Draw one masked row.",
     "shard": "Turn a genome into shards of tokenized rows.",
     "verify": "Check every row of a shard set against its FASTA.",
 }

@@ -22,9 +22,10 @@ from gemsdata.keys import below, draw, fold
 from gemsdata.vocab import CLS_ID, MASK_ID, PAD_ID, SEP_ID
 
 UNMASKED = -100
-MASKED, RANDOM, KEPT = range(3)
 _S32 = np.uint64(32)
+_LOW32 = np.uint64(0xFFFFFFFF)
 _TENTHS = np.uint64(10)
+_NINTH = np.uint64(8)  # tenths 0..7 become [MASK], 8 a random k-mer, 9 stays
 
 
 @jit
@@ -56,7 +57,7 @@ def select(
     max_tokens = ids.shape[1]
     centre = np.empty(max_tokens, np.int64)
     order = np.empty((max_tokens, 3), np.int64)
-    left_rank = np.empty(max_tokens, np.int32)
+    place = np.empty(max_tokens, np.int64)
     masked = np.empty(max_tokens + 2 * k, np.uint8)
     exact = target.size > 0
     at = 0
@@ -81,7 +82,7 @@ def select(
             elif method == BEST_OF_WINDOW:
                 laid = lay_best_of_windows(key, centre, count, tokens, row, ranks, k, b, order, at, spans)
             else:
-                laid = lay_best_of_row(key, count, tokens, row, ranks, k, a, exact, left_rank, at, spans)
+                laid = lay_best_of_row(key, count, tokens, row, ranks, k, a, exact, place, at, spans)
             end = at + laid
             if not exact:
                 break
@@ -133,13 +134,6 @@ def merge(first: int, last: int, spans: np.ndarray, runs: np.ndarray) -> int:
 
 
 @jit
-def action(bits: np.uint64) -> int:
-    """Return what happens to a masked token: MASKED for 8 tenths of the draws, RANDOM for one, KEPT for one."""
-    tenth = below(bits, _TENTHS)
-    return MASKED if tenth < np.uint64(8) else (RANDOM if tenth == np.uint64(8) else KEPT)
-
-
-@jit
 def corrupt(
     ids: np.ndarray,
     num_tokens: np.ndarray,
@@ -179,19 +173,18 @@ def corrupt(
         for j in range(count):
             if by_run:
                 lo, hi = runs[j, 0], runs[j, 1]
-                outcome = action(draw(key, np.uint64(lo)))
+                run_tenth = below(draw(key, np.uint64(lo)), _TENTHS)
             else:
                 lo, hi = spans[ends[i] + j, 0], spans[ends[i] + j, 1]
-                outcome = MASKED
+                run_tenth = _NINTH
             for t in range(lo, hi):
                 bits = draw(key, np.uint64(t))
-                if not by_run:
-                    outcome = action(bits)
-                labels[i, t + 1] = ids[i, t]
-                if outcome == MASKED:
-                    input_ids[i, t + 1] = MASK_ID
-                elif outcome == RANDOM:
-                    input_ids[i, t + 1] = first_random + np.int64(((bits << _S32 >> _S32) * size) >> _S32)
+                tenth = below(bits, _TENTHS) if not by_run else run_tenth
+                token_id = np.int64(ids[i, t])
+                random_id = first_random + np.int64(((bits & _LOW32) * size) >> _S32)
+                labels[i, t + 1] = token_id
+                seen_id = random_id if tenth == _NINTH else token_id
+                input_ids[i, t + 1] = MASK_ID if tenth < _NINTH else seen_id
 
 
 @jit

@@ -26,8 +26,10 @@ WINDOW, LENGTH_RANGE, BEST_OF_WINDOW, BEST_OF_ROW = range(4)
 GUIDE_BITS = 10
 _GUIDE_SHIFT = np.uint64(64 - GUIDE_BITS)
 _ONE = np.uint64(1)
-_SKIPPED = 1 << 30
-_TAKEN = (1 << 31) - 1
+_POSITION_BITS = 32
+_POSITION = (1 << _POSITION_BITS) - 1
+_SKIPPED = 1 << 60
+_TAKEN = (1 << 62) - 1
 
 
 @jit
@@ -133,13 +135,20 @@ def lay_best_of_windows(
     left, right = (k - 1) // 2, k // 2
     for i in range(count):
         c = centre[i]
-        best = max(0, c - left)
-        best_rank = np.int64(ranks[ids[best]])
-        for t in range(best + 1, min(num_tokens, c + right + 1)):
+        first, last = max(0, c - left), min(num_tokens, c + right + 1)
+        best = first
+        best_rank = np.int64(ranks[ids[first]])
+        tied = False
+        for t in range(first + 1, last):
             rank = np.int64(ranks[ids[t]])
-            if rank < best_rank or (rank == best_rank and wins_tie(key, t, best)):
-                best = t
-                best_rank = rank
+            better = rank < best_rank
+            tied = rank == best_rank or (tied and not better)
+            best = t if better else best
+            best_rank = rank if better else best_rank
+        if tied:
+            for t in range(best + 1, last):
+                if ranks[ids[t]] == best_rank and wins_tie(key, t, best):
+                    best = t
         j = i
         while j > 0 and (
             best_rank < order[j - 1, 0] or (best_rank == order[j - 1, 0] and wins_tie(key, c, order[j - 1, 2]))
@@ -171,31 +180,36 @@ def lay_best_of_row(
     k: int,
     reach: int,
     to_the_end: bool,
-    left_rank: np.ndarray,
+    place: np.ndarray,
     at: int,
     spans: np.ndarray,
 ) -> int:
     """Lay wide spans round the ``count`` best-ranked tokens of the row, best first; return how many were laid.
 
     Tokens within ``reach`` positions of one chosen before are skipped; once no other is left, stop, or with
-    ``to_the_end`` go on with the skipped ones. ``left_rank`` is scratch, int32[>= num_tokens].
+    ``to_the_end`` go on with the skipped ones. ``place`` is scratch, int64[>= num_tokens]: rank and position in one number, so that the
+    minimum is the best token; skipped ones are raised above all others.
     """
     key = fold(key, TIES)
     for t in range(num_tokens):
-        left_rank[t] = ranks[ids[t]]
+        place[t] = np.int64(ranks[ids[t]]) << _POSITION_BITS | t
     for i in range(count):
-        best_rank = np.int32(_TAKEN)
+        best = _TAKEN
         for t in range(num_tokens):
-            best_rank = min(best_rank, left_rank[t])
-        if best_rank == _TAKEN or (best_rank >= _SKIPPED and not to_the_end):
+            best = min(best, place[t])
+        if best == _TAKEN or (best >= _SKIPPED and not to_the_end):
             return i
-        best = -1
+        ties = 0
         for t in range(num_tokens):
-            if left_rank[t] == best_rank and (best < 0 or wins_tie(key, t, best)):
-                best = t
-        lay(at + i, best, k - 1, k - 1, num_tokens, 1, spans)
-        for t in range(max(0, best - reach), min(num_tokens, best + reach + 1)):
-            if left_rank[t] < _SKIPPED:
-                left_rank[t] += _SKIPPED
-        left_rank[best] = _TAKEN
+            ties += place[t] >> _POSITION_BITS == best >> _POSITION_BITS
+        best_pos = best & _POSITION
+        if ties > 1:
+            for t in range(best_pos + 1, num_tokens):
+                if place[t] >> _POSITION_BITS == best >> _POSITION_BITS and wins_tie(key, t, best_pos):
+                    best_pos = t
+        lay(at + i, best_pos, k - 1, k - 1, num_tokens, 1, spans)
+        for t in range(max(0, best_pos - reach), min(num_tokens, best_pos + reach + 1)):
+            if place[t] < _SKIPPED:
+                place[t] += _SKIPPED
+        place[best_pos] = _TAKEN
     return count
