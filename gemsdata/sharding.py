@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -223,6 +224,8 @@ def finalise(plan: Plan) -> Manifest:
             f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
             "encode them, then finalise again"
         )
+    for leftover in itertools.chain(plan.folder.glob("_*.tmp"), plan.folder.glob("*/_*.tmp")):
+        leftover.unlink(missing_ok=True)  # of processes that were killed
     manifest = Manifest(**plan.head, splits=splits).with_fingerprint()
     manifest.save(plan.folder)
     shutil.rmtree(plan.folder / WORK, ignore_errors=True)
