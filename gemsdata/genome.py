@@ -120,7 +120,7 @@ def pack_record(record: fasta.Record, path: str) -> Contig:
 
 
 class GenomeWriter:
-    """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned. A context manager."""
+    """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

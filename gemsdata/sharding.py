@@ -47,7 +47,16 @@ from gemsdata.tar_shards import SUFFIX as TAR_SUFFIX
 from gemsdata.tar_shards import TarWriter
 from gemsdata.vocab import token_dtype
 
-__all__ = ["encode_part", "encode_parts", "finalise", "make_plan", "open_plan", "prepare_folder", "shard"]
+__all__ = [
+    "encode_part",
+    "encode_parts",
+    "finalise",
+    "make_plan",
+    "open_plan",
+    "plan_only",
+    "prepare_folder",
+    "shard",
+]
 
 SUFFIXES = {"arrow": ARROW_SUFFIX, "webdataset": TAR_SUFFIX}
 _ORDER_KEY = 3
@@ -73,21 +82,37 @@ def shard(
         raise ValueError(f"workers = {workers}; 0 or more are needed")
     options = options or ShardOptions()
     folder = Path(out)
+    if resume and (folder / FILE_NAME).exists():
+        return _already_complete(folder, options)
+    plan = plan_only(paths, folder, options, resume=resume, overwrite=overwrite, progress=progress)
+    with _locked(folder):
+        encode_parts(plan, plan.parts, workers=workers, progress=progress)
+        return finalise(plan), plan.summary
+
+
+def plan_only(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    options: ShardOptions | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Plan:
+    """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves no folder behind."""
+    folder = Path(out)
     existed = folder.exists()
     prepare_folder(folder, resume=resume, overwrite=overwrite)
     with _locked(folder):
-        if (folder / FILE_NAME).exists():
-            return _already_complete(folder, options)
         try:
-            plan = make_plan([str(path) for path in paths], folder, options, resume=resume, progress=progress)
+            inputs = [str(path) for path in paths]
+            return make_plan(inputs, folder, options or ShardOptions(), resume=resume, progress=progress)
         except BaseException:
-            if not resume:  # nothing worth keeping
+            if not resume:
                 clear(folder)
                 if not existed:
                     folder.rmdir()
             raise
-        encode_parts(plan, plan.parts, workers=workers, progress=progress)
-        return finalise(plan), plan.summary
 
 
 def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:

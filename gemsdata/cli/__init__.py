@@ -12,6 +12,8 @@ from gemsdata import __version__
 from gemsdata.difference import Difference
 
 COMMANDS = {
+    "encode": "Encode some parts of a planned shard set (for clusters).",
+    "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "shard": "Turn a genome into shards of tokenized rows.",
