@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pysam
@@ -70,6 +72,16 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compres
     assert read("-") == CONTIGS
 
 
+def test_a_named_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    content = write_fasta(tmp_path / "g.fa", CONTIGS).read_bytes()
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,))
+    writer.start()
+    assert read(pipe) == CONTIGS
+    writer.join()
+
+
 def test_a_reader_that_stops_early_leaves_no_thread(tmp_path: Path) -> None:
     path = tmp_path / "g.fa.gz"
     path.write_bytes(gzip.compress(b">a\nACGT\n>b\n" + random_dna(3_000_000, 1).encode() + b"\n"))
@@ -116,9 +128,10 @@ def test_a_truncated_archive_is_an_error(tmp_path: Path, suffix: str, kept: floa
         list(fasta.records(str(path)))
 
 
-def test_a_truncated_twobit_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", [0.02, 0.03, 0.5, 1.0])
+def test_a_truncated_twobit_is_an_error(tmp_path: Path, kept: float) -> None:
     path = write_twobit(tmp_path / "g.2bit", {"a": random_dna(5000, 1)})
-    path.write_bytes(path.read_bytes()[:200])
+    path.write_bytes(path.read_bytes()[: int(kept * 1000)])
     with pytest.raises(ValueError, match=r"damaged or truncated \.2bit"):
         list(fasta.records(str(path)))
 

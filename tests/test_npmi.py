@@ -78,10 +78,7 @@ def test_levine_is_another_estimator(human: NpmiTable, published: dict[str, np.n
 def compositions(k: int) -> list[tuple[int, ...]]:
     """Every ordered sum of two or more pieces."""
     return [
-        pieces
-        for size in range(2, k + 1)
-        for pieces in itertools.product(range(1, k), repeat=size)
-        if sum(pieces) == k
+        pieces for size in range(2, k + 1) for pieces in itertools.product(range(1, k), repeat=size) if sum(pieces) == k
     ]
 
 
@@ -108,9 +105,7 @@ def naive_score(counts: dict[int, np.ndarray], word: str, estimator: str) -> flo
 @settings(max_examples=25)
 @given(st.integers(2, 4), st.data())
 def test_scores_are_the_minimum_over_listed_segmentations(k: int, data: st.DataObject) -> None:
-    table = NpmiTable.from_counts(
-        {k: data.draw(arrays(np.int64, 4**k, elements=st.integers(1, 5000)))}, min_count=101
-    )
+    table = NpmiTable.from_counts({k: data.draw(arrays(np.int64, 4**k, elements=st.integers(1, 5000)))}, min_count=101)
     for estimator in ESTIMATORS:
         scores = table.scores(k, estimator)
         for value in range(0, 4**k, 3):

@@ -16,10 +16,10 @@ from tests.genomes import awkward_genome, random_dna
 
 
 def store(folder: Path, contigs: dict[str, str]) -> PackedGenome:
-    writer = GenomeWriter(folder)
-    for name, sequence in contigs.items():
-        writer.add(pack_record(Record(name, sequence), "test"))
-    return writer.close()
+    with GenomeWriter(folder) as writer:
+        for name, sequence in contigs.items():
+            writer.add(pack_record(Record(name, sequence), "test"))
+        return writer.finish()
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,7 @@ def test_segments_of_both_splits_are_all_acgt_and_disjoint(
 @given(st.sampled_from(windows.SCHEMES), st.integers(1, 8), st.integers(10, 600), st.integers(0, 9))
 def test_windows_cover_their_segments(genome: PackedGenome, scheme: str, k: int, row_tokens: int, seed: int) -> None:
     segments = windows.segments(genome, windows.hashed_regions(genome, 0.1, 100, seed))["train"]
-    cut = windows.cut(
-        segments, scheme=scheme, k=k, row_tokens=row_tokens, seed=seed, num_contigs=len(genome.names)
-    )
+    cut = windows.cut(segments, scheme=scheme, k=k, row_tokens=row_tokens, seed=seed, num_contigs=len(genome.names))
     assert cut.num_tokens.min() >= 1
     assert cut.num_tokens.max() <= row_tokens
     covered = [np.zeros(n, np.int64) for n in genome.num_bases.tolist()]

@@ -13,6 +13,8 @@ from gemsdata.difference import Difference
 
 COMMANDS = {
     "audit": "Say what a masking strategy does to the rows of a shard set.",
+    "encode": "Encode some parts of a planned shard set (for clusters).",
+    "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "show": "Draw one masked row.",
