@@ -16,7 +16,7 @@ ARRAYS = ("input_ids", "labels", "attention_mask", "sample_ids")
 
 
 def make_set(folder: Path, *, num_bases: int = 3391, genome_seed: int = 1, **options) -> Path:
-    """A set of 97 training rows of 30 tokens (when nothing is changed): five shards, blocks of four rows."""
+    """A set of 137 training rows of at most 30 tokens (when nothing is changed): seven shards, blocks of four rows."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fasta = folder.parent / f"{folder.name}.fa"
     write_fasta(fasta, {"one": random_dna(num_bases, genome_seed), "held_out": random_dna(700, genome_seed + 50)})
