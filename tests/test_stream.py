@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
 import pickle
 
@@ -131,7 +133,9 @@ def test_a_row_is_reversed_by_a_draw_that_changes_with_the_epoch(shards):
     loader = gd.build_loader(shards, batch_size=10, seed=3, reverse_complement=0.4, num_epochs=4, remainder="pad")
     reversed_in = {}
     for batch in loader:
-        for sample_id, labels, ids in zip(*(batch[n].numpy() for n in ("sample_ids", "labels", "input_ids")), strict=True):
+        for sample_id, labels, ids in zip(
+            *(batch[n].numpy() for n in ("sample_ids", "labels", "input_ids")), strict=True
+        ):
             if sample_id < 0:
                 continue
             row = opened.read("train", np.array([sample_id]))
@@ -168,7 +172,9 @@ def test_batches_that_were_handed_out_are_not_written_again(shards):
     assert all((a["labels"] == b["labels"]).all() for a, b in zip(kept, again, strict=True))
 
 
-@pytest.mark.parametrize("options", [{}, {"num_workers": 2, "start_method": "fork"}, {"num_workers": 2, "threads": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_workers": 2, "start_method": "fork"}, {"num_workers": 2, "threads": True}]
+)
 def test_iterating_again_goes_on_where_it_stopped_and_a_finished_run_begins_anew(shards, options):
     loader = gd.build_loader(shards, batch_size=8, num_steps=6, **options)
     steps = []
@@ -249,6 +255,7 @@ def test_validation_is_one_padded_pass_that_repeats_itself(shards):
 
 def test_no_named_shared_memory_no_files_and_no_descriptors_are_left(shards):
     def census():
+        gc.collect()
         return sorted(os.listdir("/dev/shm")), len(os.listdir("/proc/self/fd"))
 
     list(gd.build_loader(shards, batch_size=8, num_steps=3, num_workers=2, start_method="fork"))
@@ -267,8 +274,6 @@ def test_no_named_shared_memory_no_files_and_no_descriptors_are_left(shards):
 
 
 def test_a_copied_stream_raises_instead_of_going_deaf(shards):
-    import copy
-
     loader = gd.build_loader(shards, batch_size=8)
     next(iter(loader))
     for stream in (copy.deepcopy(loader.stream), pickle.loads(pickle.dumps(loader.stream))):
@@ -286,7 +291,8 @@ def test_a_stream_in_a_foreign_dataloader_raises_with_the_way_out(shards, num_wo
     options = {"multiprocessing_context": "fork"} if num_workers else {}
     foreign = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=num_workers, **options)
     with pytest.raises(RuntimeError, match=r"gemsdata\.prepare"):
-        next(iter(foreign))
+        list(foreign)
+    gc.collect()  # the workers of an iterator that raised
 
 
 @pytest.mark.parametrize(
