@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 LEVELS = [
-    {"kernels", "atomic", "keys", "progress", "ahead", "difference"},
+    {"kernels", "atomic", "keys", "progress", "ahead", "difference", "memory"},
     {"fasta", "vocab", "genome", "manifest", "schema"},
     {"counts", "windows", "arrow_shards", "tar_shards"},
     {
