@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gemsdata import atomic, fasta, windows
+from gemsdata.ahead import ahead
 from gemsdata.counts import Tally
 from gemsdata.genome import GenomeReport, GenomeWriter, PackedGenome, read_contigs
 from gemsdata.manifest import SPLITS
@@ -171,7 +172,7 @@ def make_plan(
     report = GenomeReport()
     writer = GenomeWriter(work / "genome")
     tally = Tally(max(_COUNTED_K, options.k)) if given is None else None
-    for contig in read_contigs(inputs, report):
+    for contig in ahead(read_contigs(inputs, report)):
         writer.add(contig)
         if tally is not None:
             tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))

@@ -45,7 +45,7 @@ class Verdict:
 
 
 def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_progress) -> Verdict:
-    """Check the shard set in ``out``: files, hashes, counts, padding; with ``fasta`` also every row, window, count and rank.
+    """Check the shard set in ``out``: files, hashes, counts; with ``fasta`` also every row, window, count and rank.
 
     Returns what was checked. Raises Difference at the first thing that is not as it should be, and FileNotFoundError
     or ValueError when ``out`` is no shard set or ``fasta`` cannot be read.
@@ -151,7 +151,8 @@ def _check_shard_totals(shard: Shard, where: str, num_rows: int, places: list[np
     num_tokens = sum(int(place[:, 2].sum()) for place in places)
     if (num_rows, num_tokens) != (shard.num_rows, shard.num_tokens):
         raise Difference(
-            f"{where} holds {num_rows} rows and {num_tokens} tokens; the manifest says {shard.num_rows} and {shard.num_tokens}"
+            f"{where} holds {num_rows} rows and {num_tokens} tokens; the manifest says {shard.num_rows} "
+            f"and {shard.num_tokens}"
         )
     if content != shard.content_xxh3_64:
         raise Difference(f"{where}: its rows are not the ones that the manifest hashed")
@@ -230,7 +231,8 @@ def _check_contigs(manifest: Manifest, bases: PlainBases) -> None:
         found = (bases.names[index], bases.lengths[index])
         if found != (contig["name"], contig["num_bases"]):
             raise Difference(
-                f"contig {index} is {contig['name']} of {contig['num_bases']} bases in the set, {found[0]} of {found[1]} in the FASTA"
+                f"contig {index} is {contig['name']} of {contig['num_bases']} bases in the set, "
+                f"{found[0]} of {found[1]} in the FASTA"
             )
     if len(bases.names) > len(manifest.contigs):
         raise Difference(f"contig {bases.names[len(manifest.contigs)]} of the FASTA is not in the set")

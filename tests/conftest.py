@@ -9,8 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from gemsdata import vocab
+
+settings.register_profile("gemsdata", deadline=None)  # the first call of a kernel compiles it
+settings.load_profile("gemsdata")
 
 
 def pytest_collection_modifyitems(items):

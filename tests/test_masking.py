@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -288,35 +289,26 @@ def test_randommask_grows_with_the_stage():
     assert longest == [6, 8, 18, 18]
 
 
-@masking.register("cpg-islands")
-@dataclass(frozen=True, kw_only=True)
-class CpgIslands(masking.Strategy):
-    """Mask ten tokens from the next token with a CG in its middle on; the example of docs/masking.md."""
-
-    def span_tokens(self, k, stage):
-        return 10
-
-    def place(self, row, centres):
-        middle = (row.token_ids - 5) // 4 ** (row.k // 2 - 1) % 16
-        cpg = np.flatnonzero(middle == 4 * 2 + 3)
-        return [(c, c + 10) for c in cpg[np.searchsorted(cpg, centres) % max(1, len(cpg))]] if len(cpg) else []
-
-
 def test_a_user_adds_a_strategy_in_a_few_lines(human_rows):
-    rows = human_rows[:20]
-    masker = masking.Masker("cpg-islands", k=6)
-    spans = masker.spans(rows, full(rows), np.arange(20))
-    assert len(spans.lo) > 100
-    starts = rows[np.repeat(np.arange(20), np.diff(spans.ends)), spans.lo]
-    assert all(vocab.token(int(start), 6)[2:4] == "CG" for start in starts)
-    batch = masker.batch(rows, full(rows), np.arange(20))
-    mask = masker.mask(rows, full(rows), np.arange(20))
-    assert ((batch["labels"] != -100)[:, 1:-1] == mask).all()
-    dense = rows[(mask.sum(1) > 60)]
-    exact = masking.Masker(masking.resolve("cpg-islands", budget=0.05), k=6).mask(
-        dense, full(dense), np.arange(len(dense))
-    )
-    assert (exact.sum(1) == round(0.05 * 510)).all()
+    """The example of docs/masking.md is run as it stands there."""
+    text = (Path(__file__).parents[1] / "docs" / "masking.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "register" in block)
+    example: dict = {"__name__": "example"}
+    exec(code, example)
+    rows = human_rows[:200]
+    ids = np.arange(200)
+    masker = example["masker"]
+    spans = masker.spans(rows, full(rows), ids)
+    assert len(spans.lo) > 1000
+    starts = rows[np.repeat(ids, np.diff(spans.ends)), spans.lo]
+    assert all(vocab.token(int(start), 6).startswith("CG") for start in starts)
+    mask = masker.mask(rows, full(rows), ids)
+    assert ((masker.batch(rows, full(rows), ids)["labels"] != -100)[:, 1:-1] == mask).all()
+    many = np.array([sum(vocab.token(int(i), 6).startswith("CG") for i in row) >= 5 for row in rows])
+    assert many.sum() > 50
+    exact = example["exact"].mask(rows[many], full(rows[many]), ids[many])
+    assert (exact.sum(1) == round(0.02 * 510)).all()
+    assert masking.resolve("cpg", corruption="span") == example["Cpg"](corruption="span")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
 What is in it, so that what a model or a table learns can be checked:
 
 * background bases that are independent, with a GC content that drifts along the contig;
-* families of interspersed repeats (a consensus each, copies 2..15 % diverged, either strand) and microsatellites, in lower case;
+* families of interspersed repeats (a consensus each, copies 2..15 % diverged, either strand) and microsatellites, in
+  lower case;
 * motifs planted at a known rate;
 * runs of N at both ends of a contig and inside, as in an assembly.
 """
@@ -44,7 +45,7 @@ class GenomeRecipe:
 
 
 def contigs(recipe: GenomeRecipe) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
-    """Yield (name, blocks of ASCII letters uint8[n]) of each contig; a block holds at most 16 Mb, so that memory stays flat."""
+    """Yield (name, blocks of ASCII letters uint8[n]) of each contig; at most 16 Mb a block: memory stays flat."""
     if recipe.num_bases < 100 * recipe.num_contigs or recipe.num_contigs < 1:
         raise ValueError(
             f"{recipe.num_bases} bases in {recipe.num_contigs} contigs; at least 100 bases a contig are needed"
