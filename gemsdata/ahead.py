@@ -13,7 +13,8 @@ Item = TypeVar("Item")
 def ahead(items: Iterator[Item]) -> Iterator[Item]:
     """Yield what ``items`` yields, while a thread already makes the next one; an exception of ``items`` is raised here.
 
-    Worth its while where the work on both sides releases the GIL. When the consumer stops early, the thread ends after the item at hand.
+    Worth its while where the work on both sides releases the GIL. When the consumer stops early, the thread ends
+    after the item at hand.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=1)
     stop = threading.Event()

@@ -170,14 +170,14 @@ def make_plan(
         )
 
     report = GenomeReport()
-    writer = GenomeWriter(work / "genome")
     tally = Tally(max(_COUNTED_K, options.k)) if given is None else None
-    for contig in ahead(read_contigs(inputs, report)):
-        writer.add(contig)
-        if tally is not None:
-            tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
-        progress("reading", contig.num_bases, None)
-    genome = writer.close()
+    with GenomeWriter(work / "genome") as writer:
+        for contig in ahead(read_contigs(inputs, report)):
+            writer.add(contig)
+            if tally is not None:
+                tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
+            progress("reading", contig.num_bases, None)
+        genome = writer.finish()
     table = (
         given
         if tally is None

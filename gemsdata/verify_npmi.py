@@ -38,7 +38,7 @@ def check_counts(manifest: Manifest, table: NpmiTable, bases: PlainBases, path: 
             value = int(np.flatnonzero(counts != stored)[0])
             raise Difference(
                 f"{path.name}: {kmer_of_value(value, k)} has count {stored[value]}, but occurs "
-                f" {counts[value]} times in the FASTA"
+                f"{counts[value]} times in the FASTA"
             )
     return f"the counts of all n-grams of 1 to {table.max_k} bases are the FASTA's"
 

@@ -62,6 +62,24 @@ def test_standard_input_in_a_real_process(tmp_path: Path, fasta: str) -> None:
     assert main(["verify", str(tmp_path / "out"), "--fasta", fasta]) == 0
 
 
+def test_parts_may_be_encoded_by_several_machines(
+    tmp_path: Path, fasta: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--row-tokens", "10", "--min-count", "2", "--rows-per-shard", "1024", "-k", "3"]
+    big = str(write_fasta(tmp_path / "big.fa", {"a": random_dna(50_000, 1)}))
+    out = str(tmp_path / "out")
+    assert main(["shard", big, "-o", out, "--plan-only", *options]) == 0
+    assert main(["encode", out, "--slice", "1/2", "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert "lacks 3 of 6 parts: train/000000, train/000002, train/000004" in error_of(capsys, "finalise", out)
+    assert "I/N with 0 <= I < N is needed" in error_of(capsys, "encode", out, "--slice", "2/2")
+    assert main(["encode", out, "--slice", "0/2", "--workers", "1"]) == 0
+    assert main(["finalise", out]) == 0
+    assert main(["verify", out, "--fasta", big]) == 0
+    capsys.readouterr()
+    assert "holds no plan" in error_of(capsys, "encode", out)
+
+
 def test_rare_kmers_are_reported_with_the_ways_out(
     tmp_path: Path, fasta: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

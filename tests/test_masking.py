@@ -189,6 +189,11 @@ def test_specials_are_never_masked_and_labels_are_the_originals(name, goal, publ
     assert [batch[name].dtype for name in ("input_ids", "labels", "attention_mask")] == [np.uint16, np.int16, np.uint8]
 
 
+def test_the_kernels_special_ids_are_the_vocabularys():
+    for name in ("PAD_ID", "CLS_ID", "SEP_ID", "MASK_ID"):
+        assert getattr(kernels, name) == getattr(vocab, name)
+
+
 def test_k_of_eight_uses_wider_types():
     rows = random_rows(4, 30, 8)
     batch = masking.Masker("dnabert", k=8).batch(rows, full(rows), np.arange(4))
