@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 import gemsdata as gd
 from gemsdata import masking, vocab
@@ -372,3 +373,29 @@ def test_a_strategy_describes_itself_for_saved_states():
         "masking_version": masking.MASKING_VERSION,
     }
     assert masking.resolve(gd.GeneMask(), corruption="span") == gd.GeneMask(corruption="span")
+
+
+GOLDEN = {
+    "random-token": "4bc509021e9ab037",
+    "dnabert": "7167ba13a3c81ddd",
+    "random-span": "3943d2e3b1727c3f",
+    "genemask": "ce9a7e211693e505",
+    "genemask-released": "72fcff6434288546",
+    "global": "b31738429fe98996",
+    "global-nms": "170131700c40c9f4",
+    "global-released": "1d0b09145130b55b",
+    "randommask": "0b34ff23cad6cccc",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_same_key_gives_the_same_batch_in_every_version(name):
+    """When this fails on purpose, raise MASKING_VERSION: saved states no longer continue as they began."""
+    rows = random_rows(50, 120, seed=1)
+    ranks = np.append(np.full(5, 4096), 1 + np.arange(4096) * 1103 % 4096).astype(np.uint16)
+    digest = xxhash.xxh3_64()
+    for options in ({}, {"budget": 0.15}, {"budget": 0.1, "budget_unit": "nucleotide"}, {"corruption": "span"}):
+        masker = masking.Masker(masking.resolve(name, **options), ranks=ranks, seed=2)
+        for column in masker.batch(rows, np.arange(50) * 2 + 21, np.arange(50), epoch=1, stage=1).values():
+            digest.update(column.astype("<i4").tobytes())
+    assert digest.hexdigest() == GOLDEN[name]
