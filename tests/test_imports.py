@@ -12,9 +12,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 LEVELS = [
-    {"kernels", "atomic", "keys", "progress", "ahead", "difference"},
+    {"kernels", "atomic", "keys", "progress", "ahead", "difference", "memory"},
     {"fasta", "vocab", "genome", "manifest", "schema"},
-    {"counts", "windows", "arrow_shards", "tar_shards"},
+    {"counts", "windows", "arrow_shards", "tar_shards", "cache", "store"},
     {
         "npmi",
         "plan",
@@ -24,11 +24,16 @@ LEVELS = [
         "verify_npmi",
         "verify",
         "catalog",
+        "strategies",
         "masking",
+        "audit_tally",
+        "audit",
+        "audit_figure",
+        "show",
         "curriculum",
     },
     {"world", "order", "mixture", "stage", "packing", "reader"},
-    {"stream", "collate"},
+    {"stream", "collate", "tokenizer"},
     {"loader", "build", "accelerate_glue"},
     {"cli"},
 ]

@@ -17,8 +17,8 @@ COMMANDS = {
     "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
-    "show": "Draw one masked row.",
     "shard": "Turn a genome into shards of tokenized rows.",
+    "show": "Draw one masked row.",
     "verify": "Check every row of a shard set against its FASTA.",
 }
 """name -> one line of help; the command itself is gemsdata.cli.<name>.command"""
