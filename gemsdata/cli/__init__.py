@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"difference: {difference}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted; finished parts are kept: --resume goes on", file=sys.stderr)
+        print("interrupted (a shard set goes on with --resume)", file=sys.stderr)
         return 130
 
 
@@ -81,5 +81,5 @@ def _fail(message: str) -> int:
 def _os_error_text(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: {error.strerror}; free some space, then run the same command with --resume"
+        return f"the disk is full{where}: {error.strerror}; free some space and run it again (a shard set with --resume)"
     return f"{error.strerror or error}{where}"
