@@ -81,5 +81,7 @@ def _fail(message: str) -> int:
 def _os_error_text(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: {error.strerror}; free some space and run it again (a shard set with --resume)"
+        return (
+            f"the disk is full{where}: {error.strerror}; free some space and run it again (a shard set with --resume)"
+        )
     return f"{error.strerror or error}{where}"
