@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 _HOME = {
     "NpmiTable": "gemsdata.npmi",
     "ShardSet": "gemsdata.shardset",
+    "catalog": "gemsdata.sql",
 }
 
 __all__ = ["__version__", *_HOME]
