@@ -1,8 +1,8 @@
 """The rows of a shard set, and its tokens, as Arrow streams: one block at a time, begun anew at every scan.
 
-An object with ``__arrow_c_stream__`` is what DuckDB, Polars and pyarrow read lazily. Unlike a ``pyarrow.dataset`` it serves
-tar shards too, and its columns are views of the mapped file where they can be, so that a query which does not touch the
-token ids does not read them from the disk.
+An object with ``__arrow_c_stream__`` is what DuckDB, Polars and pyarrow read lazily. Unlike a ``pyarrow.dataset`` it
+serves tar shards too, and its columns are views of the mapped file where they can be, so that a query which does not
+touch the token ids does not read them from the disk.
 """
 
 from __future__ import annotations

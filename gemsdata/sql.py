@@ -1,6 +1,6 @@
 """SQL over shard sets and NPMI tables: a DuckDB connection in which every set is a schema of views and macros.
 
-``npmi``       one row per n-gram: k, kmer, token_id, count; pmi, npmi, rank of the estimator that masking uses; then of all
+``npmi``       one row per n-gram: k, kmer, token_id, count; pmi, npmi, rank of the estimator that masks; then of all
 ``rows``       one row per row: split, shard, row, contig, start, num_tokens, tokens (its token ids)
 ``tokens``     one row per token: split, shard, row, contig, token_pos (in the row), base_pos (in the contig), token_id,
                rank
@@ -9,8 +9,8 @@
 ``intervals``  soft-masked and non-ACGT stretches: contig, start, stop (half-open), kind (soft or gap)
 
 Macros: ``kmer(token_id [, k := n])``, ``token_id(kmer)``, ``revcomp(kmer)``, ``gc(kmer)``, ``npmi_of(kmer)``,
-``bases(tokens)``. Rows and tokens are streamed from the shards at every query; nothing is copied into the database, which
-lives in memory.
+``bases(tokens)``. Rows and tokens are streamed from the shards at every query; nothing is copied into the database,
+which lives in memory.
 """
 
 from __future__ import annotations

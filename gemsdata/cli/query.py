@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import duckdb
 
-from gemsdata.sql import MACROS, VIEWS, catalog, schema_name
 from gemsdata.cli import query_output
+from gemsdata.sql import MACROS, VIEWS, catalog, schema_name
 
 _WRITERS = {"COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "PREPARE", "EXECUTE", "LOAD"}
 _READERS = {"SELECT", "EXPLAIN", "PRAGMA", "CALL"}

@@ -26,7 +26,7 @@ _BATCH_ROWS = 16384
 
 
 def format_of(output: str | None, out: Path | None) -> str:
-    """Return the format: as given, or by the suffix of the file, or a table; raise ValueError if it cannot be written."""
+    """Return the format: as given, or by the file's suffix, or a table; raise ValueError if it cannot be written."""
     chosen = output or (_SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
     if chosen in ("parquet", "arrow") and out is None:
         raise ValueError(f"--format {chosen} is binary; name a file to write with -o FILE.{chosen}")
