@@ -13,6 +13,7 @@ from gemsdata import __version__
 COMMANDS = {
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
+    "plot": "Draw figures of a shard set or an NPMI table.",
     "query": "Ask shard sets and NPMI tables by SQL.",
     "shard": "Turn a genome into shards of tokenized rows.",
     "verify": "Check every row of a shard set against its FASTA.",
