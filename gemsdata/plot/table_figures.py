@@ -176,7 +176,7 @@ def _legend_above(axes: Axes) -> None:
 
 def _rank_axis(axes: Axes, axis: str, most: float) -> None:
     """Let an axis run from the worst rank to 1."""
-    ticks = np.array(MaxNLocator(8).tick_values(0, most))
+    ticks = np.array(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(0, most))
     inside = ticks[(ticks > 0) & (ticks <= most)]
     getattr(axes, f"set_{axis}lim")(1 + 1.04 * most, 1 - 0.04 * most)
     getattr(axes, f"set_{axis}ticks")([1, *inside])
