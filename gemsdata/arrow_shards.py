@@ -46,8 +46,8 @@ class ArrowWriter:
 class ArrowShard:
     """One Arrow shard, opened for random access.
 
-    Uncompressed, every block is a view of the memory map and a row costs its own bytes. Compressed, a block is decoded when it is
-    touched and the last ``num_cached`` are kept.
+    Uncompressed, every block is a view of the memory map and a row costs its own bytes. Compressed, a block is
+    decoded when it is touched and the last ``num_cached`` are kept.
     """
 
     def __init__(self, path: str | Path, num_cached: int = 16) -> None:
@@ -70,6 +70,11 @@ class ArrowShard:
             rows = rows_of(self._reader.get_batch(index))
             self._blocks[index] = rows
         return rows
+
+    def column(self, index: int, name: str) -> np.ndarray:
+        """Return a column of lists of block ``index``, such as npmi_rank, as an array [rows, L]."""
+        lists = self._reader.get_batch(index).column(name)
+        return lists.flatten().to_numpy(zero_copy_only=True).reshape(len(lists), lists.type.list_size)
 
 
 def rows_of(batch: pa.RecordBatch) -> Rows:

@@ -49,7 +49,7 @@ class HashedStream:
 
 @contextlib.contextmanager
 def publish(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path``; on success flush it to disk and rename it to ``path``, on failure remove it.
+    """Open a temporary file beside ``path``; flush it to disk and rename it on success, remove it on failure.
 
     The temporary name begins with an underscore, so that readers of the folder pass it over.
     """

@@ -1,7 +1,7 @@
 """Exact counts of every n-gram, n = 1 .. max_n, in one pass over packed DNA.
 
-Only the longest n-gram is counted base by base. Every n-gram begins an (n+1)-gram, and is a marginal of those counts, except the last
-one of each run, which is added by itself.
+Only the longest n-gram is counted base by base. Every n-gram begins an (n+1)-gram, and is a marginal of those counts,
+except the last one of each run, which is added by itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Tally:
         self._last = {n: np.zeros(num_kmers(n), np.int64) for n in range(1, max_n)}
 
     def add(self, packed: np.ndarray, runs: np.ndarray) -> None:
-        """Count the n-grams within runs int64[m, 2], half-open base positions in packed uint8[...] (four bases a byte)."""
+        """Count the n-grams within runs int64[m, 2], half-open, of packed uint8[...], four bases a byte."""
         kmer.count_runs(packed, runs, self.max_n, self._low, self._high)
         for n, last in self._last.items():
             kmer.count_last(packed, runs, n, last)
@@ -43,7 +43,7 @@ def marginal(counts: np.ndarray) -> np.ndarray:
 def both_strands(counts: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     """Pool each n-gram with its reverse complement: f(w) + f(rc(w)), the occurrences on both strands.
 
-    An n-gram that is its own reverse complement occurs twice at each of its places, once per strand, and counts twice; so
-    probabilities of all orders stay consistent. (Counters with a canonical mode count such a place once.)
+    An n-gram that is its own reverse complement occurs twice at each of its places, once per strand, and counts
+    twice; so probabilities of all orders stay consistent. (Counters with a canonical mode count such a place once.)
     """
     return {n: table + table[reverse_complement_values(n)] for n, table in counts.items()}

@@ -1,7 +1,8 @@
 """Stream records out of sequence files: FASTA (plain, gzip, bgzip, zstd, stdin) and .2bit.
 
-The parsing is htslib's (pysam), the decompression xopen's (ISA-L, zstd), the .2bit reader py2bit. What is added here: one door for
-all of them, and checks that the parser leaves out (a truncated archive, FASTQ, text before the first header).
+The parsing is htslib's (pysam), the decompression xopen's (ISA-L, zstd), the .2bit reader py2bit. What is added here:
+one door for all of them, and checks that the parser leaves out (a truncated archive, FASTQ, text before the first
+header).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -43,7 +45,8 @@ class Record(NamedTuple):
 def letters(sequence: str) -> np.ndarray:
     """Return a read-only view of an ASCII string's bytes, uint8[n]; valid only while the string lives.
 
-    CPython keeps ASCII strings as plain bytes, so nothing is copied. (A copy of a chromosome costs more than parsing it.)
+    CPython keeps ASCII strings as plain bytes, so nothing is copied. (A copy of a chromosome costs more than parsing
+    it.)
     """
     num_bytes = ctypes.c_ssize_t()
     address = _as_utf8(sequence, ctypes.byref(num_bytes))
@@ -79,12 +82,15 @@ def records(path: str, report: FileReport | None = None) -> Iterator[Record]:
         raise ValueError(f"{path} is a directory; give a FASTA or .2bit file")
     try:
         with open(path, "rb") as stream:
+            if not Path(path).is_file():  # a named pipe or a process substitution: can be read only once
+                yield from _stream_records(stream, path, report)
+                return
             head = stream.read(1 << 16)
     except PermissionError:
         raise ValueError(f"{path} cannot be read: permission denied") from None
     if head.startswith(_TWOBIT_SIGNATURES):
         yield from _twobit_records(path)
-    elif head.startswith(_COMPRESSED_SIGNATURES) or not Path(path).is_file():
+    elif head.startswith(_COMPRESSED_SIGNATURES):
         with open(path, "rb") as stream:
             yield from _stream_records(stream, path, report)
     else:
@@ -96,6 +102,8 @@ def _check_head(head: bytes, path: str, report: FileReport) -> None:
     """Raise ValueError unless the first 64 KiB begin like a FASTA file; note its line ends."""
     where = "standard input" if path == STDIN else path
     text = head.lstrip()
+    if head.startswith(_TWOBIT_SIGNATURES):
+        raise ValueError(f"{where} is .2bit, which needs random access; give it as a file, not as a stream")
     if not text:
         raise ValueError(f"{where} is empty; a FASTA file with at least one sequence is needed")
     if text.startswith(b"@"):
@@ -115,7 +123,9 @@ def _parse(fasta_path: str, shown_path: str) -> Iterator[Record]:
                 sequence = record.sequence
             except StopIteration:
                 return
-            except (UnicodeDecodeError, ValueError, OSError) as error:
+            except UnicodeDecodeError:
+                raise ValueError(f"{shown_path} holds bytes that are no text: it is not DNA in FASTA") from None
+            except (ValueError, OSError) as error:
                 raise ValueError(f"{shown_path} cannot be read as FASTA: {error}") from None
             if not record.name:
                 raise ValueError(
@@ -183,11 +193,38 @@ def _twobit_records(path: str) -> Iterator[Record]:
     try:
         reader = py2bit.open(path, True)
         lengths: dict[str, int] = reader.chroms()
-    except RuntimeError:
-        raise ValueError(f"{path} is a damaged or truncated .2bit file") from None
+        whole = _twobit_end(path) <= os.path.getsize(path)
+    except (RuntimeError, struct.error, OSError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is a damaged or truncated .2bit file")
     with contextlib.closing(reader):
         for name, length in lengths.items():
             sequence = reader.sequence(name) if length else ""
-            if sequence is None or len(sequence) != length:
-                raise ValueError(f"{path} is a damaged or truncated .2bit file: {name} cannot be read")
             yield Record(name, sequence)
+
+
+def _twobit_end(path: str) -> int:
+    """Return where the last sequence of a .2bit file should end, in bytes (py2bit reads zeros past the end)."""
+    with open(path, "rb") as stream:
+        order = "<" if stream.read(4) == _TWOBIT_SIGNATURES[0] else ">"
+
+        def integer() -> int:
+            value: int = struct.unpack(f"{order}I", stream.read(4))[0]
+            return value
+
+        stream.seek(8)
+        num_sequences = integer()
+        stream.seek(16)
+        offsets = []
+        for _ in range(num_sequences):
+            stream.seek(stream.read(1)[0], os.SEEK_CUR)
+            offsets.append(integer())
+        end = stream.tell()
+        for offset in offsets:
+            stream.seek(offset)
+            num_bases = integer()
+            for _ in range(2):  # runs of N, then soft-masked runs: a start and a size each
+                stream.seek(8 * integer(), os.SEEK_CUR)
+            end = max(end, stream.tell() + 4 + (num_bases + 3) // 4)
+    return end

@@ -76,7 +76,8 @@ def complement(intervals: np.ndarray, length: int) -> np.ndarray:
 def read_contigs(paths: Iterable[str], report: GenomeReport) -> Iterator[Contig]:
     """Yield the packed contigs of one or more sequence files, and fill ``report``.
 
-    Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at all.
+    Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at
+    all.
     """
     seen: dict[str, str] = {}
     for path in paths:
@@ -119,12 +120,12 @@ def pack_record(record: fasta.Record, path: str) -> Contig:
 
 
 class GenomeWriter:
-    """Writes contigs to a folder as they come; the folder is complete once ``close`` has returned."""
+    """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._stream = open(folder / "packed.bin", "wb")  # noqa: SIM115  (closed by close)
+        self._stream = open(folder / "packed.bin", "wb")  # noqa: SIM115  (closed by __exit__)
         self._contigs: list[dict[str, Any]] = []
         self._gaps: list[np.ndarray] = []
         self._soft: list[np.ndarray] = []
@@ -143,8 +144,14 @@ class GenomeWriter:
         for array in (contig.packed, contig.gaps, contig.soft):
             self._digest.update(np.ascontiguousarray(array).data)
 
-    def close(self) -> PackedGenome:
-        """Finish the folder and open it."""
+    def __enter__(self) -> GenomeWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stream.close()
+
+    def finish(self) -> PackedGenome:
+        """Complete the folder and open it."""
         self._stream.close()
         for name, parts in (("gaps", self._gaps), ("soft", self._soft)):
             np.save(self._folder / f"{name}.npy", np.concatenate([np.empty((0, 3), np.int64), *parts]))

@@ -1,8 +1,8 @@
 """Counter-based random keys: every random number is a pure function of named integers.
 
-A key is folded from words (seed, epoch, row, ...) with the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014);
-draw number ``n`` under a key is the n-th output of splitmix64 seeded by that key. Nothing is ever stored, so a worker, a
-rank or a resumed run computes the same number from the same words.
+A key is folded from words (seed, epoch, row, ...) with the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA
+2014); draw number ``n`` under a key is the n-th output of splitmix64 seeded by that key. Nothing is ever stored, so a
+worker, a rank or a resumed run computes the same number from the same words.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def mix64(x: np.uint64) -> np.uint64:
 
 @jit
 def fold(key: np.uint64, word: np.uint64) -> np.uint64:
-    """Return the key that follows from ``key`` and one more word. Order matters: fold(fold(s, a), b) != fold(fold(s, b), a)."""
+    """Return the key that follows from ``key`` and one more word; the order of the words matters."""
     return mix64((key ^ mix64(word + _GOLDEN)) + _GOLDEN)
 
 
@@ -52,7 +52,7 @@ def unit(bits: np.uint64) -> float:
 
 @jit
 def below(bits: np.uint64, n: np.uint64) -> np.uint64:
-    """Map 64 uniform bits to an integer in [0, n), n < 2**32, by a multiplication of the top 32 bits (bias below 2**-32 n)."""
+    """Map 64 uniform bits to an integer in [0, n), n < 2**32, by multiplying the top 32 bits (bias below 2**-32 n)."""
     return ((bits >> _S32) * n) >> _S32
 
 

@@ -108,7 +108,7 @@ class Manifest:
             raise ValueError(f"{path} is not the manifest of a gemsdata shard set") from None
         if content.get("version", 0) > VERSION:
             raise ValueError(
-                f"{path} has format version {content['version']}; this gemsdata reads up to version {VERSION}: upgrade it"
+                f"{path} has format version {content['version']}; this gemsdata reads up to {VERSION}: upgrade it"
             )
         known = {f.name for f in dataclasses.fields(cls)}
         try:

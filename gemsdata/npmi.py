@@ -1,8 +1,10 @@
 """Pointwise mutual information of n-grams: estimators, discount, ranks, and the table on disk.
 
-Three estimators of PMI, each scored as NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln 101) and ranked within its order, 1 = highest:
+Three estimators of PMI, each scored as NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln 101) and ranked within its order, 1
+= highest:
 
-``published``  the table that GeneMask's authors released: min over segmentations of w into at least two pieces **of one or two bases** of
+``published``  the table that GeneMask's authors released: min over segmentations of w into at least two pieces **of
+one or two bases** of
                ln p(w) - sum ln p(piece), with one denominator for every order, the 1-grams plus the 2-grams.
 ``levine``     PMI-Masking (Levine et al., ICLR 2021, eq. 2): min over **all** segmentations into at least two pieces,
                p(s) = f(s) / N_|s| with the total of each order.
@@ -76,7 +78,7 @@ class NpmiTable:
         canonical: bool = False,
         exclude_soft_masked: bool = False,
     ) -> NpmiTable:
-        """Build a table from {n: int64[4**n]} forward-strand counts in token-id order; absent lower orders are marginalised.
+        """Build a table from {n: int64[4**n]} forward-strand counts in token-id order; marginalise absent lower orders.
 
         ``canonical`` pools the strands here. ``exclude_soft_masked`` only records how the counts were made.
         """
@@ -111,7 +113,10 @@ class NpmiTable:
         exclude_soft_masked: bool = False,
         progress: Progress = no_progress,
     ) -> NpmiTable:
-        """Count the n-grams of 1 .. max_k bases in FASTA or .2bit files (forward strand, case folded, never across other letters)."""
+        """Count the n-grams of 1 .. max_k bases in FASTA or .2bit files.
+
+        Forward strand, case folded, never across a letter other than A, C, G and T.
+        """
         check_estimator(estimator)
         tally = Tally(max_k)
         for contig in read_contigs(map(str, paths), GenomeReport()):
@@ -131,7 +136,7 @@ class NpmiTable:
         return max(self.counts)
 
     def scores(self, k: int, estimator: str | None = None) -> Scores:
-        """Return PMI, NPMI and ranks of the k-mers (computed once); raise ValueError when the table does not reach k."""
+        """Return PMI, NPMI and ranks of the k-mers; raise ValueError when the table does not reach k."""
         name = check_estimator(estimator or self.estimator)
         if k not in self.counts:
             raise ValueError(
@@ -152,7 +157,10 @@ class NpmiTable:
         return self.scores(k).npmi
 
     def ranks(self, k: int) -> np.ndarray:
-        """Return the NPMI rank of every token id: uint16[4**k + 5] (uint32 from k = 8), 1 = best; special ids get the worst, 4**k."""
+        """Return the NPMI rank of every token id, 1 = best: uint16[4**k + 5] (uint32 from k = 8).
+
+        Special ids and k-mers without a score get the worst rank, 4**k.
+        """
         out = np.full(vocab_size(k), num_kmers(k), token_dtype(k))
         out[NUM_SPECIAL:] = self.scores(k).rank
         return out
@@ -257,10 +265,10 @@ def rank_descending(scores: np.ndarray) -> np.ndarray:
 
 
 def _best_segmentation(log_p: Mapping[int, np.ndarray], k: int, longest_piece: int) -> np.ndarray:
-    """Return, for every k-mer, the largest sum of log_p over its segmentations into >= 2 pieces of <= longest_piece bases.
+    """Return every k-mer's largest sum of log_p over its segmentations into >= 2 pieces of <= longest_piece bases.
 
-    A dynamic programme over the last piece: the k-mer with value prefix * 4**j + suffix ends in the j-mer ``suffix``, so one outer
-    sum of two tables covers all k-mers. float64[4**k]; -inf where a piece never occurs.
+    A dynamic programme over the last piece: the k-mer with value prefix * 4**j + suffix ends in the j-mer ``suffix``,
+    so one outer sum of two tables covers all k-mers. float64[4**k]; -inf where a piece never occurs.
     """
     best = {0: np.zeros(1)}  # best[n]: segmentations into any number of pieces
     for n in range(1, k + 1):

@@ -1,4 +1,4 @@
-"""The plan of a shard set: options, the genome read once, and which window is row i of which part; kept in ``OUT/_work``."""
+"""The plan of a shard set, in ``OUT/_work``: options, the genome read once, which window is row i of which part."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gemsdata import atomic, fasta, windows
+from gemsdata.ahead import ahead
 from gemsdata.counts import Tally
 from gemsdata.genome import GenomeReport, GenomeWriter, PackedGenome, read_contigs
 from gemsdata.manifest import SPLITS
@@ -148,7 +149,9 @@ class Plan:
 def make_plan(
     inputs: list[str], folder: Path, options: ShardOptions, *, resume: bool = False, progress: Progress = no_progress
 ) -> Plan:
-    """Read the genome and decide every row; with ``resume`` reopen the plan in ``folder`` if it has the same input and options.
+    """Read the genome and decide every row; with ``resume`` reopen the plan in ``folder`` if there is one.
+
+    Raises ValueError when that plan has another input or other options.
 
     ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
     """
@@ -167,14 +170,14 @@ def make_plan(
         )
 
     report = GenomeReport()
-    writer = GenomeWriter(work / "genome")
     tally = Tally(max(_COUNTED_K, options.k)) if given is None else None
-    for contig in read_contigs(inputs, report):
-        writer.add(contig)
-        if tally is not None:
-            tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
-        progress("reading", contig.num_bases, None)
-    genome = writer.close()
+    with GenomeWriter(work / "genome") as writer:
+        for contig in ahead(read_contigs(inputs, report)):
+            writer.add(contig)
+            if tally is not None:
+                tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
+            progress("reading", contig.num_bases, None)
+        genome = writer.finish()
     table = (
         given
         if tally is None
@@ -353,7 +356,7 @@ def _genome_name(inputs: list[str]) -> str:
 
 
 def _input_identity(path: str) -> list[Any]:
-    """Name, size and modification time: what tells a resumed run that its input is another one. Kept in ``_work`` only."""
+    """Name, size and modification time: what tells a resumed run that its input is another one (in ``_work`` only)."""
     if path == fasta.STDIN or not os.path.isfile(path):
         return [path]
     status = os.stat(path)

@@ -1,14 +1,16 @@
 """Sharding as idempotent steps: plan, encode part i, finalise.
 
-``make_plan`` reads the FASTA once and leaves everything that the parts need in ``OUT/_work``. ``encode_part`` writes one shard, on any
-machine that sees the folder and in any order. ``finalise`` checks that no part is missing and publishes the manifest. Every file is
-published by rename, so a run that dies anywhere can be taken up where it stopped; ``shard`` is the three in one.
+``make_plan`` reads the FASTA once and leaves everything that the parts need in ``OUT/_work``. ``encode_part`` writes
+one shard, on any machine that sees the folder and in any order. ``finalise`` checks that no part is missing and
+publishes the manifest. Every file is published by rename, so a run that dies anywhere can be taken up where it
+stopped; ``shard`` is the three in one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -45,7 +47,16 @@ from gemsdata.tar_shards import SUFFIX as TAR_SUFFIX
 from gemsdata.tar_shards import TarWriter
 from gemsdata.vocab import token_dtype
 
-__all__ = ["encode_part", "encode_parts", "finalise", "make_plan", "open_plan", "prepare_folder", "shard"]
+__all__ = [
+    "encode_part",
+    "encode_parts",
+    "finalise",
+    "make_plan",
+    "open_plan",
+    "plan_only",
+    "prepare_folder",
+    "shard",
+]
 
 SUFFIXES = {"arrow": ARROW_SUFFIX, "webdataset": TAR_SUFFIX}
 _ORDER_KEY = 3
@@ -63,28 +74,45 @@ def shard(
 ) -> tuple[Manifest, dict[str, Any]]:
     """Shard a genome into the folder ``out``; return the manifest and what the plan reports of the genome.
 
-    ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the calling thread.
-    Raises ValueError or FileNotFoundError for a user's mistake, OSError when the disk is full (finished parts are kept then).
+    ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the
+    calling thread. Raises ValueError or FileNotFoundError for a user's mistake, OSError when the disk is full
+    (finished parts are kept then).
     """
     if workers < 0:
         raise ValueError(f"workers = {workers}; 0 or more are needed")
     options = options or ShardOptions()
     folder = Path(out)
+    if resume and (folder / FILE_NAME).exists():
+        return _already_complete(folder, options)
+    plan = plan_only(paths, folder, options, resume=resume, overwrite=overwrite, progress=progress)
+    with _locked(folder):
+        encode_parts(plan, plan.parts, workers=workers, progress=progress)
+        return finalise(plan), plan.summary
+
+
+def plan_only(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    options: ShardOptions | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Plan:
+    """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves no folder behind."""
+    folder = Path(out)
     existed = folder.exists()
     prepare_folder(folder, resume=resume, overwrite=overwrite)
     with _locked(folder):
-        if (folder / FILE_NAME).exists():
-            return _already_complete(folder, options)
         try:
-            plan = make_plan([str(path) for path in paths], folder, options, resume=resume, progress=progress)
+            inputs = [str(path) for path in paths]
+            return make_plan(inputs, folder, options or ShardOptions(), resume=resume, progress=progress)
         except BaseException:
-            if not resume:  # nothing worth keeping
+            if not resume:
                 clear(folder)
                 if not existed:
                     folder.rmdir()
             raise
-        encode_parts(plan, plan.parts, workers=workers, progress=progress)
-        return finalise(plan), plan.summary
 
 
 def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -218,8 +246,11 @@ def finalise(plan: Plan) -> Manifest:
             splits[part.split].append(shard)
     if missing:
         raise ValueError(
-            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; encode them, then finalise again"
+            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
+            "encode them, then finalise again"
         )
+    for leftover in itertools.chain(plan.folder.glob("_*.tmp"), plan.folder.glob("*/_*.tmp")):
+        leftover.unlink(missing_ok=True)  # of processes that were killed
     manifest = Manifest(**plan.head, splits=splits).with_fingerprint()
     manifest.save(plan.folder)
     shutil.rmtree(plan.folder / WORK, ignore_errors=True)
@@ -257,7 +288,8 @@ def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, di
     for name, value in options.manifest_fields().items():
         if getattr(manifest, name) != value:
             raise ValueError(
-                f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; --overwrite begins anew"
+                f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; "
+                "--overwrite begins anew"
             )
     shutil.rmtree(folder / WORK, ignore_errors=True)
     genome = manifest.genome

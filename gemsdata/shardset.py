@@ -1,4 +1,4 @@
-"""A shard set opened for reading: any row of any split by its number, its NPMI ranks, its contigs and soft-masked bases."""
+"""A shard set opened for reading: any row by its number, the NPMI ranks, contigs and soft-masked bases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ShardSet:
 
     @classmethod
     def open(cls, folder: str | Path) -> ShardSet:
-        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none that this version reads."""
+        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none to read."""
         return cls(Path(folder), Manifest.load(folder))
 
     @property
@@ -90,7 +90,7 @@ class ShardSet:
         return self.npmi.ranks(self.k)
 
     def soft_masked(self, contig: int, start: int, end: int) -> np.ndarray:
-        """Return which bases of [start, end) of a contig are soft-masked (lower case in the FASTA), bool[end - start]."""
+        """Return which bases of [start, end) of a contig are lower case in the FASTA, bool[end - start]."""
         contigs, starts, ends = self._soft
         first, last = np.searchsorted(contigs, [contig, contig + 1])
         first += np.searchsorted(ends[first:last], start, side="right")

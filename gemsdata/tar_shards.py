@@ -1,6 +1,7 @@
 """Shards as WebDataset tars: one sample is a block of rows, one member a column of it as ``.npy``.
 
-Keys are block numbers without a dot, because a WebDataset key ends at the first one. No pickle; time, owner and mode are constant.
+Keys are block numbers without a dot, because a WebDataset key ends at the first one. No pickle; time, owner and mode
+are constant.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class TarWriter:
     """Writes blocks of rows to a stream as a WebDataset tar."""
 
     def __init__(self, stream: Any, block_rows: int) -> None:
-        self._tar = tarfile.open(fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=_TAR_BLOCK_BYTES)
+        self._tar = tarfile.open(  # noqa: SIM115  (closed by close)
+            fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=_TAR_BLOCK_BYTES
+        )
         self._block_rows = block_rows
 
     def write(self, first_row: int, rows: Rows, ranks: np.ndarray | None) -> None:

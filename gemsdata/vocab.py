@@ -84,7 +84,10 @@ def all_kmers(k: int) -> np.ndarray:
 
 
 def reverse_complement_values(k: int) -> np.ndarray:
-    """Return the value of each k-mer's reverse complement, uint32[4**k]. Complement flips the lowest bit of a digit (A0-T1, C2-G3)."""
+    """Return the value of each k-mer's reverse complement, uint32[4**k].
+
+    The complement of a base flips the lowest bit of its digit (A0-T1, C2-G3).
+    """
     values = np.arange(num_kmers(k), dtype=np.uint32)
     out = np.zeros_like(values)
     for i in range(k):
@@ -94,7 +97,7 @@ def reverse_complement_values(k: int) -> np.ndarray:
 
 
 def reverse_complement_ids(k: int) -> np.ndarray:
-    """Return the token id of each token's reverse complement, special tokens mapped to themselves; dtype of the ids, [4**k + 5]."""
+    """Return the id of each token's reverse complement, [4**k + 5] in the ids' dtype; specials stay."""
     out = np.arange(vocab_size(k), dtype=np.uint32)
     out[NUM_SPECIAL:] = reverse_complement_values(k) + np.uint32(NUM_SPECIAL)
     return out.astype(token_dtype(k))

@@ -2,9 +2,11 @@
 
 A *segment* is a maximal stretch of ACGT inside one split. A window never leaves its segment.
 
-``fixed``    windows of L tokens (L + k - 1 bases) every L bases, so that each k-mer of a segment is a token of exactly one row; the
+``fixed``    windows of L tokens (L + k - 1 bases) every L bases, so that each k-mer of a segment is a token of
+exactly one row; the
              last window of a segment may be short. Neighbours share k - 1 bases.
-``dnabert``  pieces that share no base: full-length with probability 0.5, else 5..510 bases, uniformly (Ji et al. 2021). A piece
+``dnabert``  pieces that share no base: full-length with probability 0.5, else 5..510 bases, uniformly (Ji et al.
+2021). A piece
              shorter than k bases holds no token and makes no row.
 """
 
@@ -44,7 +46,7 @@ class Windows:
 
 
 def whole_contigs(genome: PackedGenome, names: list[str]) -> np.ndarray:
-    """Return the regions (contig, start, end) int64[m, 3] that the named contigs are; raise ValueError for an unknown name."""
+    """Return the named contigs as regions (contig, start, end) int64[m, 3]; raise ValueError for an unknown name."""
     index = {name: i for i, name in enumerate(genome.names)}
     unknown = [name for name in names if name not in index]
     if unknown:
@@ -57,8 +59,9 @@ def whole_contigs(genome: PackedGenome, names: list[str]) -> np.ndarray:
 def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: int) -> np.ndarray:
     """Choose about ``fraction`` of the genome's ACGT bases as whole regions (contig, start, end), int64[m, 3], sorted.
 
-    Regions lie on a grid of 1 Mb, or of a smaller step in a small genome, so that about ten of them make up the fraction; the step falls
-    below one row only where the fraction does. They are taken in the order of a hash of (seed, contig, start) until the fraction is met as closely as whole regions can.
+    Regions lie on a grid of 1 Mb, or of a smaller step in a small genome, so that about ten of them make up the
+    fraction; the step falls below one row only where the fraction does. They are taken in the order of a hash of
+    (seed, contig, start) until the fraction is met as closely as whole regions can.
     """
     acgt = genome.num_bases.sum() - (genome.gaps[:, 2] - genome.gaps[:, 1]).sum()
     wanted = fraction * acgt
@@ -84,7 +87,9 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
 def segments(genome: PackedGenome, valid_regions: np.ndarray) -> dict[str, np.ndarray]:
     """Split the genome by ``valid_regions`` (contig, start, end) int64[m, 3], sorted, disjoint.
 
-    Return the segments (contig, start, end) int64[m, 3] of "train" and "valid", sorted; together all ACGT, none in both."""
+    Return the segments (contig, start, end) int64[m, 3] of "train" and "valid", sorted; together all ACGT, none in
+    both.
+    """
     parts: dict[str, list[np.ndarray]] = {"train": [], "valid": []}
     for contig, length in enumerate(genome.num_bases.tolist()):
         gaps = genome.contig_gaps(contig)

@@ -9,8 +9,11 @@ import sys
 import click
 
 from gemsdata import __version__
+from gemsdata.difference import Difference
 
 COMMANDS = {
+    "encode": "Encode some parts of a planned shard set (for clusters).",
+    "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "plot": "Draw figures of a shard set or an NPMI table.",
@@ -46,7 +49,11 @@ def group() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return 0, or 2 after one line ``error: ...`` for a mistake of the user's."""
+    """Run the command line; return its exit status.
+
+    0 on success; 2 after one line ``error: ...`` for a mistake of the user's; 1 after one line ``difference: ...``
+    when a verification fails.
+    """
     try:
         status = group.main(arguments, prog_name="gemsdata", standalone_mode=False)
         return status if isinstance(status, int) else 0
@@ -58,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(_os_error_text(error))
+    except Difference as difference:
+        print(f"difference: {difference}", file=sys.stderr)
+        return 1
     except (KeyboardInterrupt, click.Abort):
         print("interrupted; finished parts are kept: --resume goes on", file=sys.stderr)
         return 130

@@ -13,6 +13,7 @@ from gemsdata.cli.progress import ProgressBars
 from gemsdata.manifest import SPLITS, Manifest
 from gemsdata.npmi import DISCOUNT_COUNT, ESTIMATORS
 from gemsdata.plan import COMPRESSIONS, FORMATS, ShardOptions
+from gemsdata.sharding import plan_only as plan_only_shard
 from gemsdata.sharding import shard
 from gemsdata.windows import SCHEMES
 
@@ -42,6 +43,7 @@ from gemsdata.windows import SCHEMES
     "--workers", type=int, default=lambda: os.cpu_count() or 1, show_default="all cores", help="Threads that encode."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--plan-only", is_flag=True, help="Only plan; then `gemsdata encode` on any machines, and `finalise`.")
 @click.option("--resume", is_flag=True, help="Finish what an interrupted run began.")
 @click.option("--overwrite", is_flag=True, help="Replace the shard set that is in the folder.")
 def command(
@@ -50,6 +52,7 @@ def command(
     file_format: str,
     valid_contigs: str,
     workers: int,
+    plan_only: bool,
     resume: bool,
     overwrite: bool,
     **options: Any,
@@ -58,6 +61,11 @@ def command(
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
+    if plan_only:
+        with ProgressBars() as progress:
+            planned = plan_only_shard(genome, out, chosen, resume=resume, overwrite=overwrite, progress=progress)
+        click.echo(f"{out}: planned, {len(planned.parts)} parts; encode them with `gemsdata encode {out} --slice I/N`")
+        return
     with ProgressBars() as progress:
         manifest, summary = shard(
             genome, out, chosen, workers=workers, resume=resume, overwrite=overwrite, progress=progress
@@ -65,7 +73,7 @@ def command(
     click.echo(summary_text(out, manifest, summary, time.perf_counter() - began))
 
 
-def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds: float) -> str:
+def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds: float | None = None) -> str:
     """Return what the user is told at the end."""
     lines = [
         f"{summary['bases']:,} bases in {summary['contigs']:,} contigs, {summary['soft_masked']:,} of them soft-masked"
@@ -80,10 +88,11 @@ def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds
         num_rows += rows
         num_bytes += sum(file.num_bytes for shard in shards for file in shard.files.values())
         lines.append(f"{split}: {rows:,} rows, {tokens:,} tokens, {len(shards):,} shards")
-    lines.append(
-        f"{num_bytes:,} bytes as {' and '.join(manifest.formats)} in {seconds:.1f} s "
-        f"({num_rows / seconds:,.0f} rows/s, {summary['bases'] / seconds / 1e6:,.1f} Mbase/s)"
-    )
+    written = f"{num_bytes:,} bytes as {' and '.join(manifest.formats)}"
+    if seconds:
+        rates = f"{num_rows / seconds:,.0f} rows/s, {summary['bases'] / seconds / 1e6:,.1f} Mbase/s"
+        written += f" in {seconds:.1f} s ({rates})"
+    lines.append(written)
     lines += [f"note: {note}" for note in summary["notes"]]
     lines.append(f"{out}: complete, fingerprint {manifest.fingerprint[:16]}")
     return "\n".join(lines)

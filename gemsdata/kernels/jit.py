@@ -13,9 +13,9 @@ import numpy as np
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile ``function`` as a sequential kernel that releases the GIL and is cached on disk.
 
-    Never ``parallel=True``: a process forked after an OpenMP region dies in its first one. With ``NUMBA_DISABLE_JIT=1`` the
-    function runs as plain Python, with numpy's warning about wrapping unsigned integers silenced, because the
-    kernels wrap on purpose.
+    Never ``parallel=True``: a process forked after an OpenMP region dies in its first one. With
+    ``NUMBA_DISABLE_JIT=1`` the function runs as plain Python, with numpy's warning about wrapping unsigned integers
+    silenced, because the kernels wrap on purpose.
     """
     if not numba.config.DISABLE_JIT:
         return numba.njit(nogil=True, cache=True)(function)

@@ -20,8 +20,8 @@ _NUM_SPECIAL = 5
 def pack(letters: np.ndarray, out: np.ndarray) -> None:
     """Pack ASCII letters uint8[n] to out uint8[ceil(n / 4)]; a letter other than ACGT gets an arbitrary digit.
 
-    The digit is read off the letter's bits 1 and 2 (A 00, T 10, C 01, G 11), with no table, so that the compiler vectorises the loop:
-    27 Gbase/s, against 4 with a table.
+    The digit is read off the letter's bits 1 and 2 (A 00, T 10, C 01, G 11), with no table, so that the compiler
+    vectorises the loop: 27 Gbase/s, against 4 with a table.
     """
     whole = letters.size // 4
     for b in range(whole):
@@ -62,7 +62,8 @@ def _is_gap(letter: np.uint8) -> np.uint8:
 def count_flags(letters: np.ndarray, what: int, out: np.ndarray) -> None:
     """Write to out uint8[letters.size // 64] how many letters of each block of 64 are not ACGT, or are lower case.
 
-    Counted in bytes, over a constant block and in a loop of its own, because only then the compiler vectorises it (30 Gbase/s, not 3).
+    Counted in bytes, over a constant block and in a loop of its own, because only then the compiler vectorises it (30
+    Gbase/s, not 3).
     """
     for b in range(out.size):
         block = letters[b * BLOCK : b * BLOCK + BLOCK]
@@ -80,9 +81,9 @@ def count_flags(letters: np.ndarray, what: int, out: np.ndarray) -> None:
 def find_intervals(letters: np.ndarray, what: int, flags: np.ndarray, state: np.ndarray, out: np.ndarray) -> int:
     """Write the maximal intervals of ``letters`` that are not ACGT, or that are lower case, to out int64[m, 2].
 
-    ``flags`` is what count_flags wrote; a block without a change is passed by it. ``state`` int64[2] holds (next position, start of the open
-    interval or -1) and begins as (0, -1). Returns the number of intervals written; call again while state[0] < letters.size
-    (``out`` was full). The last interval is closed at the end.
+    ``flags`` is what count_flags wrote; a block without a change is passed by it. ``state`` int64[2] holds (next
+    position, start of the open interval or -1) and begins as (0, -1). Returns the number of intervals written; call
+    again while state[0] < letters.size (``out`` was full). The last interval is closed at the end.
     """
     n = letters.size
     i = state[0]
@@ -119,8 +120,8 @@ def find_intervals(letters: np.ndarray, what: int, flags: np.ndarray, state: np.
 def count_runs(packed: np.ndarray, runs: np.ndarray, n: int, low: np.ndarray, high: np.ndarray) -> None:
     """Count every n-gram that lies in one of runs int64[m, 2] (half-open, disjoint).
 
-    A count is ``high[v] + low[v]``: low uint8[4**n] wraps into high int64[4**n] by 256, because at n = 10 the bytes fit in the level-2
-    cache and 32-bit counters do not (15 % faster on random DNA).
+    A count is ``high[v] + low[v]``: low uint8[4**n] wraps into high int64[4**n] by 256, because at n = 10 the bytes
+    fit in the level-2 cache and 32-bit counters do not (15 % faster on random DNA).
     """
     mask = np.uint64((1 << (2 * n)) - 1)
     for m in range(runs.shape[0]):
@@ -174,9 +175,10 @@ def count_last(packed: np.ndarray, runs: np.ndarray, n: int, out: np.ndarray) ->
 def cut_pieces(
     first: int, end: int, full_bases: int, shortest_bases: int, longest_bases: int, key: np.uint64, out: np.ndarray
 ) -> int:
-    """Cut [first, end) into DNABERT's pieces: full length with probability 0.5, else uniform in shortest..longest bases.
+    """Cut [first, end) into DNABERT's pieces: full length with probability 0.5, else uniform in shortest..longest.
 
-    Writes (start, end) to out int64[m, 2] as long as there is room, and returns how many pieces there are. The last is cut off at ``end``.
+    Writes (start, end) to out int64[m, 2] as long as there is room, and returns how many pieces there are. The last
+    is cut off at ``end``.
     """
     pieces = 0
     position = first
@@ -184,7 +186,7 @@ def cut_pieces(
         length = full_bases
         if unit(draw(key, np.uint64(2 * pieces))) >= 0.5:
             span = np.uint64(longest_bases - shortest_bases + 1)
-            length = shortest_bases + np.int64(below(draw(key, np.uint64(2 * pieces + 1)), span))
+            length = shortest_bases + int(below(draw(key, np.uint64(2 * pieces + 1)), span))
         stop = min(position + length, end)
         if pieces < out.shape[0]:
             out[pieces, 0] = position
@@ -196,9 +198,10 @@ def cut_pieces(
 
 @jit
 def tokenize_rows(packed: np.ndarray, base_offset: np.ndarray, num_tokens: np.ndarray, k: int, out: np.ndarray) -> None:
-    """Write the token ids of windows to out [B, L] (uint16 or uint32); row b begins at base base_offset[b] (int64) of packed.
+    """Write the token ids of windows to out [B, L] (uint16 or uint32).
 
-    Positions from num_tokens[b] on become [PAD] = 0.
+    Row b begins at base base_offset[b] (int64) of packed and has num_tokens[b] tokens. Positions from there on become
+    [PAD] = 0.
     """
     mask = np.uint64((1 << (2 * k)) - 1)
     special = np.uint64(_NUM_SPECIAL)

@@ -1,4 +1,7 @@
-"""A keyed permutation of 0..n-1 in O(1) memory: a Feistel network with cycle-walking (Black and Rogaway, CT-RSA 2002)."""
+"""A keyed permutation of 0..n-1 in O(1) memory: a Feistel network with cycle-walking.
+
+Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,8 @@ _ONE = np.uint64(1)
 def permute(i: np.uint64, n: np.uint64, key: np.uint64) -> np.uint64:
     """Return where a permutation of 0..n-1, drawn by ``key``, sends ``i`` (0 <= i < n).
 
-    The network permutes the smallest power of two that holds n, so fewer than two walks are needed on average. The halves
-    differ by a bit when the width is odd, and swap widths in every round.
+    The network permutes the smallest power of two that holds n, so fewer than two walks are needed on average. The
+    halves differ by a bit when the width is odd, and swap widths in every round.
     """
     bits = 0
     while (n - _ONE) >> np.uint64(bits) != np.uint64(0):

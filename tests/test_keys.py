@@ -1,0 +1,89 @@
+"""Random numbers are pure functions of integers, and look random."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gemsdata import keys
+from gemsdata.kernels.order import permute_range
+from gemsdata.plain_bases import _splitmix
+
+WORD = st.integers(0, 2**64 - 1)
+
+
+def mix(x: int) -> int:
+    """The finaliser of splitmix64 in Python integers."""
+    wrap = 2**64 - 1
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & wrap
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & wrap
+    return x ^ (x >> 31)
+
+
+def uniform(key: int, counter: int) -> float:
+    return keys.unit(np.uint64(keys.draw(np.uint64(key), np.uint64(counter))))
+
+
+@given(WORD, WORD)
+def test_draw_is_splitmix64(key: int, counter: int) -> None:
+    counter %= 2**32
+    assert int(keys.draw(np.uint64(key), np.uint64(counter))) == _splitmix(key, counter)
+
+
+def test_the_first_outputs_of_splitmix64_are_the_published_ones() -> None:
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert [int(keys.draw(np.uint64(1234567), np.uint64(i))) for i in range(3)] == published
+
+
+@given(st.lists(WORD, min_size=1, max_size=4))
+def test_a_key_is_its_words_folded_one_by_one(words: list[int]) -> None:
+    golden, wrap, key = 0x9E3779B97F4A7C15, 2**64 - 1, 0
+    for word in words:
+        key = mix(((key ^ mix((word + golden) & wrap)) + golden) & wrap)
+    assert keys.key_of(*words) == key
+
+
+def test_row_keys_are_the_keys_of_seed_epoch_stage_row() -> None:
+    rows = np.array([0, 7, 10**9])
+    assert keys.row_keys(3, 1, 2, rows).tolist() == [keys.key_of(3, 1, 2, int(row)) for row in rows]
+
+
+def test_neighbouring_keys_give_unrelated_uniform_draws() -> None:
+    rows = keys.row_keys(0, 0, 0, np.arange(4000))
+    first = np.array([uniform(key, 0) for key in rows])
+    second = np.array([uniform(key, 1) for key in rows])
+    assert abs(first.mean() - 0.5) < 0.02  # 4 standard errors
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.07
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 0.07
+
+
+@given(WORD, st.integers(1, 2**31))
+def test_below_stays_below(bits: int, n: int) -> None:
+    assert int(keys.below(np.uint64(bits), np.uint64(n))) == (bits >> 32) * n >> 32 < n
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 700), WORD)
+def test_the_keyed_order_is_a_permutation(n: int, key: int) -> None:
+    out = np.empty(n, np.int64)
+    permute_range(0, n, np.uint64(key), out)
+    assert sorted(out.tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("n", [1_000_003, 10**12])
+def test_the_keyed_order_is_spread_evenly(n: int) -> None:
+    out = np.empty(2000, np.int64)
+    permute_range(n // 3, n, np.uint64(11), out)
+    assert out.min() >= 0
+    assert out.max() < n
+    distance = np.abs(np.diff(out)).mean() / n  # of a perfect shuffle: 1/3
+    assert abs(distance - 1 / 3) < 0.03
+
+
+def test_another_key_gives_another_order() -> None:
+    orders = np.empty((2, 100), np.int64)
+    for key in range(2):
+        permute_range(0, 100, np.uint64(key), orders[key])
+    assert (orders[0] == orders[1]).mean() < 0.1

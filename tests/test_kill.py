@@ -1,0 +1,64 @@
+"""SIGKILL at random moments: the set is absent or complete, and a resumed run ends with the same bytes."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gemsdata.cli import main
+from gemsdata.manifest import FILE_NAME, Manifest
+from gemsdata.sharding import xxh3_of
+from tests.test_sharding import hashes
+from tools.synthesize import GenomeRecipe, write_fasta
+
+NUM_KILLS = 24
+OPTIONS = ["--format", "both", "--rows-per-shard", "1024", "--row-tokens", "100"]
+VICTIM = """
+import sys
+from gemsdata.cli import main
+import gemsdata.cli.shard, gemsdata.sharding
+print("ready", flush=True)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.compiled
+def test_killed_at_any_moment_the_set_is_absent_or_complete(tmp_path: Path) -> None:
+    fasta = tmp_path / "g.fa"
+    with open(fasta, "wb") as stream:
+        write_fasta(GenomeRecipe(num_bases=1_500_000, seed=4), stream)
+    whole = tmp_path / "whole"
+    began = time.monotonic()
+    assert main(["shard", str(fasta), "-o", str(whole), *OPTIONS]) == 0
+    seconds = time.monotonic() - began
+    expected = hashes(whole)
+    moments = random.Random(20)
+    found = {"absent": 0, "unfinished": 0, "complete": 0}
+    for trial in range(NUM_KILLS):
+        out = tmp_path / f"out{trial}"
+        command = ["shard", str(fasta), "-o", str(out), *OPTIONS]
+        with subprocess.Popen(
+            [sys.executable, "-c", VICTIM, *command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as victim:
+            assert victim.stdout is not None
+            assert victim.stdout.readline() == b"ready\n"
+            time.sleep(moments.uniform(0, 1.2 * seconds))
+            victim.send_signal(signal.SIGKILL)
+        if (out / FILE_NAME).exists():
+            found["complete"] += 1
+            for shards in Manifest.load(out).splits.values():
+                for shard in shards:
+                    for file in shard.files.values():
+                        assert xxh3_of(out / file.path) == file.xxh3_64
+        else:
+            found["unfinished" if out.exists() else "absent"] += 1
+        resume = ["--resume"] if out.exists() and any(out.iterdir()) else []
+        assert main([*command, *resume]) == 0
+        assert hashes(out) == expected
+    assert found["unfinished"] >= NUM_KILLS // 4, found  # the kills did hit the work

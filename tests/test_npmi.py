@@ -1,0 +1,182 @@
+"""NPMI against the published table, and against segmentations listed one by one."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import spearmanr
+
+from gemsdata.npmi import ESTIMATORS, NpmiTable, _log, _pmi_with_pieces, _shared_total, rank_descending
+from gemsdata.vocab import kmer_of_value, kmer_value
+from tests.genomes import random_dna, write_fasta
+
+PUBLISHED = "published_6mer_npmi_grch38_chr1-3.csv"
+
+
+@pytest.fixture(scope="module")
+def published(data_dir: Path) -> dict[str, np.ndarray]:
+    """The published columns in token-id order."""
+    columns = {"count": np.int64, "naive.pmi": float, "dp.true.pmi": float, "norm_dp_true_pmi": float}
+    out = {name: np.zeros(4096, dtype) for name, dtype in columns.items()}
+    with open(data_dir / "npmi" / PUBLISHED) as stream:
+        for row in csv.DictReader(stream):
+            for name in columns:
+                out[name][kmer_value(row["ngram"])] = float(row[name])
+    return out
+
+
+@pytest.fixture(scope="module")
+def human(data_dir: Path) -> NpmiTable:
+    return NpmiTable.from_fasta(data_dir / "genomes" / "hg38_chr1_28Mb.fa.gz", max_k=6)
+
+
+def test_published_counts_give_the_published_scores(published: dict[str, np.ndarray]) -> None:
+    table = NpmiTable.from_counts({6: published["count"]}, estimator="published")
+    scores = table.scores(6)
+    assert published["count"].sum() == 669_128_271
+    assert np.abs(scores.npmi - published["norm_dp_true_pmi"]).max() < 0.004
+    assert np.abs(scores.pmi - published["dp.true.pmi"]).max() < 0.004
+    assert np.abs(table.scores(6, "naive").pmi - published["naive.pmi"]).max() < 0.004
+    assert spearmanr(scores.npmi, published["norm_dp_true_pmi"]).statistic > 0.9999
+
+
+def test_the_named_kmers_of_the_published_table(published: dict[str, np.ndarray]) -> None:
+    table = NpmiTable.from_counts({6: published["count"]})
+    best = [kmer_of_value(int(v), 6) for v in np.argsort(table.scores(6).rank)[:8]]
+    assert best == ["CCTCCC", "GGGAGG", "GTGTGT", "CCCAGC", "GCTGGG", "ACACAC", "AAAAAA", "TTTTTT"]
+    assert table.counts[6][kmer_value("TCGCGA")] == 2947
+    assert table.counts[6][kmer_value("CCTCCC")] == 446_610
+    assert table.npmi(6)[kmer_value("CCTCCC")] == pytest.approx(2.1030761926846, abs=0.004)
+
+
+@pytest.mark.compiled
+def test_28_megabases_rank_like_the_published_table(human: NpmiTable, published: dict[str, np.ndarray]) -> None:
+    assert human.counts[1].sum() == 28_608_453
+    agreement = spearmanr(human.npmi(6), published["norm_dp_true_pmi"]).statistic
+    assert agreement == pytest.approx(0.992, abs=0.001)
+
+
+@pytest.mark.compiled
+def test_levine_is_another_estimator(human: NpmiTable, published: dict[str, np.ndarray]) -> None:
+    """With per-order totals, as defined, 0.886; the figure 0.842 belongs to one denominator for every order."""
+    levine = human.scores(6, "levine").npmi
+    assert spearmanr(levine, published["norm_dp_true_pmi"]).statistic == pytest.approx(0.886, abs=0.001)
+    total = _shared_total(human.counts)
+    pmi = _pmi_with_pieces({n: _log(human.counts[n], total) for n in range(1, 7)}, 6, 6)
+    shared = pmi * human.npmi(6) / human.scores(6).pmi  # the discount
+    assert spearmanr(shared, published["norm_dp_true_pmi"]).statistic == pytest.approx(0.842, abs=0.001)
+
+
+def compositions(k: int) -> list[tuple[int, ...]]:
+    """Every ordered sum of two or more pieces."""
+    return [
+        pieces for size in range(2, k + 1) for pieces in itertools.product(range(1, k), repeat=size) if sum(pieces) == k
+    ]
+
+
+def naive_score(counts: dict[int, np.ndarray], word: str, estimator: str) -> float:
+    """Score one k-mer from the definitions of algorithms.md, in plain floats."""
+    shared = int(counts[1].sum() + counts[2].sum())
+
+    def log_p(piece: str) -> float:
+        frequency = int(counts[len(piece)][kmer_value(piece)])
+        total = int(counts[len(piece)].sum()) if estimator == "levine" else shared
+        return math.log(frequency / total) if frequency else -math.inf
+
+    longest = {"published": 2, "levine": len(word), "naive": 1}[estimator]
+    best = math.inf
+    for pieces in compositions(len(word)):
+        if max(pieces) <= longest:
+            ends = list(itertools.accumulate(pieces))
+            parts = [word[end - size : end] for end, size in zip(ends, pieces, strict=True)]
+            best = min(best, log_p(word) - sum(log_p(part) for part in parts))
+    frequency = int(counts[len(word)][kmer_value(word)])
+    return best * math.log(frequency) / (math.log(frequency) + math.log(101))
+
+
+@settings(max_examples=25)
+@given(st.integers(2, 4), st.data())
+def test_scores_are_the_minimum_over_listed_segmentations(k: int, data: st.DataObject) -> None:
+    table = NpmiTable.from_counts({k: data.draw(arrays(np.int64, 4**k, elements=st.integers(1, 5000)))}, min_count=101)
+    for estimator in ESTIMATORS:
+        scores = table.scores(k, estimator)
+        for value in range(0, 4**k, 3):
+            if table.counts[k][value] < 101:
+                assert np.isnan(scores.npmi[value])
+                assert scores.rank[value] == 4**k
+            else:
+                expected = naive_score(dict(table.counts), kmer_of_value(value, k), estimator)
+                assert scores.npmi[value] == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.one_of(st.just(math.nan), st.floats(-3, 3)), max_size=40))
+def test_ranks_count_the_better_ones(values: list[float]) -> None:
+    ranks = rank_descending(np.array(values))
+    for value, rank in zip(values, ranks.tolist(), strict=True):
+        better = sum(other > value for other in values)
+        assert rank == (len(values) if math.isnan(value) else better + 1)
+
+
+def test_special_ids_get_the_worst_rank(published: dict[str, np.ndarray]) -> None:
+    ranks = NpmiTable.from_counts({6: published["count"]}).ranks(6)
+    assert ranks.shape == (4101,)
+    assert ranks.dtype == np.uint16
+    assert ranks[:5].tolist() == [4096] * 5
+    assert sorted(ranks[5:].tolist()) == list(range(1, 4097))
+
+
+@pytest.mark.parametrize("canonical", [False, True])
+@pytest.mark.parametrize("exclude", [False, True])
+def test_a_table_survives_parquet(tmp_path: Path, canonical: bool, exclude: bool) -> None:
+    fasta = write_fasta(tmp_path / "g.fa", {"a": random_dna(3000, 1, "ACGTacgtN"), "b": "ACGT"})
+    table = NpmiTable.from_fasta(
+        fasta, max_k=3, min_count=2, estimator="levine", canonical=canonical, exclude_soft_masked=exclude
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    again = NpmiTable.from_parquet(tmp_path / "t.parquet")
+    assert (again.estimator, again.min_count) == ("levine", 2)
+    assert (again.canonical, again.exclude_soft_masked) == (canonical, exclude)
+    for k in range(1, 4):
+        assert np.array_equal(again.counts[k], table.counts[k])
+    assert np.array_equal(again.ranks(3), table.ranks(3))
+
+
+def test_soft_masked_bases_can_be_left_out(tmp_path: Path) -> None:
+    fasta = write_fasta(tmp_path / "g.fa", {"a": "ACGTTaaaaaaaaaacgtGGCAnACGTT"})
+    everything = NpmiTable.from_fasta(fasta, max_k=2)
+    upper = NpmiTable.from_fasta(fasta, max_k=2, exclude_soft_masked=True)
+    assert everything.counts[1].sum() == 27
+    assert upper.counts[1].sum() == 14
+    assert upper.counts[2].sum() == 4 + 3 + 4
+    assert upper.counts[2][kmer_value("AA")] == 0
+
+
+def test_canonical_pools_both_strands(tmp_path: Path) -> None:
+    fasta = write_fasta(tmp_path / "g.fa", {"a": "AACCGT"})
+    counts = NpmiTable.from_fasta(fasta, max_k=2, canonical=True).counts
+    assert counts[2][kmer_value("AA")] == counts[2][kmer_value("TT")] == 1
+    assert counts[2][kmer_value("CG")] == 2  # its own reverse complement: once on each strand
+    assert np.array_equal(counts[1], [3, 3, 3, 3])
+
+
+def test_errors_say_what_to_do(tmp_path: Path) -> None:
+    table = NpmiTable.from_counts({2: np.ones(16, np.int64)})
+    with pytest.raises(ValueError, match="make one with --max-k 6"):
+        table.ranks(6)
+    with pytest.raises(ValueError, match="choose one of published, levine, naive"):
+        NpmiTable.from_counts({2: np.ones(16)}, estimator="best")
+    with pytest.raises(ValueError, match=r"shape \(15,\); \(16,\) is needed"):
+        NpmiTable.from_counts({2: np.ones(15)})
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        NpmiTable.from_parquet(tmp_path / "absent.parquet")
+    (tmp_path / "other.parquet").write_bytes(b"not parquet")
+    with pytest.raises(ValueError, match="is not an NPMI table"):
+        NpmiTable.from_parquet(tmp_path / "other.parquet")
