@@ -8,9 +8,22 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Dnabert": "gemsdata.strategies",
+    "GeneMask": "gemsdata.strategies",
+    "GeneMaskReleased": "gemsdata.strategies",
+    "GlobalMask": "gemsdata.strategies",
+    "GlobalNms": "gemsdata.strategies",
+    "GlobalReleased": "gemsdata.strategies",
+    "KmerTokenizer": "gemsdata.tokenizer",
+    "MLMCollator": "gemsdata.collate",
+    "Masker": "gemsdata.masking",
     "NpmiTable": "gemsdata.npmi",
+    "RandomMask": "gemsdata.strategies",
+    "RandomSpan": "gemsdata.strategies",
+    "RandomToken": "gemsdata.strategies",
     "ShardSet": "gemsdata.shardset",
     "catalog": "gemsdata.sql",
+    "mask_rows": "gemsdata.masking",
 }
 
 __all__ = ["__version__", *_HOME]

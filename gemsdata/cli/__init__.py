@@ -12,12 +12,14 @@ from gemsdata import __version__
 from gemsdata.difference import Difference
 
 COMMANDS = {
+    "audit": "Say what a masking strategy does to the rows of a shard set.",
     "encode": "Encode some parts of a planned shard set (for clusters).",
     "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "plot": "Draw figures of a shard set or an NPMI table.",
     "query": "Ask shard sets and NPMI tables by SQL.",
+    "show": "Draw one masked row.",
     "shard": "Turn a genome into shards of tokenized rows.",
     "verify": "Check every row of a shard set against its FASTA.",
 }

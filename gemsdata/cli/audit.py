@@ -1,0 +1,106 @@
+"""``gemsdata audit``: what a masking strategy does to the rows of a shard set."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import click
+
+from gemsdata.audit import Audit, audit
+from gemsdata.cli.masking_options import masking_options, strategy_of
+from gemsdata.cli.progress import ProgressBars
+
+_COLORS = {"alarm": "red", "warning": "yellow"}
+
+
+@click.command("audit")
+@click.argument("out", type=click.Path(path_type=Path))
+@masking_options
+@click.option(
+    "--rows", "num_rows", type=int, default=2000, show_default=True, help="Rows to mask, spread over the split."
+)
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw a figure into this file (.png, .svg, .pdf).")
+@click.option("--format", "layout", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--strict", is_flag=True, help="Exit with status 1 on any warning or alarm.")
+def command(
+    out: Path,
+    masking: str,
+    rate: float | None,
+    budget: float | None,
+    budget_unit: str,
+    corruption: str,
+    split: str,
+    seed: int,
+    stage: int,
+    num_rows: int,
+    plot: Path | None,
+    layout: str,
+    strict: bool,
+) -> int:
+    """Mask rows of the shard set OUT, and say what is masked, what is hidden, what gives it away, and what is wrong."""
+    strategy = strategy_of(masking, rate, budget, budget_unit, corruption)
+    with ProgressBars() as progress:
+        result = audit(out, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
+    if plot:
+        from gemsdata.audit_figure import draw
+
+        draw(result, plot)
+    if layout == "json":
+        click.echo(json.dumps(result.as_dict(), indent=2))
+    else:
+        _print(result)
+    for finding in result.findings:
+        click.secho(f"{finding.level}: {finding.text}", err=layout == "json", fg=_COLORS[finding.level], bold=True)
+    return int(strict and bool(result.findings))
+
+
+def _print(result: Audit) -> None:
+    """Print the audit as a table."""
+    options = {key: value for key, value in result.masking.items() if key not in ("name", "masking_version") and value}
+    rows = [
+        ("masking", f"{result.masking['name']} ({', '.join(f'{key} {value}' for key, value in options.items())})"),
+        ("rows", f"{result.num_rows:,} of {result.num_tokens:,} tokens"),
+        ("masked tokens", f"{result.masked_token_rate:.2%}"),
+        ("hidden nucleotides", f"{result.hidden_nucleotide_rate:.2%}"),
+        ("masked tokens given away by unmasked neighbours", f"{result.given_away_by_unmasked:.2%}"),
+        ("... and by kept tokens inside a span", f"{result.given_away_by_kept:.2%}"),
+        ("hidden nucleotides that kept tokens show", f"{result.hidden_shown_by_kept:.2%}"),
+        ("mean NPMI rank of chosen tokens", _number(result.mean_rank_of_chosen)),
+        ("mean NPMI rank of all tokens", _number(result.mean_rank_of_tokens)),
+        ("same mask for another row under the same key", _share(result.same_mask_share)),
+        ("masked in soft-masked sequence", _share(result.rate_in_soft_masked)),
+        ("masked outside it", _share(result.rate_outside_soft_masked)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        click.echo(f"{name:<{width}}  {text}")
+    click.echo("\nmasked rate by position (tenths of the row)")
+    click.echo("  " + "  ".join(_share(rate) for rate in _tenths(result.rate_by_position)))
+    if result.rate_by_rank_decile:
+        click.echo("masked rate by NPMI rank decile (best first)")
+        click.echo("  " + "  ".join(_share(rate) for rate in result.rate_by_rank_decile))
+    click.echo("runs of masked tokens (length: share of runs)")
+    total = sum(result.run_lengths.values())
+    shares = sorted(result.run_lengths.items(), key=lambda item: -item[1])[:10]
+    click.echo("  " + "  ".join(f"{length}: {count / total:.1%}" for length, count in shares))
+    click.echo("most-masked k-mers (rank: share of occurrences masked)")
+    for entry in result.most_masked_kmers[:10]:
+        click.echo(f"  {entry['kmer']}  {entry['rank']:>6}: {entry['masked_rate']:.1%} of {entry['occurrences']:,}")
+    click.echo()
+
+
+def _tenths(rates: list[float | None]) -> list[float | None]:
+    """Return the mean rate of each tenth of the positions."""
+    cuts = [len(rates) * i // 10 for i in range(11)]
+    known = [[rate for rate in rates[lo:hi] if rate is not None] for lo, hi in pairwise(cuts)]
+    return [sum(part) / len(part) if part else None for part in known]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
