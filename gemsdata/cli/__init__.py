@@ -19,8 +19,9 @@ COMMANDS = {
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "plot": "Draw figures of a shard set or an NPMI table.",
     "query": "Ask shard sets and NPMI tables by SQL.",
-    "show": "Draw one masked row.",
+    "report": "Write one HTML page about a shard set and its runs.",
     "shard": "Turn a genome into shards of tokenized rows.",
+    "show": "Draw one masked row.",
     "verify": "Check every row of a shard set against its FASTA.",
 }
 """name -> one line of help; the command itself is gemsdata.cli.<name>.command"""
