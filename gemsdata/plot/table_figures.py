@@ -15,6 +15,7 @@ from gemsdata.vocab import all_kmers
 
 _LONGEST_MAP_K = 8
 _VIOLIN_SAMPLE = 20_000
+_MOST_VECTOR_POINTS = 5000
 
 
 def npmi_by_k(table: NpmiTable) -> Figure:
@@ -22,7 +23,7 @@ def npmi_by_k(table: NpmiTable) -> Figure:
     orders = [k for k in table.counts if k > 1 and np.isfinite(table.npmi(k)).any()]
     if not orders:
         raise ValueError(f"no n-gram occurs {table.min_count} times, so none has an NPMI")
-    figure = Figure(figsize=(5.2, 3.2))
+    figure = Figure(figsize=(4.6, 3.0))
     axes = figure.subplots()
     axes.axhline(0, color=FAINT, linewidth=0.7)
     for k in orders:
@@ -57,7 +58,7 @@ def rank_against_frequency(table: NpmiTable, k: int) -> Figure:
     known = np.isfinite(scores.npmi)
     cpg = np.char.find(kmers, b"CG") >= 0
     simple = _num_different_bases(k) <= 2
-    figure = Figure(figsize=(5.2, 3.6))
+    figure = Figure(figsize=(4.6, 3.4))
     axes = figure.subplots()
     groups = [
         (known & ~cpg & ~simple, "other", FAINT),
@@ -113,7 +114,7 @@ def rank_map(table: NpmiTable, k: int) -> Figure:
     num_left = k // 2
     num_right = k - num_left
     order = np.argsort(all_kmers(k), kind="stable")  # alphabetical: of a prefix, then of a suffix
-    figure = Figure(figsize=(5.2, 4.6) if num_left == num_right else (6.6, 3.4))
+    figure = Figure(figsize=(4.6, 4.0) if num_left == num_right else (6.6, 3.4))
     axes = figure.subplots()
     image = axes.imshow(
         rank[order].reshape(4**num_left, 4**num_right),
@@ -144,7 +145,7 @@ def scored(table: NpmiTable, k: int) -> Scores:
 
 def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str) -> None:
     size = float(np.clip(4000 / max(x.size, 1), 0.5, 5))
-    axes.scatter(x, y, s=size, c=colour, alpha=0.7, linewidths=0, label=label, rasterized=True)
+    axes.scatter(x, y, s=size, c=colour, alpha=0.7, linewidths=0, label=label, rasterized=x.size > _MOST_VECTOR_POINTS)
 
 
 def _name(axes: Axes, kmer: bytes, x: float, y: float) -> None:

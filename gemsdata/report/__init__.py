@@ -37,17 +37,18 @@ def render(
 ) -> str:
     """Return the report of a shard set as HTML; what cannot be shown says why in its place.
 
-    ``runs`` are folders with a ``metrics.jsonl`` or evaluation tables (Markdown, Parquet). ``other`` is a set or table to
-    compare with, ``region`` (contig:start-end) that of the rank profile, ``audit_rows`` how many rows are masked.
+    ``runs`` are folders with a ``metrics.jsonl`` or with evaluation tables (Markdown, Parquet). ``other`` is a set or a
+    table to compare with, ``region`` (contig:start-end) that of the rank profile; ``audit_rows`` rows are masked.
     Raises FileNotFoundError or ValueError for a set, a run or a region that is not there.
     """
     opened = ShardSet.open(shards)
+    about_runs = run_section([Path(run) for run in runs])  # first, because a mistyped name should not wait for the rest
     sections = [
         set_section(opened),
         contig_section(opened),
         npmi_section(opened, other, region, progress),
         mask_section(opened, audit_rows, progress),
-        *run_section([Path(run) for run in runs]),
+        *about_runs,
     ]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("gemsdata.report", "."),

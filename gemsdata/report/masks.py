@@ -35,10 +35,10 @@ def mask_section(shards: ShardSet, num_rows: int, progress: Progress) -> Section
         progress("auditing", 1, len(names()))
     if not audits:
         return Section(anchor="masks", title=title, notes=notes)
-    findings = [[found.masking["name"], f.level, f.text] for found in audits for f in found.findings]
+    findings = [[found.masking["name"], f"{f.level}: {f.text}"] for found in audits for f in found.findings]
     tables = [Table(columns=_COLUMNS, rows=[_row(found) for found in audits])]
     if findings:
-        tables.append(Table(columns=["strategy", "finding", ""], rows=findings, caption="Findings"))
+        tables.append(Table(columns=["strategy", "finding"], rows=findings, caption="Findings"))
     return Section(
         anchor="masks",
         title=title,
@@ -114,7 +114,7 @@ def _by_position(audits: list[Audit]) -> Figure:
 
 def _panels(audits: list[Audit]) -> tuple[Figure, list[Axes]]:
     num_rows = -(-len(audits) // _PANELS_IN_A_ROW)
-    figure = Figure(figsize=(5.2, 1.25 * num_rows + 0.4))
+    figure = Figure(figsize=(4.6, 1.2 * num_rows + 0.4))
     grid = list(figure.subplots(num_rows, _PANELS_IN_A_ROW, sharex=True, sharey=True, squeeze=False).flat)
     for axes, found in zip(grid, audits, strict=False):
         axes.set_title(found.masking["name"], fontsize=8, loc="left", pad=3)

@@ -92,7 +92,7 @@ def read_run(path: Path, name: str) -> Run:
 
 def draw_curves(runs: Sequence[Run], attribute: str) -> Figure:
     """Draw the ``loss`` or the ``perplexity`` of runs by step; a dashed line marks where the stage changes."""
-    figure = Figure(figsize=(5.2, 3.2))
+    figure = Figure(figsize=(4.6, 3.0))
     axes = figure.subplots()
     for run, colour in zip(runs, _colours(len(runs)), strict=True):
         points = getattr(run, attribute)

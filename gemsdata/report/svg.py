@@ -8,10 +8,11 @@ import re
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from gemsdata.plot.style import FAINT, INK, house_style
+from gemsdata.plot.style import BLUE, FAINT, INK, house_style
 
 _DOTS_PER_INCH = 180
 _COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
+_COLOURS[BLUE.lower()] = "var(--blue)"  # too dark on a dark page
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> Markup:
