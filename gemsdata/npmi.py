@@ -119,7 +119,7 @@ class NpmiTable:
         """
         check_estimator(estimator)
         tally = Tally(max_k)
-        for contig in read_contigs(map(str, paths), GenomeReport()):
+        for contig in read_contigs(map(str, paths), GenomeReport(), soft=exclude_soft_masked):
             tally.add(contig.packed, countable_runs(contig, exclude_soft_masked))
             progress("reading", contig.num_bases, None)
         return cls.from_counts(

@@ -41,10 +41,11 @@ class Scan(abc.ABC):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield one batch per block of the set."""
         manifest = self.shards.manifest
+        shards = ShardSet(self.shards.folder, manifest)  # of this scan alone: scans may run side by side in threads
         for split, entries in manifest.splits.items():
             for index, entry in enumerate(entries):
                 for block in range(-(-entry.num_rows // manifest.block_rows)):
-                    rows = self.shards.block(split, index, block)
+                    rows = shards.block(split, index, block)
                     first_row = entry.first_row + block * manifest.block_rows
                     yield pa.record_batch(self._columns(split, index, first_row, rows), schema=self.schema)
 

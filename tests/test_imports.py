@@ -12,7 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 
 LEVELS = [
-    {"kernels", "atomic", "keys", "progress", "ahead", "difference"},
+    {"kernels", "atomic", "keys", "progress", "ahead", "difference", "memory"},
     {"fasta", "vocab", "genome", "manifest", "schema"},
     {"counts", "windows", "arrow_shards", "tar_shards"},
     {
@@ -23,12 +23,20 @@ LEVELS = [
         "plain_bases",
         "verify_npmi",
         "verify",
-        "catalog",
+        "scan",
+        "sql",
+        "plot",
+        "report",
+        "strategies",
         "masking",
+        "audit_tally",
+        "audit",
+        "audit_figure",
+        "show",
         "curriculum",
     },
     {"world", "order", "stage"},
-    {"stream", "collate"},
+    {"stream", "collate", "tokenizer"},
     {"loader", "accelerate_glue"},
     {"cli"},
 ]

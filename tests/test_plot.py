@@ -1,5 +1,8 @@
 """Figures: what is drawn is what is in the set, for any k and either format; the CLI and its errors."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -175,3 +178,13 @@ def test_what_has_no_npmi_is_not_drawn_but_named():
     reasons = dict(plot.draw(single))
     assert "a single base has none" in reasons["rank_against_frequency"]
     assert "it can be of k = 2 to 8" in reasons["rank_map"]
+
+
+def test_without_matplotlib_the_command_names_the_extra(folder, tmp_path):
+    code = "import sys; sys.modules['matplotlib'] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
+    for command in ("plot", "report"):
+        arguments = [sys.executable, "-c", code, command, str(folder / "arrow"), "-o", str(tmp_path / "x")]
+        done = subprocess.run(arguments, capture_output=True, text=True)
+        assert done.returncode == 2
+        expected = f"error: gemsdata {command} needs matplotlib; install it with: pip install 'gemsdata[plot]'\n"
+        assert done.stderr == expected

@@ -10,25 +10,22 @@ from gemsdata import vocab
 from gemsdata.plan import ShardOptions
 from gemsdata.sharding import shard
 from gemsdata.shardset import ShardSet
+from tests.genomes import awkward_genome, write_fasta
 
 OPTIONS = {
     "arrow": ShardOptions(k=3, row_tokens=12, min_count=1, block_rows=8, rows_per_shard=16, valid_fraction=0.2),
     "webdataset": ShardOptions(k=4, row_tokens=10, min_count=2, block_rows=8, format="webdataset", estimator="levine"),
+    "zstd": ShardOptions(k=8, row_tokens=30, min_count=1, compression="zstd", scheme="dnabert", rank_column=True),
 }
 
 
-@pytest.fixture(scope="module")
-def sequences():
-    rng = np.random.default_rng(3)
-    return {name: "".join(rng.choice(list("ACGTacgt"), 400)) for name in ("one", "two")}
+GENOME = awkward_genome()
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, sequences):
+def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
-    with open(folder / "g.fa", "w") as fasta:
-        for name, text in sequences.items():
-            fasta.write(f">{name}\n{text[:150]}NNNNN{text[150:]}\n")
+    write_fasta(folder / "g.fa", GENOME)
     for name, options in OPTIONS.items():
         shard([folder / "g.fa"], folder / name, options)
     return folder
@@ -69,10 +66,9 @@ def test_tokens_are_those_of_the_rows_with_their_ranks(shards):
     assert found == expected
 
 
-def test_bases_of_a_row_are_the_genome(shards, sequences):
+def test_bases_of_a_row_are_the_genome(shards):
     for contig, start, bases in fetch(shards, "SELECT contig, start, bases(tokens) FROM rows"):
-        genome = sequences[contig][:150] + "NNNNN" + sequences[contig][150:]
-        assert genome[start : start + len(bases)].upper() == bases
+        assert GENOME[contig][start : start + len(bases)].upper() == bases
 
 
 def test_kmer_and_token_id_follow_the_vocabulary(shards):
@@ -111,11 +107,12 @@ def test_shards_and_contigs_are_those_of_the_manifest(shards):
         for i, entry in enumerate(entries)
     ]
     assert fetch(shards, "SELECT contig, num_bases, num_not_acgt FROM contigs ORDER BY contig_index") == [
-        ("one", 405, 5),
-        ("two", 405, 5),
+        (name, len(text), sum(letter not in "ACGTacgt" for letter in text)) for name, text in GENOME.items()
     ]
     assert fetch(shards, "SELECT sum(num_soft_masked) FROM contigs") == [(manifest.genome["num_soft_masked"],)]
-    assert fetch(shards, "SELECT count(*), sum(stop - start) FROM intervals WHERE kind = 'gap'") == [(2, 10)]
+    assert fetch(shards, "FROM intervals WHERE kind = 'gap' AND contig = 'NC_000001.11'") == [
+        ("NC_000001.11", 3000, 3050, "gap")
+    ]
 
 
 def test_a_scan_can_be_repeated_and_reads_no_further_than_it_must(folder, monkeypatch):
@@ -128,6 +125,16 @@ def test_a_scan_can_be_repeated_and_reads_no_further_than_it_must(folder, monkey
         assert counts[0] == counts[1]
         assert len(touched) == 2 * len(set(touched))
         assert connection.cursor().execute("SELECT count(*) FROM arrow.tokens").fetchone() == counts[0]
+        num_blocks = len(set(touched))
+        touched.clear()
+        assert len(connection.execute("SELECT * FROM rows LIMIT 3").fetchall()) == 3
+        assert len(touched) < num_blocks / 2
+
+
+def test_two_scans_of_a_set_run_side_by_side(folder):
+    with gd.catalog(folder / "arrow") as connection:
+        pairs = "SELECT count(*) FROM rows a JOIN rows b ON a.split = b.split AND a.row = b.row AND a.tokens = b.tokens"
+        assert connection.execute(pairs).fetchone() == connection.execute("SELECT count(*) FROM rows").fetchone()
 
 
 def test_several_sets_are_schemas_and_the_first_needs_none(folder):

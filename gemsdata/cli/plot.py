@@ -18,7 +18,8 @@ def command(out: Path, folder: Path, other: Path | None, region: str | None, k: 
     try:
         from gemsdata import plot
     except ImportError as error:
-        raise ImportError(f"gemsdata plot needs {error.name}; install it with: pip install 'gemsdata[plot]'") from None
+        missing = (error.name or "").partition(".")[0]
+        raise ImportError(f"gemsdata plot needs {missing}; install it with: pip install 'gemsdata[plot]'") from None
     subject = plot.open_subject(out, k)
     compared = plot.open_subject(other, subject.k) if other else None
     if folder.exists() and not folder.is_dir():

@@ -23,9 +23,8 @@ def command(
     try:
         from gemsdata import report
     except ImportError as error:
-        raise ImportError(
-            f"gemsdata report needs {error.name}; install it with: pip install 'gemsdata[plot]'"
-        ) from None
+        missing = (error.name or "").partition(".")[0]
+        raise ImportError(f"gemsdata report needs {missing}; install it with: pip install 'gemsdata[plot]'") from None
     if page.is_dir():
         raise ValueError(f"{page} is a folder; give the name of an HTML file")
     if not page.absolute().parent.is_dir():
