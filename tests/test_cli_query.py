@@ -85,6 +85,7 @@ def test_a_reader_that_stops_early_is_no_error(table):
         (["ATTACH 'x.db'"], "queries only read"),
         (["SELECT 1 AS one", "--format", "parquet"], "error: --format parquet is binary; name a file to write"),
         (["SELECT 1 AS one", "-o", "/absent/x.csv"], "no such folder to write x.csv in"),
+        (["  "], "error: the query is empty"),
         (["absent.parquet"], "error: absent.parquet: no such"),
         (["name=absent.parquet", "SELECT 1 AS one"], "error: absent.parquet: no such"),
     ],
@@ -98,6 +99,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(table, tmp_path, monkeypatch, cap
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sql_alone_is_refused(capfd):
+    assert main(["query", "SELECT 1 + 1"]) == 2
+    assert "give a shard set or an NPMI table before the SQL" in capfd.readouterr().err
+
+
+def test_a_plan_keeps_its_lines(table, capfd):
+    assert main(["query", str(table), "EXPLAIN SELECT kmer FROM npmi"]) == 0
+    assert len(capfd.readouterr().out.splitlines()) > 3
 
 
 def test_a_failed_query_leaves_no_file(table, tmp_path):

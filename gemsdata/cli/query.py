@@ -56,23 +56,26 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: 
     """Run statements and write what the last one returns; raise ValueError with DuckDB's message in one line."""
     with _one_line_errors():
         statements = connection.extract_statements(sql)
+        if not statements:
+            raise ValueError("the query is empty")
         for statement in statements:
             _check_reads_only(statement)
         connection.execute("SET python_enable_replacements = false")  # a table name must not find a Python variable
         for statement in statements[:-1]:
             connection.execute(statement)
-        if statements and statements[-1].type.name in _READERS:
+        if statements[-1].type.name in _READERS:
             query_output.write(connection, statements[-1].query, file_format, out)
-        elif statements:
+        else:
             connection.execute(statements[-1])
 
 
 def _split(arguments: tuple[str, ...]) -> tuple[list[str], str | None]:
     """Tell the sets from the SQL: the last argument is SQL when it holds white space and no such file exists."""
     *before, last = arguments
-    if before and re.search(r"\s", last.strip()) and not Path(_named(last)[1]).exists():
-        return before, last
-    return list(arguments), None
+    is_sql = re.search(r"\s", last) is not None and not Path(_named(last)[1]).exists()
+    if is_sql and not before:
+        raise ValueError(f"nothing to query in {last!r}; give a shard set or an NPMI table before the SQL")
+    return (before, last) if is_sql else (list(arguments), None)
 
 
 def _named(argument: str) -> tuple[str, str]:

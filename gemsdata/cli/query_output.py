@@ -67,6 +67,9 @@ def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO) -> None:
     names = [column[0] for column in result.description]
     values = result.fetchmany(_MOST_TABLE_ROWS + 1)
     rows = [[_cell(value) for value in row] for row in values[:_MOST_TABLE_ROWS]]
+    if names == ["explain_key", "explain_value"]:
+        stream.write("\n".join(text for _, text in values))
+        return
     numeric = [
         any(isinstance(row[i], int | float) for row in values)
         and not any(isinstance(row[i], bool | str) for row in values)

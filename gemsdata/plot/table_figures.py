@@ -114,7 +114,7 @@ def rank_map(table: NpmiTable, k: int) -> Figure:
     num_left = k // 2
     num_right = k - num_left
     order = np.argsort(all_kmers(k), kind="stable")  # alphabetical: of a prefix, then of a suffix
-    figure = Figure(figsize=(4.6, 4.0) if num_left == num_right else (6.6, 3.4))
+    figure = Figure(figsize=(4.6, 4.0) if num_left == num_right else (4.6, 2.8))
     axes = figure.subplots()
     image = axes.imshow(
         rank[order].reshape(4**num_left, 4**num_right),
@@ -219,4 +219,6 @@ def _ranked(values: np.ndarray) -> np.ndarray:
 
 
 def _percent(share: float) -> str:
+    if share < 0.001:
+        return "< 0.1 %"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
