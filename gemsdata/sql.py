@@ -121,8 +121,10 @@ def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
 
 
 def _add_macros(connection: duckdb.DuckDBPyConnection, schema: str, k: int) -> None:
-    specials = ", ".join(f"'{token}'" for token in SPECIAL_TOKENS)
-    connection.execute(_MACROS.format(schema=schema, k=k, bases=BASES, specials=specials, num_special=NUM_SPECIAL))
+    specials, bases = (", ".join(f"'{text}'" for text in texts) for texts in (SPECIAL_TOKENS, BASES))
+    connection.execute(
+        _MACROS.format(schema=schema, k=k, letters=BASES, bases=bases, specials=specials, num_special=NUM_SPECIAL)
+    )
 
 
 def _add_absent(connection: duckdb.DuckDBPyConnection, view: str, columns: dict[str, str], message: str) -> None:
@@ -225,17 +227,17 @@ _MACROS = """
 CREATE MACRO kmer(token_id, k := {k}) AS
     CASE WHEN token_id < {num_special} THEN [{specials}][token_id + 1]
          WHEN token_id < {num_special} + (1::BIGINT << (2 * k)) THEN
-         list_aggregate(list_transform(range(k), lambda i: substr('{bases}',
-             (((token_id - {num_special})::BIGINT >> (2 * (k - 1 - i))) & 3) + 1, 1)), 'string_agg', '') END;
+         list_aggregate(list_transform(range(k), lambda i:
+             [{bases}][(((token_id::BIGINT - {num_special}) >> (2 * (k - 1 - i))) & 3) + 1]), 'string_agg', '') END;
 CREATE MACRO token_id(kmer) AS
-    CASE WHEN regexp_full_match(upper(kmer), '[{bases}]{{1,12}}') THEN
+    CASE WHEN regexp_full_match(upper(kmer), '[{letters}]{{1,12}}') THEN
          ({num_special} + list_reduce(
-             list_transform(string_split(upper(kmer), ''), lambda base: strpos('{bases}', base) - 1),
+             list_transform(string_split(upper(kmer), ''), lambda base: strpos('{letters}', base) - 1),
              lambda value, digit: value * 4 + digit))::UINTEGER END;
 CREATE MACRO revcomp(kmer) AS reverse(translate(kmer, 'ACGTacgt', 'TGCAtgca'));
 CREATE MACRO gc(kmer) AS 1 - length(translate(kmer, 'GCgc', '')) / length(kmer);
 CREATE MACRO npmi_of(word) AS (SELECT t.npmi FROM "{schema}".npmi t WHERE t.k = length(word) AND t.kmer = upper(word));
 CREATE MACRO bases(tokens) AS
     "{schema}".kmer(tokens[1]) || coalesce(list_aggregate(list_transform(tokens[2:], lambda t:
-        substr('{bases}', ((t - {num_special})::BIGINT & 3) + 1, 1)), 'string_agg', ''), '');
+        [{bases}][((t::BIGINT - {num_special}) & 3) + 1]), 'string_agg', ''), '');
 """

@@ -18,7 +18,7 @@ _WIDE = {"rank_profile", "logos"}
 _CAPTIONS = {
     "npmi_by_k": "NPMI of all n-grams with a score, by length: distribution, quartiles and median.",
     "rank_against_frequency": "Every k-mer by how often it occurs and how it ranks.",
-    "rank_map": "The rank of every k-mer; bright is best, blank has no score. K-mers with CpG make the dark lines where CpG is depleted.",
+    "rank_map": "The rank of every k-mer; bright is best, blank has none. CpG, where depleted, makes the dark lines.",
     "two_genomes": "The rank of every k-mer in two genomes.",
     "rank_profile": "Rank along a region, soft-masked (repeat) stretches shaded.",
     "logos": "What surrounds the top k-mers in the rows, in bits against the mean composition.",
