@@ -1,4 +1,4 @@
-"""FASTA to shards: counting beside jellyfish and KMC, writing beside MDS and litdata, all of it beside bare input and output.
+"""FASTA to shards: counting beside jellyfish and KMC, writing beside MDS and litdata, all beside bare input and output.
 
     python -m bench.bench_offline [--megabases 1000] [--rounds 3]
 
