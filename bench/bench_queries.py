@@ -1,4 +1,4 @@
-"""Time the worked queries of docs/queries.md: python bench/bench_queries.py [DATA]
+"""Time the worked queries of docs/queries.md: python -m bench.bench_queries [DATA]
 
 DATA is the folder with genomes/ and npmi/ (by default ../shared/data beside the repository).
 Prints a Markdown table, best of three.
@@ -27,6 +27,9 @@ STREAMING = {
 
 def main() -> None:
     data = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared" / "data").resolve()
+    if not (data / "genomes").is_dir():
+        print(f"no genomes in {data}: the worked queries are not timed; name the folder with genomes/ and npmi/")
+        return
     text = (ROOT / "docs" / "queries.md").read_text()
     worked = re.findall(r"^## (\d+\. .*?)$.*?^```sql\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     with tempfile.TemporaryDirectory() as folder:
