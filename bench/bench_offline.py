@@ -24,7 +24,8 @@ import numpy as np
 from bench.peers import stub_torchvision
 from bench.table import machine, markdown, put_in_readme
 from gemsdata import sharding
-from gemsdata.plan import ShardOptions, make_plan
+from gemsdata.options import ShardOptions
+from gemsdata.plan import make_plan
 from gemsdata.shardset import ShardSet
 from tools.synthesize import GenomeRecipe, write_fasta
 

@@ -184,8 +184,8 @@ class NpmiTable:
                 writer.write_table(self._arrow(k, schema), row_group_size=num_kmers(k))
 
     @classmethod
-    def from_parquet(cls, path: str | Path) -> NpmiTable:
-        """Read a table that ``to_parquet`` wrote; raise ValueError for another file."""
+    def from_parquet(cls, path: str | Path, estimator: str | None = None) -> NpmiTable:
+        """Read what ``to_parquet`` wrote, with another ``estimator`` if given; raise ValueError for any other file."""
         settings = cls.settings_of(path)
         table = pq.read_table(path, columns=["k", "token_id", "count"])
         orders = table["k"].to_numpy()
@@ -196,7 +196,7 @@ class NpmiTable:
             tables[k] = np.zeros(num_kmers(k), np.int64)
             here = orders == k
             tables[k][ids[here].astype(np.int64) - NUM_SPECIAL] = counts[here]
-        return cls(tables, **settings)
+        return cls(tables, **{**settings, **({"estimator": estimator} if estimator else {})})
 
     @staticmethod
     def settings_of(path: str | Path) -> dict[str, Any]:

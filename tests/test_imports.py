@@ -17,6 +17,7 @@ LEVELS = [
     {"counts", "windows", "arrow_shards", "tar_shards"},
     {
         "npmi",
+        "options",
         "plan",
         "sharding",
         "shardset",

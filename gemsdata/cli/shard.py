@@ -12,7 +12,7 @@ import click
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.manifest import SPLITS, Manifest
 from gemsdata.npmi import DISCOUNT_COUNT, ESTIMATORS
-from gemsdata.plan import COMPRESSIONS, FORMATS, ShardOptions
+from gemsdata.options import COMPRESSIONS, FORMATS, ShardOptions
 from gemsdata.sharding import plan_only as plan_only_shard
 from gemsdata.sharding import shard
 from gemsdata.windows import SCHEMES
@@ -28,7 +28,7 @@ from gemsdata.windows import SCHEMES
 @click.option("--valid-contigs", default="", help="Contigs to hold out, comma-separated.")
 @click.option("--valid-fraction", type=float, default=0.02, show_default=True, help="Share of the bases to hold out.")
 @click.option("--npmi", type=click.Path(), help="Take the ranks from this table instead of this genome.")
-@click.option("--estimator", type=click.Choice(ESTIMATORS), default="published", show_default=True)
+@click.option("--estimator", type=click.Choice(ESTIMATORS), help="Default: published, or that of the --npmi table.")
 @click.option("--min-count", type=int, default=DISCOUNT_COUNT, show_default=True, help="Rarer n-grams get no score.")
 @click.option("--canonical", is_flag=True, help="Count both strands.")
 @click.option(
