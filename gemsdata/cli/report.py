@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gemsdata import atomic
 from gemsdata.cli.progress import ProgressBars
 
 
@@ -30,5 +31,6 @@ def command(
     if not page.absolute().parent.is_dir():
         raise FileNotFoundError(f"{page.absolute().parent}: no such folder to write {page.name} in")
     with ProgressBars() as progress:
-        report.write(page, out, runs, other=other, region=region, audit_rows=audit_rows, progress=progress)
+        html = report.render(out, runs, other=other, region=region, audit_rows=audit_rows, progress=progress)
+    atomic.write_text(page, html)
     click.echo(f"{page}: {page.stat().st_size:,} bytes")

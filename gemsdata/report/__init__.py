@@ -8,22 +8,16 @@ from pathlib import Path
 import jinja2
 
 import gemsdata
-from gemsdata import atomic
 from gemsdata.progress import Progress, no_progress
 from gemsdata.report.masks import mask_section
 from gemsdata.report.runs import run_section
 from gemsdata.report.sequence import contig_section, npmi_section, set_section
 from gemsdata.shardset import ShardSet
 
-__all__ = ["render", "write"]
+__all__ = ["render"]
 
 _TEMPLATE = "page.html.jinja"
 DEFAULT_AUDIT_ROWS = 1000
-
-
-def write(path: str | Path, shards: str | Path, runs: Sequence[str | Path] = (), **options: object) -> None:
-    """Publish the report of a shard set under ``path``; the options are those of ``render``."""
-    atomic.write_text(Path(path), render(shards, runs, **options))  # type: ignore[arg-type]
 
 
 def render(
