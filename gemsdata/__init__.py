@@ -22,6 +22,7 @@ _HOME = {
     "RandomSpan": "gemsdata.strategies",
     "RandomToken": "gemsdata.strategies",
     "ShardSet": "gemsdata.shardset",
+    "catalog": "gemsdata.sql",
     "mask_rows": "gemsdata.masking",
 }
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
 from click.testing import CliRunner
 
 from gemsdata.cli import COMMANDS, group
@@ -24,9 +23,7 @@ def text() -> str:
         "`error: ...` for a mistake in what was given; 1 when a verification finds a difference.\n",
     ]
     for name in sorted(COMMANDS):
-        command = group.get_command(click.Context(group), name)
-        assert command is not None
-        shown = CliRunner().invoke(command, ["--help"], prog_name=f"gemsdata {name}", terminal_width=_WIDTH).output
+        shown = CliRunner().invoke(group, [name, "--help"], prog_name="gemsdata", terminal_width=_WIDTH).output
         parts.append(f"## gemsdata {name}\n\n```text\n{shown.strip()}\n```\n")
     return "\n".join(parts)
 

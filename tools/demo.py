@@ -45,7 +45,15 @@ def main(fasta: Path | None, out: Path) -> None:
     show("gemsdata", "verify", shards, "--fasta", fasta)
     show("gemsdata", "audit", shards, "--masking", "genemask", "--plot", out / "audit.png")
     show("gemsdata", "show", shards, "--row", "7", "--masking", "genemask", "--tokens", "0:60")
-    print(f"\nThe demo took {time.monotonic() - began:.0f} s. Look at {out / 'audit.png'}.")
+    show(
+        "gemsdata",
+        "query",
+        shards,
+        "SELECT rank, kmer, round(npmi, 3) AS npmi FROM npmi WHERE k = 6 ORDER BY rank LIMIT 5",
+    )
+    show("gemsdata", "plot", shards, "-o", out / "figures")
+    show("gemsdata", "report", shards, "-o", out / "report.html")
+    print(f"\nThe demo took {time.monotonic() - began:.0f} s. Look at {out / 'report.html'} and {out / 'audit.png'}.")
 
 
 if __name__ == "__main__":
