@@ -114,7 +114,8 @@ def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     chosen = ", ".join(f"{score}_{estimator} AS {score}" for score in _SCORES)
     connection.execute(f"""
         CREATE VIEW npmi AS
-        SELECT k::INTEGER AS k, kmer, token_id::INTEGER AS token_id, count, {chosen}, * EXCLUDE (k, kmer, token_id, count)
+        SELECT k::INTEGER AS k, kmer, token_id::INTEGER AS token_id, count, {chosen},
+               * EXCLUDE (k, kmer, token_id, count)
         FROM read_parquet({_quoted(path)})""")
     metadata = pq.read_metadata(path)
     return max(metadata.row_group(i).column(0).statistics.max for i in range(metadata.num_row_groups))
