@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 LEVELS = [
     {"kernels", "atomic", "keys", "progress", "ahead", "difference", "memory"},
     {"fasta", "vocab", "genome", "manifest", "schema"},
-    {"counts", "windows", "arrow_shards", "tar_shards"},
+    {"counts", "windows", "arrow_shards", "tar_shards", "cache", "store"},
     {
         "npmi",
         "options",
@@ -36,9 +36,9 @@ LEVELS = [
         "show",
         "curriculum",
     },
-    {"world", "order", "stage"},
+    {"world", "order", "mixture", "stage", "packing", "reader"},
     {"stream", "collate", "tokenizer"},
-    {"loader", "accelerate_glue"},
+    {"loader", "build", "accelerate_glue"},
     {"cli"},
 ]
 LEVEL_OF = {module: level for level, modules in enumerate(LEVELS) for module in modules}
