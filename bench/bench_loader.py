@@ -35,7 +35,6 @@ from gemsdata import sharding
 from gemsdata.manifest import Manifest
 from gemsdata.options import ShardOptions
 from gemsdata.shardset import ShardSet
-from gemsdata.store import LocalStore
 from tools.synthesize import GenomeRecipe, write_fasta
 
 BATCH = 256
@@ -240,7 +239,7 @@ def resuming(folder: Path) -> str:
     manifest = shards.manifest
     copies = -(-(10**9) // manifest.num_rows("train"))
     fields = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
-    huge = ShardSet(LocalStore(folder), Manifest(**{**fields, "splits": {"train": manifest.shards("train") * copies}}))
+    huge = ShardSet(folder, Manifest(**{**fields, "splits": {"train": manifest.shards("train") * copies}}))
     rows = []
     for step in (0, 10_000_000):
         began = time.perf_counter()
