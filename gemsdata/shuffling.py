@@ -1,7 +1,7 @@
 """How well an order mixes the genome: distances between consecutive rows, beside those of a perfect shuffle.
 
-Windows that lie side by side in a genome resemble one another, so a batch of neighbours teaches less than it seems to. The
-distance between two rows is that of their first bases, with the contigs laid end to end.
+Windows that lie side by side in a genome resemble one another, so a batch of neighbours teaches less than it seems to.
+The distance between two rows is that of their first bases, with the contigs laid end to end.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ def shuffle_quality(
         raise ValueError(f"split {split!r} has {positions.size} rows; two are needed for a distance")
     stream = np.empty(positions.size, np.int64)
     Permutation(num_rows=positions.size, seed=seed, shuffle=shuffle).rows(epoch, 0, stream)
-    name = (
-        "stream" if shuffle is True else "stream, not shuffled" if shuffle is False else f"stream, windows of {shuffle}"
-    )
+    name = "stream" if shuffle is True else f"stream, windows of {shuffle}" if shuffle else "stream, not shuffled"
     along = np.sort(positions)
     ideal = ideal_mean_distance(along), ideal_near_share(along, NEAR_BASES)
     return [
