@@ -165,6 +165,24 @@ def test_batches_may_stay_narrow(shards):
             assert all((a[name].to(torch.int64) == b[name]).all() for name in ("input_ids", "labels", "attention_mask"))
 
 
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2, "start_method": "fork"}])
+def test_another_device_gets_one_narrow_transfer_and_widens_there(shards, options, monkeypatch):
+    """The device is torch's "meta", which has shapes and dtypes but no content."""
+    transfers = []
+    move = torch.Tensor.to
+
+    def spy(tensor, *arguments, **keywords):
+        if arguments and isinstance(arguments[0], torch.device):
+            transfers.append(tensor.dtype)
+        return move(tensor, *arguments, **keywords)
+
+    monkeypatch.setattr(torch.Tensor, "to", spy)
+    (batch,) = gd.build_loader(shards, batch_size=8, num_steps=1, device="meta", **options)
+    assert transfers == [torch.uint8]
+    for name, shape in (("input_ids", (8, 32)), ("labels", (8, 32)), ("attention_mask", (8, 32)), ("sample_ids", (8,))):
+        assert (batch[name].device.type, batch[name].dtype, batch[name].shape) == ("meta", torch.int64, shape)
+
+
 def test_batches_that_were_handed_out_are_not_written_again(shards):
     loader = gd.build_loader(shards, batch_size=8, num_steps=30, num_workers=2, start_method="fork", device=None)
     kept = list(loader)
