@@ -303,14 +303,10 @@ def test_a_copied_stream_raises_instead_of_going_deaf(shards):
     assert loader.set_stage(1) == loader.stage_lag  # the original still hears
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_stream_in_a_foreign_dataloader_raises_with_the_way_out(shards, num_workers):
+def test_a_stream_in_a_foreign_dataloader_raises_with_the_way_out(shards):
     stream = gd.build_loader(shards, batch_size=8).stream
-    options = {"multiprocessing_context": "fork"} if num_workers else {}
-    foreign = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=num_workers, **options)
     with pytest.raises(RuntimeError, match=r"gemsdata\.prepare"):
-        list(foreign)
-    gc.collect()  # the workers of an iterator that raised
+        list(torch.utils.data.DataLoader(stream, batch_size=None))
 
 
 @pytest.mark.parametrize(
