@@ -90,6 +90,7 @@ def test_a_finished_run_stays_finished_after_a_restart(shards):
     resumed = gd.build_loader(shards, batch_size=7, **OPTIONS)
     resumed.load_state_dict(loader.state_dict())
     assert list(resumed) == []
+    assert list(resumed) == []
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,8 @@ def test_a_state_of_another_data_set_or_of_a_newer_version_is_refused(shards, tm
     loader = gd.build_loader(other, batch_size=7, **OPTIONS)
     with pytest.raises(ValueError, match=f"fingerprint {prints[0]}, this loader has {prints[1]}"):
         loader.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"lacks stage_lag, stage_log, step"):
+        loader.load_state_dict({k: v for k, v in state.items() if not k.startswith("st")})
     with pytest.raises(ValueError, match=r"version 2; this gemsdata reads up to 1"):
         loader.load_state_dict({**state, "version": 2})
 
