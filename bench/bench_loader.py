@@ -119,6 +119,13 @@ def litdata(folder: Path, collate: Callable) -> Loader:
     return StreamingDataLoader(dataset, batch_size=BATCH, num_workers=WORKERS, collate_fn=collate)
 
 
+def litdata_tokens(folder: Path, collate: Callable) -> Loader:
+    from litdata import StreamingDataLoader, StreamingDataset, TokensLoader
+
+    dataset = StreamingDataset(str(folder), shuffle=True, item_loader=TokensLoader(block_size=512))
+    return StreamingDataLoader(dataset, batch_size=BATCH, num_workers=WORKERS, collate_fn=collate)
+
+
 def hf_map(folder: Path, collate: Callable) -> Loader:
     import datasets
 
@@ -177,12 +184,21 @@ def make_sets(scratch: Path, num_rows: int, notes: list[str]) -> dict[str, Path]
     except ImportError as error:
         notes.append(f"MosaicML streaming is not installed ({error}): see `make bench`.")
     np.save(scratch / "rows.npy", rows)
-    command = [sys.executable, "-m", "bench.write_litdata", scratch / "rows.npy", scratch / "lit", "2"]
-    wrote = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
-    if wrote.returncode == 0:
-        folders["lit"] = scratch / "lit"
-    else:
-        notes.append(f"litdata is not installed ({wrote.stderr.strip().splitlines()[-1]}): see `make bench`.")
+    for name, more in (("lit", []), ("lit_tokens", ["tokens"])):
+        command = [
+            sys.executable,
+            "-m",
+            "bench.write_litdata",
+            scratch / "rows.npy",
+            scratch / name,
+            str(WORKERS),
+            *more,
+        ]
+        wrote = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+        if wrote.returncode == 0:
+            folders[name] = scratch / name
+        else:
+            notes.append(f"litdata ({name}) is left out ({wrote.stderr.strip().splitlines()[-1]}): see `make bench`.")
     try:
         import datasets
 
@@ -207,6 +223,7 @@ def throughput(folders: dict[str, Path], rounds: int, seconds: float) -> str:
         "webdataset, 256 rows a member": ("wds_blocks", webdataset_blocks),
         "MosaicML streaming": ("mds", mds),
         "litdata": ("lit", litdata),
+        "litdata, TokensLoader": ("lit_tokens", litdata_tokens),
         "HF datasets, map style": ("hf", hf_map),
         "HF datasets, iterable": ("hf", hf_iterable),
     }
