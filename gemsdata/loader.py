@@ -256,10 +256,11 @@ class Loader(torch.utils.data.DataLoader):
                     ahead.append(pool.submit(self._compute, step + self.depth))
                 yield batch
         finally:
+            self.stream.interrupt()
             pool.shutdown(cancel_futures=True)
 
     def _compute(self, step: int) -> tuple[Batch, BatchInfo]:
-        buffer = np.empty(self.stream.layout.num_bytes, np.uint8)
+        buffer = self.stream.layout.empty()
         info = self.stream.fill(step, buffer)
         return self._delivered(buffer, fresh=True), info
 

@@ -88,8 +88,11 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Publish the manifest in ``folder``."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
-        atomic.write_text(folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+        atomic.write_text(folder / FILE_NAME, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the content of the file."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:
@@ -100,8 +103,13 @@ class Manifest:
         path = Path(folder) / FILE_NAME
         if not path.exists():
             raise FileNotFoundError(_why_absent(Path(folder)))
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, path: str) -> Manifest:
+        """Read a manifest from the content of its file; ``path`` is what messages call it. Raises as `load` does."""
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(text)
             if content.pop("format") != FORMAT:
                 raise ValueError
         except (ValueError, KeyError, AttributeError):

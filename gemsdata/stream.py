@@ -18,6 +18,7 @@ import torch.utils.data
 from gemsdata.curriculum import Curriculum
 from gemsdata.kernels.gather import draw_below
 from gemsdata.keys import key_of, row_keys
+from gemsdata.manifest import Manifest
 from gemsdata.masking import Masker
 from gemsdata.mixture import Mixture
 from gemsdata.order import PADDING, Order, Run
@@ -116,8 +117,7 @@ class MaskedStream(torch.utils.data.IterableDataset):
     @property
     def fingerprint(self) -> str:
         """Identity of the data: the shard set's fingerprint, or a hash of those of all sets."""
-        prints = [reader.shards.manifest.fingerprint for reader in self._readers]
-        return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()
+        return fingerprint_of([reader.shards.manifest for reader in self._readers])
 
     @property
     def recipe(self) -> str:
@@ -135,15 +135,21 @@ class MaskedStream(torch.utils.data.IterableDataset):
         """Return the stage of batch ``step`` as things stand."""
         return self.curriculum.stage(step, self.log.at(step), self.seed)
 
-    def fill(self, step: int, buffer: np.ndarray) -> BatchInfo:
-        """Write this rank's batch ``step`` to ``buffer`` (uint8[layout.num_bytes]) as ``layout.views`` shows it."""
+    def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
+        """Write this rank's batch ``step`` to ``buffer`` (uint8[layout.num_bytes]) as ``layout.views`` shows it.
+
+        ``stage``: default as things stand.
+        """
         views = self.layout.views(buffer)
-        stage = self.stage(step)
+        stage = self.stage(step) if stage is None else stage
         num_skipped, why = 0, ""
         for run in self.order.runs(step, self.world):
             lost, reason = self._fill_run(run, stage, views)
             num_skipped, why = num_skipped + lost, why or reason
         return BatchInfo(step=step, epoch=self.order.epoch(step), stage=stage, num_skipped=num_skipped, why_skipped=why)
+
+    def interrupt(self) -> None:
+        """Make calls of `fill` that wait for something give up; none does here."""
 
     def _fill_run(self, run: Run, stage: int, views: dict[str, np.ndarray]) -> tuple[int, str]:
         reader, maskers = self._readers[run.source], self._maskers[run.source]
@@ -187,3 +193,9 @@ class MaskedStream(torch.utils.data.IterableDataset):
         ring = plan.ring.numpy()
         for step in range(plan.start + info.id, plan.stop, info.num_workers):
             yield self.fill(step, ring[step % len(ring)])
+
+
+def fingerprint_of(manifests: Sequence[Manifest]) -> str:
+    """Return the identity of the data of a stream: the fingerprint of its set, or a hash of those of all sets."""
+    prints = [manifest.fingerprint for manifest in manifests]
+    return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()

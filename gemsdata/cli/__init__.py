@@ -17,6 +17,7 @@ COMMANDS = {
     "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
+    "serve": "Serve masked batches of a shard set to other processes and hosts.",
     "show": "Draw one masked row.",
     "shard": "Turn a genome into shards of tokenized rows.",
     "verify": "Check every row of a shard set against its FASTA.",
