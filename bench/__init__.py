@@ -1,0 +1,1 @@
+"""Benchmarks: ours beside others', in one run, as Markdown tables."""

@@ -102,9 +102,9 @@ def build_loader(
     if not several:
         raise ValueError("no shard set is given")
     servers = Servers.of(several)
-    readers: list[SplitReader] | list[RemoteSplit]
+    readers: Sequence[Any]
     if servers is None:
-        sets = [entry if isinstance(entry, ShardSet) else ShardSet.open(entry) for entry in several]
+        sets = [entry if isinstance(entry, ShardSet) else ShardSet.open(str(entry)) for entry in several]
         readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
     else:
         remote = RemoteSets(servers, seed)
@@ -115,7 +115,7 @@ def build_loader(
     if num_epochs is not None:
         num_steps = order.num_steps(num_epochs)
     curriculum = resolve_curriculum(masking, curriculum, num_steps=num_steps)
-    options = {"seed": seed, "reverse_complement": reverse_complement, "world": world}
+    options: dict[str, Any] = {"seed": seed, "reverse_complement": reverse_complement, "world": world}
     if servers is None:
         tables = [entry.ranks if ranks is None else ranks for entry in sets]
         return Loader(

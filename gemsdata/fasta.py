@@ -137,7 +137,10 @@ def _parse(fasta_path: str, shown_path: str) -> Iterator[Record]:
                 )
             if sequence and not sequence.isascii():
                 raise ValueError(f"{shown_path}: record {record.name} holds letters beyond ASCII: it is not DNA")
-            yield Record(record.name, sequence or "")
+            name = record.name
+            del record
+            yield Record(name, sequence or "")
+            del sequence  # before the next one is made: a chromosome at a time in memory, not two
 
 
 def _stream_records(stream: BinaryIO, path: str, report: FileReport) -> Iterator[Record]:

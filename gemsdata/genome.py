@@ -73,8 +73,8 @@ def complement(intervals: np.ndarray, length: int) -> np.ndarray:
     return edges[edges[:, 1] > edges[:, 0]]
 
 
-def read_contigs(paths: Iterable[str], report: GenomeReport) -> Iterator[Contig]:
-    """Yield the packed contigs of one or more sequence files, and fill ``report``.
+def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = True) -> Iterator[Contig]:
+    """Yield the packed contigs of one or more sequence files, and fill ``report``; ``soft=False`` skips soft-masking.
 
     Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at
     all.
@@ -90,7 +90,8 @@ def read_contigs(paths: Iterable[str], report: GenomeReport) -> Iterator[Contig]
                     "contig names must differ: rename one"
                 )
             seen[record.name] = path
-            contig = pack_record(record, path)
+            contig = pack_record(record, path, soft=soft)
+            del record  # the text is not needed any more: memory holds one chromosome at a time
             report.add(contig)
             yield contig
     if report.num_bases == report.num_not_acgt:
@@ -98,7 +99,7 @@ def read_contigs(paths: Iterable[str], report: GenomeReport) -> Iterator[Contig]
         raise ValueError(f"{names}: no A, C, G or T in {report.num_contigs} records; nothing to learn from")
 
 
-def pack_record(record: fasta.Record, path: str) -> Contig:
+def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:
     """Pack one record; raise ValueError when it holds letters that DNA does not have."""
     name = record.name
     sequence = fasta.letters(record.sequence)
@@ -116,7 +117,8 @@ def pack_record(record: fasta.Record, path: str) -> Contig:
     packed = np.empty((sequence.size + 3) // 4, np.uint8)
     kmer.pack(sequence, packed)
     kmer.clear(packed, gaps)
-    return Contig(name, sequence.size, packed, gaps, _intervals(sequence, kmer.SOFT_MASKED), letters)
+    soft_masked = _intervals(sequence, kmer.SOFT_MASKED) if soft else np.empty((0, 2), np.int64)
+    return Contig(name, sequence.size, packed, gaps, soft_masked, letters)
 
 
 class GenomeWriter:
@@ -193,11 +195,6 @@ class PackedGenome:
             gaps=np.load(folder / "gaps.npy"),
             soft=np.load(folder / "soft.npy"),
         )
-
-    def contig_gaps(self, contig: int) -> np.ndarray:
-        """Return the intervals of a contig that are not ACGT, int64[m, 2]."""
-        first, last = np.searchsorted(self.gaps[:, 0], [contig, contig + 1])
-        return self.gaps[first:last, 1:]
 
 
 def _intervals(sequence: np.ndarray, what: int) -> np.ndarray:

@@ -21,7 +21,8 @@ __all__ = ["MASKING_VERSION", "Masker", "Spans", "mask_rows", "names", "register
 
 MIN_K, MAX_K = 3, 8
 UNMASKED = kernels.UNMASKED
-_MAX_POSITION = 1 << 16
+_MAX_POSITION = (1 << 16) - 1
+"""longest row of the strategies that look ranks up by position"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +197,10 @@ class Masker:
             return ends, self._place(ids, counts, keys, stage, target, by_base, tail, guide, ends)
         spans = np.empty((int(counts.sum()), 4), np.int32)
         positional = _by_position(self.strategy)
+        if positional and ids.shape[1] > _MAX_POSITION:
+            raise ValueError(
+                f"rows of {ids.shape[1]} tokens are too long for {self.strategy.name!r}: give {_MAX_POSITION} or fewer"
+            )
         source = np.arange(1, ids.shape[1] + 1, dtype=ids.dtype)[None] if positional else ids
         step = 0 if positional else 1
         method, a, b = self.strategy.plan(self.k, stage)

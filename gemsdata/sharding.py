@@ -13,8 +13,10 @@ import dataclasses
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +32,13 @@ from gemsdata.kernels import kmer
 from gemsdata.kernels.order import permute_range
 from gemsdata.keys import key_of
 from gemsdata.manifest import FILE_NAME, SPLITS, Manifest, Shard, ShardFile
+from gemsdata.options import FORMATS, ShardOptions
 from gemsdata.plan import (
-    FORMATS,
     INTERVALS_FILE,
     NPMI_FILE,
     WORK,
     Part,
     Plan,
-    ShardOptions,
     make_plan,
     open_plan,
 )
@@ -149,19 +150,24 @@ def clear(folder: Path) -> None:
 
 
 def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
-    """Encode the parts that are not on disk yet, in ``workers`` threads."""
+    """Encode the parts that are not on disk yet, ``workers`` at a time.
+
+    With two workers or more there are twice as many threads, so that while one half waits for the disk to flush the
+    other half computes; a semaphore keeps the computing ones to ``workers``.
+    """
     total = sum(part.num_rows for part in parts)
+    computing = threading.Semaphore(max(workers, 1))
 
     def encode(part: Part) -> None:
         if finished_part(plan, part) is None:
-            encode_part(plan, part)
+            encode_part(plan, part, computing)
         progress("writing", part.num_rows, total)
 
     if workers < 2:
         for part in parts:
             encode(part)
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="encode") as pool:
+    with ThreadPoolExecutor(2 * workers, thread_name_prefix="encode") as pool:
         futures = [pool.submit(encode, part) for part in parts]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
@@ -171,39 +177,24 @@ def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: P
         future.result()
 
 
-def encode_part(plan: Plan, part: Part) -> Shard:
-    """Write the shard of one part in every format, publish it, then publish its entry of the manifest."""
-    options, cut = plan.options, plan.windows[part.split]
-    order = np.empty(part.num_rows, np.int64)
-    order_key = key_of(options.seed, _ORDER_KEY, SPLITS.index(part.split))
-    permute_range(part.first_row, len(cut), np.uint64(order_key), order)
+def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] | None = None) -> Shard:
+    """Write the shard of one part in every format, publish it, then publish its entry of the manifest.
+
+    ``computing`` is held while the rows are made and written, and not while the files are flushed to disk.
+    """
     (plan.folder / part.split).mkdir(exist_ok=True)
-    content = xxhash.xxh3_64()
-    num_tokens = 0
-    with contextlib.ExitStack() as stack:
-        streams: dict[str, atomic.HashedStream] = {}
-        writers: list[ArrowWriter | TarWriter] = []
-        for name in FORMATS[options.format]:
-            published = stack.enter_context(atomic.publish(plan.folder / f"{part.name}{SUFFIXES[name]}"))
-            streams[name] = atomic.HashedStream(published)
-            writers.append(_writer(name, streams[name], plan))
-        for first in range(0, part.num_rows, options.block_rows):
-            rows = encode_rows(
-                plan.genome, cut, order[first : first + options.block_rows], options.k, options.row_tokens
-            )
-            ranks = plan.ranks[rows.input_ids] if options.rank_column else None
-            for column in (rows.input_ids, rows.num_tokens, rows.contig, rows.start):
-                content.update(column.data)
-            num_tokens += int(rows.num_tokens.sum(dtype=np.int64))
-            for writer in writers:
-                writer.write(part.first_row + first, rows, ranks)
-        for writer in writers:
-            writer.close()
+    with contextlib.ExitStack() as files:
+        streams = {
+            name: atomic.HashedStream(files.enter_context(atomic.publish(plan.folder / f"{part.name}{SUFFIXES[name]}")))
+            for name in FORMATS[plan.options.format]
+        }
+        with computing or contextlib.nullcontext():
+            num_tokens, content = _write_rows(plan, part, streams)
     shard = Shard(
         first_row=part.first_row,
         num_rows=part.num_rows,
         num_tokens=num_tokens,
-        content_xxh3_64=content.hexdigest(),
+        content_xxh3_64=content,
         files={
             name: ShardFile(path=f"{part.name}{SUFFIXES[name]}", num_bytes=stream.num_bytes, **stream.digests())
             for name, stream in streams.items()
@@ -212,6 +203,28 @@ def encode_part(plan: Plan, part: Part) -> Shard:
     _entry_path(plan, part).parent.mkdir(exist_ok=True)
     atomic.write_text(_entry_path(plan, part), json.dumps(dataclasses.asdict(shard)))
     return shard
+
+
+def _write_rows(plan: Plan, part: Part, streams: dict[str, atomic.HashedStream]) -> tuple[int, str]:
+    """Write the rows of a part to its streams; return the number of tokens and the digest of the rows."""
+    options, cut = plan.options, plan.windows[part.split]
+    order = np.empty(part.num_rows, np.int64)
+    order_key = key_of(options.seed, _ORDER_KEY, SPLITS.index(part.split))
+    permute_range(part.first_row, len(cut), np.uint64(order_key), order)
+    writers = [_writer(name, stream, plan) for name, stream in streams.items()]
+    content = xxhash.xxh3_64()
+    num_tokens = 0
+    for first in range(0, part.num_rows, options.block_rows):
+        rows = encode_rows(plan.genome, cut, order[first : first + options.block_rows], options.k, options.row_tokens)
+        ranks = plan.ranks[rows.input_ids] if options.rank_column else None
+        for column in (rows.input_ids, rows.num_tokens, rows.contig, rows.start):
+            content.update(column.data)
+        num_tokens += int(rows.num_tokens.sum(dtype=np.int64))
+        for writer in writers:
+            writer.write(part.first_row + first, rows, ranks)
+    for writer in writers:
+        writer.close()
+    return num_tokens, content.hexdigest()
 
 
 def encode_rows(genome: PackedGenome, cut: windows.Windows, window: np.ndarray, k: int, row_tokens: int) -> Rows:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 
 import gemsdata as gd
 from gemsdata import masking, vocab
@@ -188,6 +190,11 @@ def test_specials_are_never_masked_and_labels_are_the_originals(name, goal, publ
     assert [batch[name].dtype for name in ("input_ids", "labels", "attention_mask")] == [np.uint16, np.int16, np.uint8]
 
 
+def test_the_kernels_special_ids_are_the_vocabularys():
+    for name in ("PAD_ID", "CLS_ID", "SEP_ID", "MASK_ID"):
+        assert getattr(kernels, name) == getattr(vocab, name)
+
+
 def test_k_of_eight_uses_wider_types():
     rows = random_rows(4, 30, 8)
     batch = masking.Masker("dnabert", k=8).batch(rows, full(rows), np.arange(4))
@@ -288,35 +295,26 @@ def test_randommask_grows_with_the_stage():
     assert longest == [6, 8, 18, 18]
 
 
-@masking.register("cpg-islands")
-@dataclass(frozen=True, kw_only=True)
-class CpgIslands(masking.Strategy):
-    """Mask ten tokens from the next token with a CG in its middle on; the example of docs/masking.md."""
-
-    def span_tokens(self, k, stage):
-        return 10
-
-    def place(self, row, centres):
-        middle = (row.token_ids - 5) // 4 ** (row.k // 2 - 1) % 16
-        cpg = np.flatnonzero(middle == 4 * 2 + 3)
-        return [(c, c + 10) for c in cpg[np.searchsorted(cpg, centres) % max(1, len(cpg))]] if len(cpg) else []
-
-
 def test_a_user_adds_a_strategy_in_a_few_lines(human_rows):
-    rows = human_rows[:20]
-    masker = masking.Masker("cpg-islands", k=6)
-    spans = masker.spans(rows, full(rows), np.arange(20))
-    assert len(spans.lo) > 100
-    starts = rows[np.repeat(np.arange(20), np.diff(spans.ends)), spans.lo]
-    assert all(vocab.token(int(start), 6)[2:4] == "CG" for start in starts)
-    batch = masker.batch(rows, full(rows), np.arange(20))
-    mask = masker.mask(rows, full(rows), np.arange(20))
-    assert ((batch["labels"] != -100)[:, 1:-1] == mask).all()
-    dense = rows[(mask.sum(1) > 60)]
-    exact = masking.Masker(masking.resolve("cpg-islands", budget=0.05), k=6).mask(
-        dense, full(dense), np.arange(len(dense))
-    )
-    assert (exact.sum(1) == round(0.05 * 510)).all()
+    """The example of docs/masking.md is run as it stands there."""
+    text = (Path(__file__).parents[1] / "docs" / "masking.md").read_text()
+    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "register" in block)
+    example: dict = {"__name__": "example"}
+    exec(code, example)
+    rows = human_rows[:200]
+    ids = np.arange(200)
+    masker = example["masker"]
+    spans = masker.spans(rows, full(rows), ids)
+    assert len(spans.lo) > 1000
+    starts = rows[np.repeat(ids, np.diff(spans.ends)), spans.lo]
+    assert all(vocab.token(int(start), 6).startswith("CG") for start in starts)
+    mask = masker.mask(rows, full(rows), ids)
+    assert ((masker.batch(rows, full(rows), ids)["labels"] != -100)[:, 1:-1] == mask).all()
+    many = np.array([sum(vocab.token(int(i), 6).startswith("CG") for i in row) >= 5 for row in rows])
+    assert many.sum() > 50
+    exact = example["exact"].mask(rows[many], full(rows[many]), ids[many])
+    assert (exact.sum(1) == round(0.02 * 510)).all()
+    assert masking.resolve("cpg", corruption="span") == example["Cpg"](corruption="span")
 
 
 @pytest.mark.parametrize(
@@ -375,3 +373,29 @@ def test_a_strategy_describes_itself_for_saved_states():
         "masking_version": masking.MASKING_VERSION,
     }
     assert masking.resolve(gd.GeneMask(), corruption="span") == gd.GeneMask(corruption="span")
+
+
+GOLDEN = {
+    "random-token": "4bc509021e9ab037",
+    "dnabert": "7167ba13a3c81ddd",
+    "random-span": "3943d2e3b1727c3f",
+    "genemask": "ce9a7e211693e505",
+    "genemask-released": "72fcff6434288546",
+    "global": "b31738429fe98996",
+    "global-nms": "170131700c40c9f4",
+    "global-released": "1d0b09145130b55b",
+    "randommask": "0b34ff23cad6cccc",
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_the_same_key_gives_the_same_batch_in_every_version(name):
+    """When this fails on purpose, raise MASKING_VERSION: saved states no longer continue as they began."""
+    rows = random_rows(50, 120, seed=1)
+    ranks = np.append(np.full(5, 4096), 1 + np.arange(4096) * 1103 % 4096).astype(np.uint16)
+    digest = xxhash.xxh3_64()
+    for options in ({}, {"budget": 0.15}, {"budget": 0.1, "budget_unit": "nucleotide"}, {"corruption": "span"}):
+        masker = masking.Masker(masking.resolve(name, **options), ranks=ranks, seed=2)
+        for column in masker.batch(rows, np.arange(50) * 2 + 21, np.arange(50), epoch=1, stage=1).values():
+            digest.update(column.astype("<i4").tobytes())
+    assert digest.hexdigest() == GOLDEN[name]

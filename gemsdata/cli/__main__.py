@@ -3,10 +3,12 @@
 import sys
 
 from gemsdata.cli import main
+from gemsdata.memory import keep_freed_memory
 
 
 def run() -> None:
     """Exit with the status of the command line."""
+    keep_freed_memory()
     sys.exit(main())
 
 

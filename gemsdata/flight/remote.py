@@ -147,18 +147,14 @@ class RemoteStream(MaskedStream):
             world=world,
         )
         self.connections = sets.connections
-        first: Any = readers[0]
-        single = isinstance(order, Order)
-        permutation = order.permutation if single else order.permutations[0]
+        first = readers[0]
         self._asked = {
             "fingerprint": self.fingerprint,
             "split": first.split,
             "check": first.check,
             "faults": first.faults,
             "seed": seed,
-            "shuffle": permutation.shuffle,
-            "remainder": order.remainder if single else "wrap",
-            "weights": None if single else order.weights,
+            **_told_of(order),
             "global_batch": order.global_batch,
             "rank": world.rank,
             "num_ranks": world.num_ranks,
@@ -190,6 +186,12 @@ class RemoteStream(MaskedStream):
 
     def _ticket(self, step: int, stage: int) -> bytes:
         return Ticket(**self._asked, first_step=step, num_steps=1, stage_log=((step, stage),)).to_json()
+
+
+def _told_of(order: Order | Mixture) -> dict[str, Any]:
+    if isinstance(order, Order):
+        return {"shuffle": order.permutation.shuffle, "remainder": order.remainder, "weights": None}
+    return {"shuffle": order.permutations[0].shuffle, "remainder": "wrap", "weights": order.weights}
 
 
 def _action(client: fl.FlightClient, options: fl.FlightCallOptions, name: str, body: str = "") -> list[bytes]:

@@ -75,9 +75,7 @@ def serve(
     stop = threading.Event()
     handlers = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server = Server(
-            kitchen, address, workers=workers or len(os.sched_getaffinity(0)), token=token, tls=tls
-        )
+        server = Server(kitchen, address, workers=workers or len(os.sched_getaffinity(0)), token=token, tls=tls)
         ready(server, Address(host=host, port=server.port, tls=address.tls))
         stop.wait()
         return server.stop(GRACE_S)

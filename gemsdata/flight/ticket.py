@@ -208,7 +208,10 @@ def _masking(name: str, value: Any) -> Strategy:
             raise ValueError(f"ticket: masking {title!r} has no option {_shown(option)}")
         if not _fits(given, hints[option]):
             raise ValueError(f"ticket: masking {title!r} has {option} = {_shown(given)}; wanted {hints[option]}")
-    return cls(**{option: tuple(given) if isinstance(given, list) else given for option, given in told.items()})
+    options: dict[str, Any] = {
+        option: tuple(given) if isinstance(given, list) else given for option, given in told.items()
+    }
+    return cls(**options)
 
 
 def _fits(value: Any, hint: Any) -> bool:

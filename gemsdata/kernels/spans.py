@@ -187,12 +187,12 @@ def lay_best_of_row(
     """Lay wide spans round the ``count`` best-ranked tokens of the row, best first; return how many were laid.
 
     Tokens within ``reach`` positions of one chosen before are skipped; once no other is left, stop, or with
-    ``to_the_end`` go on with the skipped ones. ``place`` is scratch, int64[>= num_tokens]: rank and position in one number, so that the
-    minimum is the best token; skipped ones are raised above all others.
+    ``to_the_end`` go on with the skipped ones. ``place`` is scratch, int64[>= num_tokens]: rank and position in one
+    number, so that the minimum is the best token; skipped ones are raised above all others.
     """
     key = fold(key, TIES)
     for t in range(num_tokens):
-        place[t] = np.int64(ranks[ids[t]]) << _POSITION_BITS | t
+        place[t] = (np.int64(ranks[ids[t]]) << _POSITION_BITS) | t
     for i in range(count):
         best = _TAKEN
         for t in range(num_tokens):

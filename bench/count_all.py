@@ -1,0 +1,12 @@
+"""Read a FASTA file and count its n-grams of 1..10 bases: the program that is timed beside jellyfish and KMC."""
+
+from __future__ import annotations
+
+import sys
+
+from gemsdata.memory import keep_freed_memory
+from gemsdata.npmi import NpmiTable
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    print(int(NpmiTable.from_fasta(sys.argv[1], max_k=10).counts[10].sum()))
