@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from gemsdata.flight.remote import RemoteSets
 from gemsdata.flight.server import Server
 from gemsdata.shardset import ShardSet
 from gemsdata.vocab import vocab_size
-from tests.service_support import answering, begin, served
+from tests.service_support import command_line, forked, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
 RUN = {"masking": "cm-gems", "seed": 4, "reverse_complement": 0.5, "num_steps": 60, "stage_lag": 9}
@@ -40,7 +41,7 @@ def other(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pair(shards):
-    with served(shards, count=2) as servers:
+    with served(shards, count=2, start=command_line) as servers:
         yield servers
 
 
@@ -133,30 +134,25 @@ def test_a_killed_server_is_replaced_by_the_other(shards):
         for batch in loader:
             if batch["step"] == 20:
                 counted = [counters(server)["batches"] for server in servers]
-                servers[0].kill()
+                servers[0].process.kill()
             batches.append({name: np.asarray(value) for name, value in batch.items()})
     assert min(counted) > 0, "one of the servers was never asked"
     assert digest(batches) == whole(shards, **RUN)
 
 
-def test_a_restarted_server_is_found_again(shards, tmp_path):
+def test_a_restarted_server_is_found_again(shards):
     with served(shards) as [server]:
         [loader] = loaders_of_ranks(server.address, 1, num_workers=2, **RUN)
         restarted = []
-
-        def restart():
-            restarted.append(begin(shards, port=server.port))
-
+        timer = threading.Timer(0.3, lambda: restarted.append(forked(shards, "--port", str(server.port))))
         batches = []
         for batch in loader:
             if batch["step"] == 20:
-                server.kill()
-                timer = threading.Timer(0.3, restart)
+                server.process.kill()
                 timer.start()
             batches.append({name: np.asarray(value) for name, value in batch.items()})
         timer.join()
-        restarted[0].kill()
-        restarted[0].communicate()
+        restarted[0].end()
     assert digest(batches) == whole(shards, **RUN)
 
 
@@ -259,7 +255,7 @@ def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
 
 
 def test_sigterm_finishes_what_is_being_sent(shards):
-    with served(shards) as [server]:
+    with served(shards, start=command_line) as [server]:
         loader = gd.build_loader(server.address, batch_size=2000)
         reader = server.client.do_get(ticket_of(loader, num_steps=60))
         steps = [json.loads(reader.read_chunk().app_metadata.to_pybytes())["step"]]
@@ -269,8 +265,8 @@ def test_sigterm_finishes_what_is_being_sent(shards):
             list(server.client.do_action(fl.Action("health", b"")))
         steps += [json.loads(chunk.app_metadata.to_pybytes())["step"] for chunk in reader]
         assert steps == list(range(60))
+        assert server.output.read() == "stopped\n"
         assert server.process.wait(30) == 0
-        assert server.process.stdout.read() == "stopped\n"
 
 
 def test_flights_and_actions_tell_what_is_there(shards, pair):
@@ -315,9 +311,10 @@ def test_a_loader_waiting_for_a_server_closes_at_once(shards):
     assert time.monotonic() - began < loader.stream.connections.servers.patience_s / 10
 
 
-def test_nobody_answers(shards):
-    with served(shards) as [server]:
-        gone = server.address
+def test_nobody_answers():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"grpc://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ConnectionError, match=rf"no server has answered for 0 s \({gone}: .*gemsdata serve"):
         gd.build_loader(gd.Servers(addresses=(gone,), connect_s=0.1), batch_size=7)
 
@@ -335,13 +332,3 @@ def test_a_set_that_is_damaged_behind_the_server_is_told_of(tmp_path):
         with pytest.warns(UserWarning, match="rows of damaged shards are skipped"):
             assert len(list(counted)) == 3
         assert counted.num_skipped == 21
-
-
-def test_a_server_is_answering_before_it_says_so(shards):
-    process = begin(shards)
-    server = answering(process)
-    assert [
-        json.loads(answer.body.to_pybytes())["status"] for answer in server.client.do_action(fl.Action("health", b""))
-    ] == ["serving"]
-    server.kill()
-    process.communicate()
