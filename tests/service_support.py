@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,8 @@ class Served:
     output: TextIO
     """what it prints, errors too"""
     address: str = ""
+    said: str = ""
+    """what it printed until it answered"""
 
     @property
     def port(self) -> int:
@@ -39,10 +42,12 @@ class Served:
 
     def wait(self) -> Served:
         """Wait until it answers."""
-        line = self.output.readline()
-        assert line.startswith("serving "), line + self.output.read()
-        self.address = line.split()[-1]
-        return self
+        for line in self.output:
+            self.said += line
+            if line.startswith("serving "):
+                self.address = line.split()[-1]
+                return self
+        raise AssertionError(f"the server ended: {self.said}")
 
     def terminate(self) -> None:
         os.kill(self.process.pid, signal.SIGTERM)
@@ -52,6 +57,10 @@ class Served:
         self.process.kill()
         (self.process.wait if isinstance(self.process, subprocess.Popen) else self.process.join)(30)
         self.output.close()
+
+    def counters(self) -> dict[str, float]:
+        [answer] = self.client.do_action(fl.Action("counters", b""))
+        return json.loads(answer.body.to_pybytes())
 
     def anonymous_bytes(self) -> int:
         """Its memory without the pages of mapped files, which the system takes back when it likes."""

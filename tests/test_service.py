@@ -133,7 +133,7 @@ def test_a_killed_server_is_replaced_by_the_other(shards):
         batches = []
         for batch in loader:
             if batch["step"] == 20:
-                counted = [counters(server)["batches"] for server in servers]
+                counted = [server.counters()["batches"] for server in servers]
                 servers[0].process.kill()
             batches.append({name: np.asarray(value) for name, value in batch.items()})
     assert min(counted) > 0, "one of the servers was never asked"
@@ -201,11 +201,6 @@ def test_eight_clients_at_once(shards, addresses):
     assert len(set(digests)) == 4
 
 
-def counters(server) -> dict:
-    [answer] = server.client.do_action(fl.Action("counters", b""))
-    return json.loads(answer.body.to_pybytes())
-
-
 def ticket_of(loader, **changes) -> fl.Ticket:
     return fl.Ticket(json.dumps({**json.loads(loader.stream._ticket(0, 0)), **changes}).encode())
 
@@ -228,7 +223,7 @@ def test_the_server_does_not_run_ahead_of_slow_clients(tmp_path):
             reader.read_chunk()
         time.sleep(1.5)
         grown = server.anonymous_bytes() - before
-        made = counters(server)
+        made = server.counters()
         assert made["active_streams"] == 8
         assert grown < 8 * 4 * size, f"{grown / size:.1f} batches of {size:,} bytes are held for 8 clients"
         assert made["batches"] < 40 + 8 * 8, "batches were made that nobody took"
@@ -289,10 +284,10 @@ def test_flights_and_actions_tell_what_is_there(shards, pair):
         "fingerprint": manifest.fingerprint,
         "seeds": [0, 2**64 - 1],
     }
-    before = counters(pair[0])
+    before = pair[0].counters()
     loader = gd.build_loader(pair[0].address, batch_size=7, num_steps=5)
     assert len(list(loader)) == 5
-    after = counters(pair[0])
+    after = pair[0].counters()
     grown = {name: after[name] - before[name] for name in ("requests", "refused", "batches", "rows", "num_bytes")}
     size = loader.stream.layout.num_bytes
     assert grown == {"requests": 5, "refused": 0, "batches": 5, "rows": 35, "num_bytes": 5 * size}

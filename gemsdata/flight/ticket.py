@@ -211,7 +211,10 @@ def _masking(name: str, value: Any) -> Strategy:
     options: dict[str, Any] = {
         option: tuple(given) if isinstance(given, list) else given for option, given in told.items()
     }
-    return cls(**options)
+    try:
+        return cls(**options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"ticket: masking {title!r}: {str(error)[:300]}") from None
 
 
 def _fits(value: Any, hint: Any) -> bool:
