@@ -232,6 +232,7 @@ def test_the_server_does_not_run_ahead_of_slow_clients(tmp_path):
         assert next(iter(loader))["step"] == 0
 
 
+@pytest.mark.compiled
 def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
     monkeypatch.setattr(server_module, "MAX_STREAMS", 1)
     here = Address(host="127.0.0.1", port=0, tls=False)
@@ -249,6 +250,7 @@ def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
         assert next(iter(loader))["step"] == 0
 
 
+@pytest.mark.compiled
 def test_sigterm_finishes_what_is_being_sent(shards):
     with served(shards, start=command_line) as [server]:
         loader = gd.build_loader(server.address, batch_size=2000)
