@@ -1,58 +1,88 @@
-"""What travels: a batch as one Arrow record batch of narrow columns, and errors that a client can tell apart."""
+"""What travels: a batch as one Arrow record batch, and errors that a client can tell apart.
+
+A batch goes as ``input_ids`` (lists of fixed size, [CLS] and [SEP] included), ``num_tokens``, ``sample_ids``, and for
+each row the masked tokens as two lists: ``masked_pos`` (position in the row, [CLS] is 0) and ``masked_ids`` (what was
+there: the labels). Half the bytes of the arrays that it becomes, and receiving bytes is what a client spends most on.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight as fl
 
+from gemsdata.kernels.sparse import pack, unpack
 from gemsdata.packing import BatchLayout
 from gemsdata.stream import BatchInfo
 
+_NUM_ENDS = 2  # [CLS] and [SEP]
 _MAX_MESSAGE = 2000
 
 
+@functools.lru_cache(maxsize=64)
 def schema_of(layout: BatchLayout) -> pa.Schema:
-    """Return the columns of a batch: lists of fixed size, and int64 sample ids."""
-    return pa.schema(
-        [
-            pa.field(
-                name,
-                _values(dtype) if len(shape) == 1 else pa.list_(pa.field("item", _values(dtype), False), shape[1]),
-                nullable=False,
-            )
-            for name, (_, shape, dtype) in layout.fields.items()
-        ]
-    )
+    """Return the columns of a batch."""
+    ids = pa.field("item", _values(layout.id_dtype), False)
+    columns = {
+        "input_ids": pa.list_(ids, layout.width),
+        "num_tokens": pa.uint16(),
+        "sample_ids": pa.int64(),
+        "masked_pos": pa.list_(pa.field("item", pa.uint16(), False)),
+        "masked_ids": pa.list_(ids),
+    }
+    return pa.schema([pa.field(name, kind, False) for name, kind in columns.items()])
 
 
 def to_arrow(layout: BatchLayout, buffer: np.ndarray, info: BatchInfo) -> tuple[pa.RecordBatch, bytes]:
-    """Return a filled buffer as a record batch, uncopied, and what the batch says of itself as JSON."""
+    """Return a filled buffer as a record batch, ids uncopied, and what the batch says of itself as JSON."""
+    views = layout.views(buffer)
+    rows, size = layout.num_rows, layout.num_rows * layout.width
+    ends, position = np.empty(rows + 1, np.int32), np.empty(size + 1, np.uint16)
+    token_id, length = np.empty(size + 1, layout.id_dtype), np.empty(rows, np.uint16)
+    pack(views["labels"], views["attention_mask"], ends, position, token_id, length)
     schema = schema_of(layout)
-    whole = pa.py_buffer(buffer)
-    columns = []
-    for field, (offset, shape, dtype) in zip(schema, layout.fields.values(), strict=True):
-        size = int(np.prod(shape))
-        flat = pa.Array.from_buffers(_values(dtype), size, [None, whole.slice(offset, size * dtype.itemsize)])
-        nested = pa.types.is_fixed_size_list(field.type)
-        columns.append(pa.Array.from_buffers(field.type, shape[0], [None], children=[flat]) if nested else flat)
+
+    def lists(name: str, values: np.ndarray) -> pa.Array:
+        return pa.Array.from_buffers(
+            schema.field(name).type, rows, [None, pa.py_buffer(ends)], children=[pa.array(values[: ends[-1]])]
+        )
+
+    ids = pa.array(views["input_ids"].reshape(-1))
+    columns = [
+        pa.Array.from_buffers(schema.field("input_ids").type, rows, [None], children=[ids]),
+        pa.array(length - np.uint16(_NUM_ENDS)),
+        pa.array(views["sample_ids"]),
+        lists("masked_pos", position),
+        lists("masked_ids", token_id),
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=schema), json.dumps(dataclasses.asdict(info)).encode()
 
 
 def from_arrow(batch: pa.RecordBatch, told: bytes, layout: BatchLayout, buffer: np.ndarray) -> BatchInfo:
-    """Copy a record batch into ``buffer`` (uint8[layout.num_bytes]); raise ValueError when it is not of the layout."""
+    """Write a record batch to ``buffer`` (uint8[layout.num_bytes]); raise ValueError when it is not of the layout."""
     if batch.schema != schema_of(layout) or batch.num_rows != layout.num_rows:
         raise ValueError(
-            f"a batch of {batch.num_rows} rows came, {batch.schema.to_string(truncate_metadata=True)!r}; wanted were"
-            f" {layout.num_rows} rows of {layout.width} tokens"
+            f"a batch of {batch.num_rows} rows came with the columns {', '.join(batch.schema.names)}; wanted were"
+            f" {layout.num_rows} rows of {layout.width} tokens; use the same gemsdata on both sides"
         )
-    for name, view in layout.views(buffer).items():
-        column = batch.column(name)
-        values = column.flatten() if view.ndim == 2 else column
-        view[...] = values.to_numpy(zero_copy_only=True).reshape(view.shape)
+    views = layout.views(buffer)
+    views["input_ids"][...] = batch.column("input_ids").flatten().to_numpy().reshape(views["input_ids"].shape)
+    views["sample_ids"][...] = batch.column("sample_ids").to_numpy()
+    ends = batch.column("masked_pos").offsets.to_numpy()
+    position, token_id = (batch.column(name).values.to_numpy() for name in ("masked_pos", "masked_ids"))
+    length = batch.column("num_tokens").to_numpy() + np.uint16(_NUM_ENDS)
+    if (
+        ends[0] < 0
+        or (np.diff(ends) < 0).any()
+        or ends[-1] > min(position.size, token_id.size)
+        or max(position.max(initial=0), length.max(initial=0) - 1) >= layout.width
+    ):
+        raise ValueError("a batch came whose masked positions lie outside its rows; the server is broken")
+    unpack(ends, position, token_id, length, views["labels"], views["attention_mask"])
     return BatchInfo(**json.loads(told))
 
 
@@ -73,5 +103,5 @@ def refusal_of(error: Exception) -> Exception | None:
         return None
 
 
-def _values(dtype: np.dtype) -> pa.DataType:
-    return pa.from_numpy_dtype(dtype)
+def _values(dtype: str) -> pa.DataType:
+    return pa.from_numpy_dtype(np.dtype(dtype))
