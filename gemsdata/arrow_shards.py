@@ -52,6 +52,8 @@ class ArrowShard:
 
     def __init__(self, path: str | Path, num_cached: int = 16) -> None:
         self.path = Path(path)
+        self.pin: object = None
+        """keeps a fetched file in its cache"""
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()

@@ -55,8 +55,8 @@ def build_loader(
     Parameters
     ----------
     shards
-        folder of a shard set, or several to mix; or the address of a server ("grpc://HOST:PORT"), or several of them
-        that hold the same set (see `gemsdata.Servers` and docs/service.md).
+        folder or URL of a shard set, or several to mix (`ShardSet.open` takes options of the cache); or the address of
+        a server ("grpc://HOST:PORT"), or several of them that hold the same set (`gemsdata.Servers`, docs/service.md).
     split
         "train" or "valid".
     masking, curriculum
@@ -135,6 +135,11 @@ def order_of(
     weights: Sequence[float] | None,
 ) -> Order | Mixture:
     """Return which rows form batch s; the arguments are those of `build_loader`."""
+    if shuffle is True and any(reader.needs_windows for reader in readers):
+        raise ValueError(
+            "the split is larger than cache_bytes, so a shuffle over all rows would fetch every shard again and again;"
+            " give ShardSet.open a larger cache_bytes, or shuffle=ROWS, the rows of a window, such as 100_000"
+        )
     permutations = [
         Permutation(num_rows=reader.num_rows, seed=seed, source=source, shuffle=shuffle)
         for source, reader in enumerate(readers)

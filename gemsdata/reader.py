@@ -40,8 +40,8 @@ class SplitReader:
 
     Notes
     -----
-    A block that lies in a memory map costs two addresses (16 bytes) in a table that the system fills in page by page, and
-    a shard its map, so memory stays flat for any number of rows. Files are opened by the process that touches them.
+    A block that lies in a memory map costs two addresses (16 bytes) in a table that the system fills in page by page,
+    and a shard its map, so memory stays flat for any number of rows. Files are opened by the process that touches them.
     """
 
     def __init__(
@@ -60,13 +60,32 @@ class SplitReader:
         self.shards, self.split, self.check, self.faults = shards, split, check, faults
         self.num_rows = shards.num_rows(split)
         self._decoded_bytes = decoded_bytes
-        self._compressed = shards.file_format == "arrow" and shards.manifest.compression != "none"
-        self._complement = reverse_complement_ids(shards.k)
         entries = shards.manifest.shards(split)
+        self._compressed = shards.file_format == "arrow" and shards.manifest.compression != "none"
+        sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
+        limit = shards.store.max_bytes
+        self._passing = limit is not None and sum(sizes) > limit
+        self._complement = reverse_complement_ids(shards.k)
         rows = np.array([shard.num_rows for shard in entries], np.int64)
         self._first_row = np.concatenate([[0], np.cumsum(rows)])
         self._first_block = np.concatenate([[0], np.cumsum(-(-rows // shards.manifest.block_rows))])
         self._start()
+
+    def _start(self) -> None:
+        """Set what a process has of its own."""
+        self._lock = threading.Lock()
+        self._table = np.zeros((int(self._first_block[-1]), 2), np.int64)
+        self._kept: dict[int, tuple[pa.Buffer, object]] = {}
+        self._recent: set[int] = set()
+        self._readers: dict[int, ArrowShard | TarShard] = {}
+        self._decoded: OrderedDict[int, Rows] = OrderedDict()
+        self._num_decoded = 0
+        self._why: dict[int, str] = {}
+
+    @property
+    def needs_windows(self) -> bool:
+        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        return self._passing
 
     @property
     def row_tokens(self) -> int:
@@ -102,12 +121,14 @@ class SplitReader:
         row_ids[lost] = -1
         return lost.size, self._why[int(block[lost[0]])]
 
-    def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[Rows]]:
+    def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
         """Return where blocks begin, int64[B, 2] (ids, counts), and what keeps decoded ones there."""
         for index in np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist():
             self._open(index)
         address = self._table[block]
-        held = []
+        held: list[object] = []
+        if self._passing:
+            held += self._let_go(set(shard.tolist()))
         if self._compressed:
             found, first = np.unique(block, return_index=True)
             for block_id, index in zip(found.tolist(), shard[first].tolist(), strict=True):
@@ -129,7 +150,7 @@ class SplitReader:
         if self._compressed:
             self._table[first:last, 0] = _DECODED
             return
-        self._kept.append(opened.map)
+        self._kept[shard] = (opened.map, opened.pin)
         for block_id in range(first, last):
             try:
                 rows = self._checked_block(opened, shard, block_id)
@@ -137,6 +158,17 @@ class SplitReader:
                 self._damaged(error, block_id, block_id + 1)
             else:
                 self._table[block_id] = _addresses_of(rows)
+
+    def _let_go(self, current: set[int]) -> list[object]:
+        """Close the shards that neither this batch nor the one before touched; return what this batch needs."""
+        for shard in self._kept.keys() - current - self._recent:
+            first, last = self._first_block[shard : shard + 2]
+            self._table[first:last] = _UNSEEN
+            del self._kept[shard]
+        for shard in self._readers.keys() - current - self._recent:
+            del self._readers[shard]
+        self._recent = current
+        return [self._kept[shard] for shard in current & self._kept.keys()]
 
     def _decode(self, shard: int, block_id: int) -> Rows | None:
         """Return a block of a compressed shard; None when it is damaged and to be skipped."""
@@ -185,18 +217,8 @@ class SplitReader:
             raise ValueError(f"shard {opened.path}: block {index} reaches beyond the file; it is damaged")
         return rows
 
-    def _start(self) -> None:
-        """Set what a process has of its own."""
-        self._lock = threading.Lock()
-        self._table = np.zeros((int(self._first_block[-1]), 2), np.int64)
-        self._kept: list[pa.Buffer] = []
-        self._readers: dict[int, ArrowShard | TarShard] = {}
-        self._decoded: OrderedDict[int, Rows] = OrderedDict()
-        self._num_decoded = 0
-        self._why: dict[int, str] = {}
-
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_lock", "_table", "_kept", "_readers", "_decoded", "_num_decoded", "_why")
+        own = ("_lock", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

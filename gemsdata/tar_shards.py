@@ -64,6 +64,8 @@ class TarShard:
 
     def __init__(self, path: str | Path, num_cached: int = 0) -> None:
         self.path = Path(path)
+        self.pin: object = None
+        """keeps a fetched file in its cache"""
         self._offsets: list[dict[str, int]] = []
         try:
             with pa.memory_map(str(path)) as file:
@@ -105,7 +107,7 @@ class TarShard:
 
 @functools.lru_cache(maxsize=64)
 def _parse_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and dtype by a ``.npy`` header (version 1); cached, because all blocks of a set have the same few."""
+    """Return shape and dtype by a ``.npy`` header (version 1); all blocks of a set have the same few."""
     stream = io.BytesIO(header)
     np.lib.format.read_magic(stream)
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

@@ -11,9 +11,10 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.manifest import Manifest
-from gemsdata.plan import ShardOptions
+from gemsdata.options import ShardOptions
 from gemsdata.sharding import shard
 from gemsdata.shardset import ShardSet
+from gemsdata.store import LocalStore
 from tests.genomes import random_dna, write_fasta
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
@@ -145,7 +146,7 @@ def test_a_billion_rows_are_entered_anywhere_with_flat_memory(tmp_path):
     assert num_rows >= 10**9
     next(iter(gd.build_loader(tmp_path / "set", batch_size=256, masking="dnabert")))  # imports, compiled kernels
     before = anonymous_bytes()
-    loader = gd.build_loader(ShardSet(tmp_path / "set", huge), batch_size=256, masking="dnabert")
+    loader = gd.build_loader(ShardSet(LocalStore(tmp_path / "set"), huge), batch_size=256, masking="dnabert")
     loader.load_state_dict({**loader.state_dict(), "step": 10_000_000})
     iterator = iter(loader)
     batch = next(iterator)

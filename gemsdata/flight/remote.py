@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.flight as fl
@@ -47,6 +47,8 @@ class RemoteSplit:
     split: str
     check: str
     faults: str
+    needs_windows: ClassVar[bool] = False
+    """whether the split fits the cache is for the server to say"""
 
     @property
     def num_rows(self) -> int:

@@ -201,7 +201,7 @@ class Server(fl.FlightServerBase):
         entry = numbers.get(body or b"0")
         if entry is None:
             raise self._refused(ValueError(f"there is no shard set {ascii(body)[:80]} here; they count from 0"))
-        with open(entry.folder / NPMI_FILE, "rb") as stream:
+        with entry.store.small_file(NPMI_FILE) as path, open(path, "rb") as stream:
             while piece := stream.read(_CHUNK):
                 yield piece
 
