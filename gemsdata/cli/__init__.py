@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "Write one HTML page about a shard set and its runs.",
     "serve": "Serve masked batches of a shard set to other processes and hosts.",
     "shard": "Turn a genome into shards of tokenized rows.",
+    "shuffle": "Say how well the stream mixes the genome.",
     "show": "Draw one masked row.",
     "verify": "Check every row of a shard set against its FASTA.",
 }
