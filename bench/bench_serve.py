@@ -77,13 +77,13 @@ def main() -> None:
             write_fasta(GenomeRecipe(num_bases=options.megabases * 1_000_000, num_contigs=8), stream)
         sharding.shard([fasta], folder, ShardOptions())
         with servers(folder, 2) as addresses:
-            programs = {}
+            programs, remote = {}, {"num_workers": 4, "prefetch_factor": 8}
             for title, device in (("int64, as `build_loader` gives them", "cpu"), ("narrow, for a GPU", None)):
                 programs |= {
                     (title, "local, 2 worker processes"): (folder, {"num_workers": 2, "device": device}),
                     (title, "local, 2 threads"): (folder, {"num_workers": 2, "threads": True, "device": device}),
-                    (title, "1 server"): (addresses[:1], {"num_workers": 4, "device": device}),
-                    (title, "2 servers"): (addresses, {"num_workers": 4, "device": device}),
+                    (title, "1 server"): (addresses[:1], {**remote, "device": device}),
+                    (title, "2 servers"): (addresses, {**remote, "device": device}),
                 }
             found: dict[tuple[str, str], list[tuple[float, float]]] = {name: [] for name in programs}
             for _ in range(options.rounds):

@@ -202,7 +202,7 @@ def test_eight_clients_at_once(shards, addresses):
 
 
 def ticket_of(loader, **changes) -> fl.Ticket:
-    return fl.Ticket(json.dumps({**json.loads(loader.stream._ticket(0, 0)), **changes}).encode())
+    return fl.Ticket(json.dumps({**json.loads(loader.stream._ticket(range(1))), **changes}).encode())
 
 
 @pytest.mark.compiled
@@ -290,9 +290,9 @@ def test_flights_and_actions_tell_what_is_there(shards, pair):
     loader = gd.build_loader(pair[0].address, batch_size=7, num_steps=5)
     assert len(list(loader)) == 5
     after = pair[0].counters()
-    grown = {name: after[name] - before[name] for name in ("requests", "refused", "batches", "rows", "num_bytes")}
-    size = loader.stream.layout.num_bytes
-    assert grown == {"requests": 5, "refused": 0, "batches": 5, "rows": 35, "num_bytes": 5 * size}
+    grown = {name: after[name] - before[name] for name in ("requests", "refused", "batches", "rows")}
+    assert grown == {"requests": 5, "refused": 0, "batches": 5, "rows": 35}
+    assert 0 < after["num_bytes"] - before["num_bytes"] < 5 * loader.stream.layout.num_bytes
     table = RemoteSets(gd.Servers(addresses=(pair[0].address,)), 0).npmi()
     assert (table.ranks(3) == ShardSet.open(shards).ranks).all()
 

@@ -1,4 +1,4 @@
-"""The stream of batches that servers compute: the same object as a local one, but that `fill` asks for them."""
+"""The stream of batches that servers compute: the same object as a local one, but that it asks for them."""
 
 from __future__ import annotations
 
@@ -127,6 +127,8 @@ class RemoteStream(MaskedStream):
     The others are those of `MaskedStream`.
     """
 
+    in_stretches: ClassVar[bool] = True
+
     def __init__(
         self,
         sets: RemoteSets,
@@ -164,30 +166,40 @@ class RemoteStream(MaskedStream):
             "maskings": curriculum.maskings(),
             "ranks": None if own_ranks is None else self._maskers[0][0].ranks.astype("<u4").tobytes(),
         }
-        Ticket.parse(self._ticket(0, 0))
+        Ticket.parse(self._ticket(range(1)))  # what a server would refuse is refused here
 
     def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
-        """Write this rank's batch ``step`` to ``buffer``, from whichever server answers."""
-        ticket = fl.Ticket(self._ticket(step, self.stage(step) if stage is None else stage))
-
-        def question(client: fl.FlightClient, options: fl.FlightCallOptions) -> BatchInfo:
-            reader = client.do_get(ticket, options)
-            chunk = reader.read_chunk()
-            info = from_arrow(chunk.data, chunk.app_metadata.to_pybytes(), self.layout, buffer)
-            for _ in reader:
-                raise ValueError("a server sent more batches than were asked for")
-            return info
-
-        info = self.connections.ask(step + self.world.rank, question)
-        if info.step != step:
-            raise ValueError(f"a server sent batch {info.step}, wanted was {step}")
+        """Write this rank's batch ``step`` to ``buffer``; its stage is always that of the curriculum."""
+        assert stage is None
+        [(filled, info)] = self.compute(range(step, step + 1))
+        buffer[...] = filled
         return info
+
+    def compute(self, steps: range) -> list[tuple[np.ndarray, BatchInfo]]:
+        """Return this rank's batches ``steps``, from whichever server answers; another may go on in the middle."""
+        batches: list[tuple[np.ndarray, BatchInfo]] = []
+
+        def question(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
+            left = steps[len(batches) :]
+            for chunk, step in zip(client.do_get(fl.Ticket(self._ticket(left)), options), left, strict=False):
+                buffer = self.layout.empty()
+                info = from_arrow(chunk.data, chunk.app_metadata.to_pybytes(), self.layout, buffer)
+                if info.step != step:
+                    raise ValueError(f"a server sent batch {info.step}, wanted was {step}")
+                batches.append((buffer, info))
+            if len(batches) < len(steps):
+                raise ConnectionError("the answer broke off")
+
+        self.connections.ask(steps.start // len(steps) + self.world.rank, question)
+        return batches
 
     def interrupt(self) -> None:  # noqa: D102
         self.connections.interrupt()
 
-    def _ticket(self, step: int, stage: int) -> bytes:
-        return Ticket(**self._asked, first_step=step, num_steps=1, stage_log=((step, stage),)).to_json()
+    def _ticket(self, steps: range) -> bytes:
+        stages = [(step, self.stage(step)) for step in steps]
+        log = tuple(entry for i, entry in enumerate(stages) if i == 0 or entry[1] != stages[i - 1][1])
+        return Ticket(**self._asked, first_step=steps.start, num_steps=len(steps), stage_log=log).to_json()
 
 
 def _told_of(order: Order | Mixture) -> dict[str, Any]:

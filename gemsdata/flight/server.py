@@ -121,10 +121,11 @@ class Server(fl.FlightServerBase):
                 try:
                     with self._computing:
                         info = stream.fill(step, buffer, stage=ticket.stage(step))
+                        batch, told = wire.to_arrow(stream.layout, buffer, info)
                 except Exception as error:
                     raise self._refused(error) from None
-                yield wire.to_arrow(stream.layout, buffer, info)
-                self._count(batches=1, rows=stream.layout.num_rows, num_bytes=buffer.nbytes)
+                self._count(batches=1, rows=batch.num_rows, num_bytes=batch.nbytes)
+                yield batch, told
         finally:
             self._count(active_streams=-1)
 

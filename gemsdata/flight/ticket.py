@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -34,7 +35,6 @@ MAX_MASKINGS = 16
 MAX_SEED = (1 << 64) - 1
 _MAX_INT = (1 << 31) - 1
 _MAX_SETS = 64
-_STEPS = ("first_step", "num_steps", "stage_log")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +82,8 @@ class Ticket:
 
     def stream_key(self) -> str:
         """Return a digest of everything but the steps: tickets of one stream have the same."""
-        content = json.loads(self.to_json())
-        for name in _STEPS:
-            del content[name]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        anywhere = dataclasses.replace(self, first_step=0, num_steps=1, stage_log=())
+        return hashlib.sha256(anywhere.to_json()).hexdigest()
 
     @classmethod
     def parse(cls, data: bytes) -> Ticket:
@@ -202,7 +200,7 @@ def _masking(name: str, value: Any) -> Strategy:
     if not isinstance(title, str) or title not in names():
         raise ValueError(f"ticket: masking {_shown(title)} is unknown to this server, which has {', '.join(names())}")
     cls = type(resolve(title))
-    hints = typing.get_type_hints(cls)
+    hints = _hints(title)
     for option, given in told.items():
         if option not in {field.name for field in dataclasses.fields(cls)}:
             raise ValueError(f"ticket: masking {title!r} has no option {_shown(option)}")
@@ -215,6 +213,11 @@ def _masking(name: str, value: Any) -> Strategy:
         return cls(**options)
     except (ValueError, TypeError) as error:
         raise ValueError(f"ticket: masking {title!r}: {str(error)[:300]}") from None
+
+
+@functools.cache
+def _hints(title: str) -> dict[str, Any]:
+    return typing.get_type_hints(type(resolve(title)))
 
 
 def _fits(value: Any, hint: Any) -> bool:
