@@ -74,12 +74,13 @@ def from_arrow(batch: pa.RecordBatch, told: bytes, layout: BatchLayout, buffer: 
     views["sample_ids"][...] = batch.column("sample_ids").to_numpy()
     ends = batch.column("masked_pos").offsets.to_numpy()
     position, token_id = (batch.column(name).values.to_numpy() for name in ("masked_pos", "masked_ids"))
-    length = batch.column("num_tokens").to_numpy() + np.uint16(_NUM_ENDS)
+    length = batch.column("num_tokens").to_numpy().astype(np.int64) + _NUM_ENDS
     if (
         ends[0] < 0
         or (np.diff(ends) < 0).any()
         or ends[-1] > min(position.size, token_id.size)
-        or max(position.max(initial=0), length.max(initial=0) - 1) >= layout.width
+        or position.max(initial=0) >= layout.width
+        or length.max(initial=0) > layout.width
     ):
         raise ValueError("a batch came whose masked positions lie outside its rows; the server is broken")
     unpack(ends, position, token_id, length, views["labels"], views["attention_mask"])
