@@ -266,6 +266,19 @@ def test_sigterm_finishes_what_is_being_sent(shards):
         assert server.process.wait(30) == 0
 
 
+@pytest.mark.compiled
+def test_a_stop_does_not_wait_for_ever(shards):
+    here = Address(host="127.0.0.1", port=0, tls=False)
+    server = Server(Kitchen([ShardSet.open(shards)]), here, workers=1)
+    loader = gd.build_loader(f"grpc://127.0.0.1:{server.port}", global_batch_size=50_000)
+    reader = fl.FlightClient(f"grpc://127.0.0.1:{server.port}").do_get(ticket_of(loader, num_steps=1000))
+    reader.read_chunk()
+    assert not server.stop(0.2), "a client that does not read was waited for"
+    assert server.health()["status"] == "stopping"
+    reader.cancel()
+    assert server.stop(30)
+
+
 def test_flights_and_actions_tell_what_is_there(shards, pair):
     client = pair[0].client
     manifest = ShardSet.open(shards).manifest
