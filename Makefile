@@ -36,6 +36,7 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --readme
 	$(BIN)/python -m bench.bench_queries
+	$(BIN)/python -m bench.bench_serve
 
 clean:
 	rm -rf .venv .bench-peers demo build *.egg-info

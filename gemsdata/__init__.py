@@ -27,6 +27,7 @@ _HOME = {
     "RandomMask": "gemsdata.strategies",
     "RandomSpan": "gemsdata.strategies",
     "RandomToken": "gemsdata.strategies",
+    "Servers": "gemsdata.flight.servers",
     "ShardSet": "gemsdata.shardset",
     "Steps": "gemsdata.curriculum",
     "World": "gemsdata.world",

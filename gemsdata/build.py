@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from gemsdata.curriculum import Curriculum, resolve_curriculum
+from gemsdata.flight.remote import RemoteSets, RemoteSplit, RemoteStream
+from gemsdata.flight.servers import Servers
 from gemsdata.loader import Loader
 from gemsdata.mixture import Mixture
 from gemsdata.order import Order, Permutation
@@ -28,7 +30,7 @@ def model_inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def build_loader(
-    shards: str | Path | ShardSet | Sequence[str | Path | ShardSet],
+    shards: str | Path | ShardSet | Servers | Sequence[str | Path | ShardSet],
     *,
     split: str = "train",
     masking: str | Strategy = "genemask",
@@ -53,7 +55,8 @@ def build_loader(
     Parameters
     ----------
     shards
-        folder or URL of a shard set, or several to mix; `ShardSet.open` takes options of the cache.
+        folder or URL of a shard set, or several to mix (`ShardSet.open` takes options of the cache); or the address of
+        a server ("grpc://HOST:PORT"), or several of them that hold the same set (`gemsdata.Servers`, docs/service.md).
     split
         "train" or "valid".
     masking, curriculum
@@ -77,12 +80,15 @@ def build_loader(
     world
         rank and number of ranks; default: detected.
     **loader_options
-        num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`.
+        num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. Workers of a loader that
+        asks servers are always threads: each waits for one batch.
 
     Raises
     ------
     FileNotFoundError, ValueError
         for a set that is not there or damaged, or options that do not fit; the message says what to do.
+    ConnectionError
+        when no server answers, or one refuses the token.
     """
     world = World.detect() if world is None else world
     if (batch_size is None) == (global_batch_size is None):
@@ -92,11 +98,43 @@ def build_loader(
     if num_steps is not None and num_epochs is not None:
         raise ValueError("give num_steps or num_epochs, not both")
     global_batch = global_batch_size or (batch_size or 0) * world.num_ranks
-    several = [shards] if isinstance(shards, str | Path | ShardSet) else list(shards)
-    sets = [entry if isinstance(entry, ShardSet) else ShardSet.open(entry) for entry in several]
-    if not sets:
+    several = [shards] if isinstance(shards, str | Path | ShardSet | Servers) else list(shards)
+    if not several:
         raise ValueError("no shard set is given")
-    readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
+    servers = Servers.of(several)
+    readers: Sequence[Any]
+    if servers is None:
+        sets = [entry if isinstance(entry, ShardSet) else ShardSet.open(str(entry)) for entry in several]
+        readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
+    else:
+        remote = RemoteSets(servers, seed)
+        readers = [RemoteSplit(shards=entry, split=split, check=check, faults=faults) for entry in remote.sets]
+    order = order_of(
+        readers, global_batch=global_batch, seed=seed, shuffle=shuffle, remainder=remainder, weights=weights
+    )
+    if num_epochs is not None:
+        num_steps = order.num_steps(num_epochs)
+    curriculum = resolve_curriculum(masking, curriculum, num_steps=num_steps)
+    options: dict[str, Any] = {"seed": seed, "reverse_complement": reverse_complement, "world": world}
+    if servers is None:
+        tables = [entry.ranks if ranks is None else ranks for entry in sets]
+        return Loader(
+            MaskedStream(readers, order, curriculum, ranks=tables, **options), num_steps=num_steps, **loader_options
+        )
+    stream = RemoteStream(remote, readers, order, curriculum, own_ranks=ranks, **options)
+    return Loader(stream, num_steps=num_steps, **{**loader_options, "threads": True, "start_method": None})
+
+
+def order_of(
+    readers: Sequence[SplitReader | RemoteSplit],
+    *,
+    global_batch: int,
+    seed: int,
+    shuffle: bool | int,
+    remainder: str,
+    weights: Sequence[float] | None,
+) -> Order | Mixture:
+    """Return which rows form batch s; the arguments are those of `build_loader`."""
     if shuffle is True and any(reader.needs_windows for reader in readers):
         raise ValueError(
             "the split is larger than cache_bytes, so a shuffle over all rows would fetch every shard again and again;"
@@ -106,30 +144,14 @@ def build_loader(
         Permutation(num_rows=reader.num_rows, seed=seed, source=source, shuffle=shuffle)
         for source, reader in enumerate(readers)
     ]
-    order: Order | Mixture
-    if len(sets) == 1:
+    if len(readers) == 1:
         if weights is not None:
             raise ValueError("weights are for mixing several shard sets; one is given")
-        order = Order(permutation=permutations[0], global_batch=global_batch, remainder=remainder)
-    else:
-        if remainder != "wrap":
-            raise ValueError(
-                f"remainder = {remainder!r} is for a single shard set; sets in a mixture wrap, each by itself"
-            )
-        order = Mixture(
-            permutations=tuple(permutations),
-            weights=tuple(float(reader.num_rows) for reader in readers) if weights is None else tuple(weights),
-            global_batch=global_batch,
-        )
-    if num_epochs is not None:
-        num_steps = order.num_steps(num_epochs)
-    stream = MaskedStream(
-        readers,
-        order,
-        resolve_curriculum(masking, curriculum, num_steps=num_steps),
-        ranks=[entry.ranks if ranks is None else ranks for entry in sets],
-        seed=seed,
-        reverse_complement=reverse_complement,
-        world=world,
+        return Order(permutation=permutations[0], global_batch=global_batch, remainder=remainder)
+    if remainder != "wrap":
+        raise ValueError(f"remainder = {remainder!r} is for a single shard set; sets in a mixture wrap, each by itself")
+    return Mixture(
+        permutations=tuple(permutations),
+        weights=tuple(float(reader.num_rows) for reader in readers) if weights is None else tuple(weights),
+        global_batch=global_batch,
     )
-    return Loader(stream, num_steps=num_steps, **loader_options)

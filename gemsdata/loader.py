@@ -87,6 +87,8 @@ class Loader(torch.utils.data.DataLoader):
         self.num_threads = num_workers if threads else 0
         self.depth = num_workers * prefetch_factor
         """how many batches are on their way while one is used"""
+        self.stretch = prefetch_factor if stream.in_stretches else 1
+        """how many steps a thread computes in one go"""
         self.device = None if device is None else torch.device(device)
         self.num_steps = num_steps
         self.stage_lag = stage_lag
@@ -246,26 +248,31 @@ class Loader(torch.utils.data.DataLoader):
 
     def _inline(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
         for step in range(start, stop):
-            yield self._compute(step)
+            yield from self._compute(range(step, step + 1))
 
     def _from_threads(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
+        """Compute stretches of steps ahead; the next one is begun when the last batch of the first of them is taken."""
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gemsdata")
-        ahead: collections.deque[Future[tuple[Batch, BatchInfo]]] = collections.deque()
+        ahead: collections.deque[Future[list[tuple[Batch, BatchInfo]]]] = collections.deque()
+
+        def begin(first: int) -> None:
+            if first < stop:
+                ahead.append(pool.submit(self._compute, range(first, min(first + self.stretch, stop))))
+
         try:
-            for step in range(start, min(stop, start + self.depth)):
-                ahead.append(pool.submit(self._compute, step))
-            for step in range(start, stop):
-                batch = ahead.popleft().result()
-                if step + self.depth < stop:
-                    ahead.append(pool.submit(self._compute, step + self.depth))
-                yield batch
+            for first in range(start, start + self.depth, self.stretch):
+                begin(first)
+            for first in range(start, stop, self.stretch):
+                batches = ahead.popleft().result()
+                yield from batches[:-1]
+                begin(first + self.depth)
+                yield batches[-1]
         finally:
+            self.stream.interrupt()
             pool.shutdown(cancel_futures=True)
 
-    def _compute(self, step: int) -> tuple[Batch, BatchInfo]:
-        buffer = np.empty(self.stream.layout.num_bytes, np.uint8)
-        info = self.stream.fill(step, buffer)
-        return self._delivered(buffer, fresh=True), info
+    def _compute(self, steps: range) -> list[tuple[Batch, BatchInfo]]:
+        return [(self._delivered(buffer, fresh=True), info) for buffer, info in self.stream.compute(steps)]
 
     def _from_processes(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
         """Take batches out of a ring of slots in anonymous shared memory, into which the workers write.

@@ -88,8 +88,11 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Publish the manifest in ``folder``."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
-        atomic.write_text(folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+        atomic.write_text(folder / FILE_NAME, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the content of the file."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:

@@ -43,6 +43,10 @@ class BatchLayout:
         offset, shape, dtype = self.fields["sample_ids"]
         return offset + math.prod(shape) * dtype.itemsize
 
+    def empty(self) -> np.ndarray:
+        """Return a new buffer, uint8[num_bytes]."""
+        return np.empty(self.num_bytes, np.uint8)
+
     def views(self, buffer: np.ndarray) -> dict[str, np.ndarray]:
         """Return the arrays of a batch as views of ``buffer`` (uint8[num_bytes])."""
         return {

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ import torch.utils.data
 from gemsdata.curriculum import Curriculum
 from gemsdata.kernels.gather import draw_below
 from gemsdata.keys import key_of, row_keys
+from gemsdata.manifest import Manifest
 from gemsdata.masking import Masker
 from gemsdata.mixture import Mixture
 from gemsdata.order import PADDING, Order, Run
@@ -73,6 +75,9 @@ class MaskedStream(torch.utils.data.IterableDataset):
         rank and number of ranks.
     """
 
+    in_stretches: ClassVar[bool] = False
+    """whether `compute` is quicker for several steps at a time"""
+
     def __init__(
         self,
         readers: Sequence[SplitReader],
@@ -116,8 +121,7 @@ class MaskedStream(torch.utils.data.IterableDataset):
     @property
     def fingerprint(self) -> str:
         """Identity of the data: the shard set's fingerprint, or a hash of those of all sets."""
-        prints = [reader.shards.manifest.fingerprint for reader in self._readers]
-        return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()
+        return fingerprint_of([reader.shards.manifest for reader in self._readers])
 
     @property
     def recipe(self) -> str:
@@ -135,15 +139,29 @@ class MaskedStream(torch.utils.data.IterableDataset):
         """Return the stage of batch ``step`` as things stand."""
         return self.curriculum.stage(step, self.log.at(step), self.seed)
 
-    def fill(self, step: int, buffer: np.ndarray) -> BatchInfo:
-        """Write this rank's batch ``step`` to ``buffer`` (uint8[layout.num_bytes]) as ``layout.views`` shows it."""
+    def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
+        """Write this rank's batch ``step`` to ``buffer`` (uint8[layout.num_bytes]) as ``layout.views`` shows it.
+
+        ``stage``: default as things stand.
+        """
         views = self.layout.views(buffer)
-        stage = self.stage(step)
+        stage = self.stage(step) if stage is None else stage
         num_skipped, why = 0, ""
         for run in self.order.runs(step, self.world):
             lost, reason = self._fill_run(run, stage, views)
             num_skipped, why = num_skipped + lost, why or reason
         return BatchInfo(step=step, epoch=self.order.epoch(step), stage=stage, num_skipped=num_skipped, why_skipped=why)
+
+    def compute(self, steps: range) -> list[tuple[np.ndarray, BatchInfo]]:
+        """Return this rank's batches ``steps``, each in a new buffer."""
+        batches = []
+        for step in steps:
+            buffer = self.layout.empty()
+            batches.append((buffer, self.fill(step, buffer)))
+        return batches
+
+    def interrupt(self) -> None:
+        """Make calls of `compute` that wait for something give up; none does here."""
 
     def _fill_run(self, run: Run, stage: int, views: dict[str, np.ndarray]) -> tuple[int, str]:
         reader, maskers = self._readers[run.source], self._maskers[run.source]
@@ -187,3 +205,9 @@ class MaskedStream(torch.utils.data.IterableDataset):
         ring = plan.ring.numpy()
         for step in range(plan.start + info.id, plan.stop, info.num_workers):
             yield self.fill(step, ring[step % len(ring)])
+
+
+def fingerprint_of(manifests: Sequence[Manifest]) -> str:
+    """Return the identity of the data of a stream: the fingerprint of its set, or a hash of those of all sets."""
+    prints = [manifest.fingerprint for manifest in manifests]
+    return prints[0] if len(prints) == 1 else hashlib.sha256("\n".join(prints).encode()).hexdigest()

@@ -38,7 +38,7 @@ LEVELS = [
     },
     {"world", "order", "mixture", "stage", "packing", "reader", "shuffling"},
     {"stream", "collate", "tokenizer"},
-    {"loader", "build", "accelerate_glue"},
+    {"loader", "build", "accelerate_glue", "flight"},
     {"cli"},
 ]
 LEVEL_OF = {module: level for level, modules in enumerate(LEVELS) for module in modules}

@@ -20,6 +20,7 @@ COMMANDS = {
     "plot": "Draw figures of a shard set or an NPMI table.",
     "query": "Ask shard sets and NPMI tables by SQL.",
     "report": "Write one HTML page about a shard set and its runs.",
+    "serve": "Serve masked batches of a shard set to other processes and hosts.",
     "shard": "Turn a genome into shards of tokenized rows.",
     "shuffle": "Say how well the stream mixes the genome.",
     "show": "Draw one masked row.",

@@ -1,0 +1,344 @@
+"""A loader that asks servers gives what a local one gives, whatever happens to the servers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.flight as fl
+import pytest
+
+import gemsdata as gd
+from gemsdata.flight import server as server_module
+from gemsdata.flight.access import Address
+from gemsdata.flight.kitchen import Kitchen
+from gemsdata.flight.remote import RemoteSets
+from gemsdata.flight.server import Server
+from gemsdata.shardset import ShardSet
+from gemsdata.vocab import vocab_size
+from tests.service_support import command_line, forked, served
+from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
+
+RUN = {"masking": "cm-gems", "seed": 4, "reverse_complement": 0.5, "num_steps": 60, "stage_lag": 9}
+OWN_RANKS = np.random.default_rng(1).permutation(vocab_size(3))
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("service") / "set")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("service") / "other", genome_seed=2)
+
+
+@pytest.fixture(scope="module")
+def pair(shards):
+    with served(shards, count=2, start=command_line) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def addresses(pair):
+    return [server.address for server in pair]
+
+
+def whole(places, num_ranks=1, **options) -> str:
+    return digest(global_batches(loaders_of_ranks(places, num_ranks, **options)))
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "options"),
+    [
+        (1, {}),
+        (3, {"num_workers": 2, "remainder": "pad"}),
+        (2, {"num_workers": 3, "prefetch_factor": 1, "remainder": "drop", "shuffle": 16}),
+        (1, {"num_workers": 2, "threads": True, "split": "valid", "masking": "randommask", "seed": 2**64 - 1}),
+        (1, {"masking": "cm-step", "num_workers": 1, "start_method": "spawn"}),
+        (1, {"masking": gd.GlobalNms(budget=0.2, budget_unit="nucleotide", corruption="span"), "shuffle": False}),
+        (1, {"masking": gd.RandomMask(min_tokens=2, max_tokens=(3, 5)), "check": "hash", "faults": "skip-and-count"}),
+        (1, {"masking": "genemask", "ranks": OWN_RANKS, "num_workers": 2}),
+        (1, {"curriculum": gd.Steps(stages=("dnabert", gd.GeneMask(rate=0.1)), boundaries=(33,)), "num_workers": 2}),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, dict) else None,
+)
+def test_batches_and_state_are_the_local_ones(shards, addresses, num_ranks, options):
+    options = {**RUN, **options}
+    assert whole(addresses, num_ranks, **options) == whole(shards, num_ranks, **{**options, "num_workers": 0})
+    options["num_workers"] = 0
+    states = [gd.build_loader(place, batch_size=7, **options).state_dict() for place in (shards, addresses)]
+    assert states[0] == states[1]
+
+
+def test_dtypes_are_the_local_ones(shards, addresses):
+    for device in (None, "cpu"):
+        batches = [next(iter(gd.build_loader(place, batch_size=7, device=device))) for place in (shards, addresses)]
+        kinds = [{name: getattr(value, "dtype", int) for name, value in batch.items()} for batch in batches]
+        assert kinds[0] == kinds[1]
+
+
+def test_several_sets_behind_a_server_are_mixed(shards, other):
+    options = {**RUN, "weights": [2, 1], "num_workers": 2}
+    with served(shards, other) as [server]:
+        assert whole(server.address, 2, **options) == whole([shards, other], 2, **{**options, "num_workers": 0})
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_stage_switch_takes_effect_at_the_same_step(shards, addresses, num_workers):
+    """A switch after every third batch, with a lag of one more than the depth."""
+    digests = []
+    for place, workers in ((shards, 0), (addresses, num_workers)):
+        loader = gd.build_loader(place, batch_size=5, masking="randommask", num_workers=workers, stage_lag=5)
+        batches = []
+        for batch in itertools.islice(loader, 50):
+            if batch["step"] % 3 == 0:
+                loader.set_stage(batch["step"] // 3)
+            batches.append({name: np.asarray(value) for name, value in batch.items()})
+        loader.close()
+        assert [int(batch["stage"]) for batch in batches] == [0] * 5 + [(step - 5) // 3 for step in range(5, 50)]
+        digests.append(digest(batches))
+    assert digests[0] == digests[1]
+
+
+def test_goes_on_locally_and_remotely_in_turns(shards, addresses):
+    batches, state = [], None
+    for place, stop in ((addresses, 11), (shards, 25), (addresses, 40), (shards, 60)):
+        [loader] = loaders_of_ranks(place, 1, num_workers=2, threads=True, **RUN)
+        if state is not None:
+            loader.load_state_dict(json.loads(json.dumps(state)))
+        iterator = iter(loader)
+        while len(batches) < stop:
+            batch = next(iterator)
+            if batch["step"] in (8, 9):
+                loader.observe(20.0)  # no better than before: the second time fires
+            batches.append({name: np.asarray(value) for name, value in batch.items()})
+        state = loader.state_dict()
+        loader.close()
+    assert [int(batch["stage"]) for batch in batches] == [0] * 18 + [1] * 42
+    [loader] = loaders_of_ranks(shards, 1, **RUN)
+    loader.load_state_dict({**loader.state_dict(), "stage_log": state["stage_log"]})
+    assert digest(global_batches([loader])) == digest(batches)
+
+
+def test_a_killed_server_is_replaced_by_the_other(shards):
+    with served(shards, count=2) as servers:
+        [loader] = loaders_of_ranks([server.address for server in servers], 1, num_workers=2, **RUN)
+        batches = []
+        for batch in loader:
+            if batch["step"] == 20:
+                counted = [server.counters()["batches"] for server in servers]
+                servers[0].process.kill()
+            batches.append({name: np.asarray(value) for name, value in batch.items()})
+    assert min(counted) > 0, "one of the servers was never asked"
+    assert digest(batches) == whole(shards, **RUN)
+
+
+def test_a_restarted_server_is_found_again(shards):
+    with served(shards) as [server]:
+        [loader] = loaders_of_ranks(server.address, 1, num_workers=2, **RUN)
+        restarted = []
+        timer = threading.Timer(0.3, lambda: restarted.append(forked(shards, "--port", str(server.port))))
+        batches = []
+        for batch in loader:
+            if batch["step"] == 20:
+                server.process.kill()
+                timer.start()
+            batches.append({name: np.asarray(value) for name, value in batch.items()})
+        timer.join()
+        restarted[0].end()
+    assert digest(batches) == whole(shards, **RUN)
+
+
+def test_a_server_of_another_set_is_refused_by_name(shards, other, addresses):
+    prints = [ShardSet.open(folder).manifest.fingerprint for folder in (shards, other)]
+    with served(other) as [stranger]:
+        with pytest.raises(ValueError, match=f"{stranger.address} holds shard set {prints[1]}, .*{prints[0]}"):
+            gd.build_loader([addresses[0], stranger.address], batch_size=7)
+        [loader] = loaders_of_ranks(addresses[0], 1, **RUN)
+        loader.stream.connections = RemoteSets(gd.Servers(addresses=(stranger.address,)), 0).connections
+        with pytest.raises(
+            ValueError, match=f"{stranger.address}: the ticket asks for shard set {prints[0]}, .* holds {prints[1]}"
+        ):
+            next(iter(loader))
+        state = gd.build_loader(stranger.address, batch_size=7, **RUN).state_dict()
+    with pytest.raises(ValueError, match="open the shard set that the run began with"):
+        gd.build_loader(shards, batch_size=7, **RUN).load_state_dict(state)
+
+
+def test_seeds_and_versions_that_do_not_fit_are_refused_by_name(shards, monkeypatch):
+    here = Address(host="127.0.0.1", port=0, tls=False)
+    with Server(Kitchen([ShardSet.open(shards)], seeds=(10, 19)), here, workers=1) as server:
+        address = f"grpc://127.0.0.1:{server.port}"
+        with pytest.raises(ValueError, match=f"{address} answers for seeds 10 to 19; seed = 9 is given"):
+            gd.build_loader(address, batch_size=7, seed=9)
+        loader = gd.build_loader(address, batch_size=7, seed=10)
+        next(iter(loader))
+        loader.stream._asked["seed"] = 20
+        with pytest.raises(ValueError, match=f"{address}: the ticket asks for seed 20, .* for seeds 10 to 19"):
+            next(iter(loader))
+        loader.stream._asked["masking_version"] = 99
+        with pytest.raises(ValueError, match=f"{address}: the ticket asks for masking version 99"):
+            next(iter(loader))
+        monkeypatch.setattr(server_module, "MASKING_VERSION", 99)
+        with pytest.raises(ValueError, match=f"{address} has masking version 99, this gemsdata 1"):
+            gd.build_loader(address, batch_size=7, seed=10)
+
+
+def test_eight_clients_at_once(shards, addresses):
+    def run(seed):
+        return whole(addresses, num_workers=2, **{**RUN, "seed": seed % 4})
+
+    with ThreadPoolExecutor(8) as pool:
+        digests = list(pool.map(run, range(8)))
+    assert digests == [whole(shards, **{**RUN, "seed": seed % 4}) for seed in range(8)]
+    assert len(set(digests)) == 4
+
+
+def ticket_of(loader, **changes) -> fl.Ticket:
+    return fl.Ticket(json.dumps({**json.loads(loader.stream._ticket(range(1))), **changes}).encode())
+
+
+@pytest.mark.compiled
+def test_the_server_does_not_run_ahead_of_slow_clients(tmp_path):
+    """Eight clients ask for 1000 batches of 5.2 MB each and do not read them.
+
+    Bound: four batches a client (made, being sent, and gRPC's own copies), where the answers have 650 each a second.
+    """
+    folder = make_set(tmp_path / "set", num_bases=300_000, row_tokens=510, block_rows=64, rows_per_shard=1024)
+    with served(folder) as [server]:
+        loader = gd.build_loader(server.address, batch_size=2048, num_steps=40, num_workers=2)
+        size = loader.stream.layout.num_bytes
+        for _ in loader:
+            pass
+        before = server.anonymous_bytes()
+        readers = [server.client.do_get(ticket_of(loader, num_steps=1000)) for _ in range(8)]
+        for reader in readers:
+            reader.read_chunk()
+        time.sleep(1.5)
+        grown = server.anonymous_bytes() - before
+        made = server.counters()
+        assert made["active_streams"] == 8
+        assert grown < 8 * 4 * size, f"{grown / size:.1f} batches of {size:,} bytes are held for 8 clients"
+        assert made["batches"] < 40 + 8 * 8, "batches were made that nobody took"
+        for reader in readers:
+            reader.cancel()
+        assert next(iter(loader))["step"] == 0
+
+
+@pytest.mark.compiled
+def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_STREAMS", 1)
+    here = Address(host="127.0.0.1", port=0, tls=False)
+    with Server(Kitchen([ShardSet.open(shards)]), here, workers=1) as server:
+        place = gd.Servers(addresses=(f"grpc://127.0.0.1:{server.port}",), patience_s=0.2)
+        loader = gd.build_loader(place, global_batch_size=50_000)
+        client = fl.FlightClient(place.addresses[0])
+        reader = client.do_get(ticket_of(loader, num_steps=1000))
+        reader.read_chunk()
+        with pytest.raises(ConnectionError, match="1 streams are being sent; ask again later"):
+            next(iter(loader))
+        reader.cancel()
+        del reader
+        loader.stream.connections = RemoteSets(gd.Servers(addresses=place.addresses), 0).connections
+        assert next(iter(loader))["step"] == 0
+
+
+@pytest.mark.compiled
+def test_sigterm_finishes_what_is_being_sent(shards):
+    with served(shards, start=command_line) as [server]:
+        loader = gd.build_loader(server.address, batch_size=2000)
+        reader = server.client.do_get(ticket_of(loader, num_steps=60))
+        steps = [json.loads(reader.read_chunk().app_metadata.to_pybytes())["step"]]
+        server.terminate()
+        time.sleep(0.3)
+        with pytest.raises((fl.FlightUnavailableError, pa.ArrowException)):
+            list(server.client.do_action(fl.Action("health", b"")))
+        steps += [json.loads(chunk.app_metadata.to_pybytes())["step"] for chunk in reader]
+        assert steps == list(range(60))
+        assert server.output.read() == "stopped\n"
+        assert server.process.wait(30) == 0
+
+
+@pytest.mark.compiled
+def test_a_stop_does_not_wait_for_ever(shards):
+    here = Address(host="127.0.0.1", port=0, tls=False)
+    server = Server(Kitchen([ShardSet.open(shards)]), here, workers=1)
+    loader = gd.build_loader(f"grpc://127.0.0.1:{server.port}", global_batch_size=50_000)
+    reader = fl.FlightClient(f"grpc://127.0.0.1:{server.port}").do_get(ticket_of(loader, num_steps=1000))
+    reader.read_chunk()
+    assert not server.stop(0.2), "a client that does not read was waited for"
+    assert server.health()["status"] == "stopping"
+    reader.cancel()
+    assert server.stop(30)
+
+
+def test_flights_and_actions_tell_what_is_there(shards, pair):
+    client = pair[0].client
+    manifest = ShardSet.open(shards).manifest
+    flights = list(client.list_flights())
+    assert [flight.descriptor.path for flight in flights] == [
+        [manifest.fingerprint.encode(), split.encode()] for split in ("train", "valid")
+    ]
+    assert [flight.total_records for flight in flights] == [manifest.num_rows(split) for split in ("train", "valid")]
+    assert json.loads(flights[0].schema.metadata[b"manifest"])["fingerprint"] == manifest.fingerprint
+    assert client.get_flight_info(flights[1].descriptor).total_records == manifest.num_rows("valid")
+    assert {action.type for action in client.list_actions()} == set(server_module.ACTIONS)
+    [health] = client.do_action(fl.Action("health", b""))
+    assert json.loads(health.body.to_pybytes()) == {
+        "status": "serving",
+        "gemsdata": gd.__version__,
+        "ticket_version": 1,
+        "masking_version": 1,
+        "fingerprint": manifest.fingerprint,
+        "seeds": [0, 2**64 - 1],
+    }
+    before = pair[0].counters()
+    loader = gd.build_loader(pair[0].address, batch_size=7, num_steps=5)
+    assert len(list(loader)) == 5
+    after = pair[0].counters()
+    grown = {name: after[name] - before[name] for name in ("requests", "refused", "batches", "rows")}
+    assert grown == {"requests": 5, "refused": 0, "batches": 5, "rows": 35}
+    assert 0 < after["num_bytes"] - before["num_bytes"] < 5 * loader.stream.layout.num_bytes
+    table = RemoteSets(gd.Servers(addresses=(pair[0].address,)), 0).npmi()
+    assert (table.ranks(3) == ShardSet.open(shards).ranks).all()
+
+
+def test_a_loader_waiting_for_a_server_closes_at_once(shards):
+    with served(shards) as [server]:
+        loader = gd.build_loader(server.address, batch_size=7, num_workers=2)
+        iterator = iter(loader)
+        next(iterator)
+    time.sleep(0.2)
+    began = time.monotonic()
+    loader.close()
+    assert time.monotonic() - began < loader.stream.connections.servers.patience_s / 10
+
+
+def test_nobody_answers():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        gone = f"grpc://127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(ConnectionError, match=rf"no server has answered for 0 s \({gone}: .*gemsdata serve"):
+        gd.build_loader(gd.Servers(addresses=(gone,), connect_s=0.1), batch_size=7)
+
+
+def test_a_set_that_is_damaged_behind_the_server_is_told_of(tmp_path):
+    folder = make_set(tmp_path / "set")
+    with served(folder) as [server]:
+        loader = gd.build_loader(server.address, batch_size=7)
+        for shard in (folder / "train").glob("*.arrow"):
+            shard.write_bytes(shard.read_bytes()[:-100])
+        with pytest.raises(ValueError, match=rf"{server.address}: shard .* bytes, its manifest says"):
+            for _ in loader:
+                pass
+        counted = gd.build_loader(server.address, batch_size=7, faults="skip-and-count", num_steps=3)
+        with pytest.warns(UserWarning, match="rows of damaged shards are skipped"):
+            assert len(list(counted)) == 3
+        assert counted.num_skipped == 21
