@@ -8,6 +8,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "CMGems": "gemsdata.curriculum",
+    "CMGemsReleased": "gemsdata.curriculum",
+    "CMStep": "gemsdata.curriculum",
+    "CMStepReleased": "gemsdata.curriculum",
+    "Constant": "gemsdata.curriculum",
     "Dnabert": "gemsdata.strategies",
     "GeneMask": "gemsdata.strategies",
     "GeneMaskReleased": "gemsdata.strategies",
@@ -15,6 +20,7 @@ _HOME = {
     "GlobalNms": "gemsdata.strategies",
     "GlobalReleased": "gemsdata.strategies",
     "KmerTokenizer": "gemsdata.tokenizer",
+    "Loader": "gemsdata.loader",
     "MLMCollator": "gemsdata.collate",
     "Masker": "gemsdata.masking",
     "NpmiTable": "gemsdata.npmi",
@@ -22,7 +28,12 @@ _HOME = {
     "RandomSpan": "gemsdata.strategies",
     "RandomToken": "gemsdata.strategies",
     "ShardSet": "gemsdata.shardset",
+    "Steps": "gemsdata.curriculum",
+    "World": "gemsdata.world",
+    "build_loader": "gemsdata.build",
     "mask_rows": "gemsdata.masking",
+    "model_inputs": "gemsdata.build",
+    "prepare": "gemsdata.accelerate_glue",
 }
 
 __all__ = ["__version__", *_HOME]

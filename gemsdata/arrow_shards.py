@@ -44,7 +44,7 @@ class ArrowWriter:
 
 
 class ArrowShard:
-    """One Arrow shard, opened for random access.
+    """One Arrow shard, opened for random access; it keeps a memory map and no file descriptor.
 
     Uncompressed, every block is a view of the memory map and a row costs its own bytes. Compressed, a block is
     decoded when it is touched and the last ``num_cached`` are kept.
@@ -53,7 +53,9 @@ class ArrowShard:
     def __init__(self, path: str | Path, num_cached: int = 16) -> None:
         self.path = Path(path)
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            with pa.memory_map(str(path)) as file:
+                self._map = file.read_buffer()
+            self._reader = pa.ipc.open_file(pa.BufferReader(self._map))
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
         self._blocks: dict[int, Rows] = {}
@@ -65,16 +67,30 @@ class ArrowShard:
         """Return block ``index`` as read-only arrays."""
         rows = self._blocks.get(index)
         if rows is None:
-            while len(self._blocks) >= self._num_cached:
+            try:
+                rows = rows_of(self._reader.get_batch(index))
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(f"{self.path}: block {index} is damaged: {str(error).splitlines()[0]}") from None
+            while self._blocks and len(self._blocks) >= self._num_cached:
                 self._blocks.pop(next(iter(self._blocks)))
-            rows = rows_of(self._reader.get_batch(index))
-            self._blocks[index] = rows
+            if self._num_cached:
+                self._blocks[index] = rows
         return rows
 
     def column(self, index: int, name: str) -> np.ndarray:
         """Return a column of lists of block ``index``, such as npmi_rank, as an array [rows, L]."""
         lists = self._reader.get_batch(index).column(name)
         return lists.flatten().to_numpy(zero_copy_only=True).reshape(len(lists), lists.type.list_size)
+
+    def is_mapped(self, values: np.ndarray) -> bool:
+        """Return whether an array of a block lies in the memory map, and so stays put while the shard is open."""
+        return holds(self._map, values)
+
+
+def holds(buffer: pa.Buffer, values: np.ndarray) -> bool:
+    """Return whether all of ``values`` (contiguous) lies within ``buffer``."""
+    first: int = values.__array_interface__["data"][0]
+    return buffer.address <= first and first + values.nbytes <= buffer.address + buffer.size
 
 
 def rows_of(batch: pa.RecordBatch) -> Rows:

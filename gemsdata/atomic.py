@@ -84,3 +84,12 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def xxh3_of(path: Path) -> str:
+    """Return the xxh3 of a file, in hex."""
+    digest = xxhash.xxh3_64()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

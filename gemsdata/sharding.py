@@ -243,7 +243,7 @@ def finished_part(plan: Plan, part: Part) -> Shard | None:
         return None
     for entry in shard.files.values():
         path = plan.folder / entry.path
-        if not path.exists() or path.stat().st_size != entry.num_bytes or xxh3_of(path) != entry.xxh3_64:
+        if not path.exists() or path.stat().st_size != entry.num_bytes or atomic.xxh3_of(path) != entry.xxh3_64:
             return None
     return shard
 
@@ -269,15 +269,6 @@ def finalise(plan: Plan) -> Manifest:
     manifest.save(plan.folder)
     shutil.rmtree(plan.folder / WORK, ignore_errors=True)
     return manifest
-
-
-def xxh3_of(path: Path) -> str:
-    """Return the xxh3 of a file, in hex."""
-    digest = xxhash.xxh3_64()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -9,28 +9,35 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gemsdata.arrow_shards import ArrowShard
+from gemsdata.atomic import xxh3_of
 from gemsdata.manifest import Manifest
 from gemsdata.npmi import NpmiTable
 from gemsdata.plan import INTERVALS_FILE, NPMI_FILE
 from gemsdata.schema import Rows, contig_dtype
 from gemsdata.tar_shards import TarShard
 
-_READERS = {"arrow": ArrowShard, "webdataset": TarShard}
+_READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
 
 
 class ShardSet:
     """A complete shard set in a local folder. Files are opened when they are first touched."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, file_format: str | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.file_format = file_format or manifest.formats[0]
+        if self.file_format not in manifest.formats:
+            raise ValueError(f"{folder} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
         self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
         self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
 
     @classmethod
-    def open(cls, folder: str | Path) -> ShardSet:
-        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none to read."""
-        return cls(Path(folder), Manifest.load(folder))
+    def open(cls, folder: str | Path, file_format: str | None = None) -> ShardSet:
+        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none to read.
+
+        ``file_format`` chooses between "arrow" and "webdataset" where the set has both; default: Arrow if it has it.
+        """
+        return cls(Path(folder), Manifest.load(folder), file_format)
 
     @property
     def k(self) -> int:
@@ -72,12 +79,35 @@ class ShardSet:
     def block(self, split: str, shard: int, block: int) -> Rows:
         """Return one block of a shard as read-only arrays."""
         if (split, shard) not in self._shards:
-            file_format = self.manifest.formats[0]
-            path = self.folder / self.manifest.shards(split)[shard].files[file_format].path
-            if not path.exists():
-                raise FileNotFoundError(f"shard {path} is missing; restore it, or make the set again")
-            self._shards[split, shard] = _READERS[file_format](path)
+            self._shards[split, shard] = self.open_shard(split, shard)
         return self._shards[split, shard].block(block)
+
+    def open_shard(
+        self, split: str, shard: int, *, check: str = "structure", num_cached: int = 16
+    ) -> ArrowShard | TarShard:
+        """Open one shard; it keeps the last ``num_cached`` blocks that it made arrays of.
+
+        ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
+        (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). Raises FileNotFoundError or
+        ValueError.
+        """
+        entry = self.manifest.shards(split)[shard].files[self.file_format]
+        path = self.folder / entry.path
+        if not path.exists():
+            raise FileNotFoundError(f"shard {path} is missing; restore it, or make the set again")
+        if check != "structure" and path.stat().st_size != entry.num_bytes:
+            raise ValueError(
+                f"shard {path} has {path.stat().st_size} bytes, its manifest says {entry.num_bytes}: it is truncated or"
+                " was replaced; restore it, or make the set again"
+            )
+        if check == "hash" and xxh3_of(path) != entry.xxh3_64:
+            raise ValueError(
+                f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again"
+            )
+        return _READERS[self.file_format](path, num_cached)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_shards": {}}  # a process opens files itself
 
     @functools.cached_property
     def npmi(self) -> NpmiTable:

@@ -7,13 +7,14 @@ are constant.
 from __future__ import annotations
 
 import io
-import mmap
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from gemsdata.arrow_shards import holds
 from gemsdata.schema import Rows
 
 SUFFIX = ".tar"
@@ -59,35 +60,44 @@ class TarWriter:
 
 
 class TarShard:
-    """One tar shard on a local disk, memory-mapped; a block is a view of the map."""
+    """One tar shard on a local disk, memory-mapped; a block is a view of the map. It keeps no file descriptor."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, num_cached: int = 0) -> None:
         self.path = Path(path)
         self._offsets: list[dict[str, int]] = []
         try:
-            with open(path, "rb") as stream:
-                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-                with tarfile.open(fileobj=stream, mode="r:") as tar:
-                    for member in tar:
-                        self._index(member)
+            with pa.memory_map(str(path)) as file:
+                self._map = file.read_buffer()
+            with tarfile.open(path, mode="r:") as tar:
+                for member in tar:
+                    self._index(member)
         except (tarfile.TarError, OSError, ValueError) as error:
             raise ValueError(f"{path} is not a whole tar shard: {error}") from None
         self.num_blocks = len(self._offsets)
 
     def block(self, index: int) -> Rows:
         """Return block ``index`` as read-only arrays."""
-        columns = {name: self._array(offset) for name, offset in self._offsets[index].items()}
-        return Rows(**columns)
+        try:
+            return Rows(**{name: self._array(offset) for name, offset in self._offsets[index].items()})
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{self.path}: block {index} is damaged: {error}") from None
+
+    def is_mapped(self, values: np.ndarray) -> bool:
+        """Return whether an array of a block lies in the memory map, and so stays put while the shard is open."""
+        return holds(self._map, values)
 
     def _index(self, member: tarfile.TarInfo) -> None:
-        _, column, _ = member.name.split(".")
+        try:
+            _, column, _ = member.name.split(".")
+        except ValueError:
+            raise ValueError(f"member {member.name!r} is not BLOCK.COLUMN.npy") from None
         if column == "input_ids":  # the first column of every block
             self._offsets.append({})
         if column != "npmi_rank":
             self._offsets[-1][column] = member.offset_data
 
     def _array(self, offset: int) -> np.ndarray:
-        header = io.BytesIO(self._map[offset : offset + _NPY_HEADER_BYTES])
+        header = io.BytesIO(self._map[offset : offset + _NPY_HEADER_BYTES].to_pybytes())
         np.lib.format.read_magic(header)
         shape, _, dtype = np.lib.format.read_array_header_1_0(header)
         count = int(np.prod(shape))

@@ -32,9 +32,9 @@ LEVELS = [
         "show",
         "curriculum",
     },
-    {"world", "order", "stage"},
+    {"world", "order", "mixture", "stage", "packing", "reader"},
     {"stream", "collate", "tokenizer"},
-    {"loader", "accelerate_glue"},
+    {"loader", "build", "accelerate_glue"},
     {"cli"},
 ]
 LEVEL_OF = {module: level for level, modules in enumerate(LEVELS) for module in modules}

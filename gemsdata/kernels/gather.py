@@ -1,0 +1,73 @@
+"""Gather rows from wherever they are mapped in memory, by address, in one pass that releases the GIL.
+
+A batch of a shuffled stream takes each row from another block. One call for all, instead of one numpy call a block,
+keeps the Python part of a batch constant, whatever the number of shards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numba
+import numpy as np
+
+from gemsdata.kernels.jit import jit
+
+if numba.config.DISABLE_JIT:
+
+    def _pointer(address: int) -> Any:
+        return ctypes.c_void_p(int(address))
+
+else:
+    from numba.core import cgutils, types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def _pointer(typing_context: Any, address: Any) -> Any:
+        """Make a void pointer of an integer."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+        return types.voidptr(types.int64), generate
+
+
+@jit
+def gather(
+    ids_address: np.ndarray,
+    count_address: np.ndarray,
+    flip: np.ndarray,
+    complement: np.ndarray,
+    input_ids: np.ndarray,
+    num_tokens: np.ndarray,
+) -> None:
+    """Copy rows to input_ids [B, L] and num_tokens uint16[B].
+
+    Row i's ids, in the dtype of input_ids, begin at address ids_address[i] (int64[B]; 0: there is no such row, write
+    an empty one); its number of tokens is the uint16 at count_address[i]. Where flip[i] (uint8[B]) the row becomes
+    its reverse complement: tokens in reversed order, each through ``complement`` (as vocab.reverse_complement_ids).
+    """
+    length = input_ids.shape[1]
+    for i in range(ids_address.size):
+        if ids_address[i] == 0:
+            num_tokens[i] = 0
+            input_ids[i, :] = 0
+            continue
+        source = numba.carray(_pointer(ids_address[i]), (length,), input_ids.dtype)
+        num_tokens[i] = numba.carray(_pointer(count_address[i]), (1,), num_tokens.dtype)[0]
+        if flip[i] == 0:
+            input_ids[i, :] = source
+            continue
+        tokens = min(np.int64(num_tokens[i]), length)
+        for t in range(tokens):
+            token_id = source[tokens - 1 - t]
+            input_ids[i, t] = complement[token_id] if token_id < complement.size else token_id
+        input_ids[i, tokens:] = 0
+
+
+@jit
+def draw_below(keys: np.ndarray, threshold: np.uint64, out: np.ndarray) -> None:
+    """Set out[i] (uint8[B]) to whether keys[i] (uint64[B], uniform) is below ``threshold``."""
+    for i in range(keys.size):
+        out[i] = keys[i] < threshold
