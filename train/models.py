@@ -1,0 +1,198 @@
+"""BERT for masked LM in the papers' sizes, and its loss with nothing computed that the loss does not need.
+
+Of `BertForMaskedLM`, which computes everything at every position, `MaskedLM` leaves out
+
+* the vocabulary head at tokens that are not masked (86 % of them);
+* in the last layer all but keys and values at tokens that are not masked;
+* linear layers on padding.
+
+The weights are those of the wrapped `BertForMaskedLM`, and so is the loss, within float tolerance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertForMaskedLM
+from transformers.models.bert.modeling_bert import BertLayer
+
+from gemsdata.vocab import PAD_ID, vocab_size
+
+_SIZES = {
+    "logo": {
+        "num_hidden_layers": 2,
+        "hidden_size": 256,
+        "num_attention_heads": 8,
+        "intermediate_size": 3072,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+    "dnabert": {
+        "num_hidden_layers": 12,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+    },
+    "smoke": {
+        "num_hidden_layers": 2,
+        "hidden_size": 64,
+        "num_attention_heads": 2,
+        "intermediate_size": 128,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+    },
+}
+
+
+def model_names() -> list[str]:
+    """Return the names of all model sizes."""
+    return list(_SIZES)
+
+
+def build_model(name: str, *, k: int = 6, max_positions: int = 512) -> BertForMaskedLM:
+    """Return a model of a named size with random weights from torch's global generator.
+
+    Parameters
+    ----------
+    name
+        "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), or "smoke" (for tests).
+    k
+        bases of a token; the vocabulary has 4**k + 5 ids.
+    max_positions
+        longest row in tokens, [CLS] and [SEP] included.
+    """
+    if name not in _SIZES:
+        raise ValueError(f"model {name!r} is unknown: use one of {', '.join(_SIZES)}")
+    config = BertConfig(
+        vocab_size=vocab_size(k),
+        max_position_embeddings=max_positions,
+        pad_token_id=PAD_ID,
+        attn_implementation="sdpa",
+        **_SIZES[name],
+    )
+    return BertForMaskedLM(config)
+
+
+def load_model(folder: str | Path, *, k: int, max_positions: int) -> BertForMaskedLM:
+    """Load a Hugging Face checkpoint of a BERT with a masked-LM head; raise ValueError when it does not fit the rows.
+
+    Takes DNABERT's published checkpoints too: their extra keys (pooler, next-sentence head) are left out.
+    """
+    if not (Path(folder) / "config.json").exists():
+        raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give one, or --model")
+    config = BertConfig.from_pretrained(folder)
+    if config.vocab_size != vocab_size(k):
+        raise ValueError(
+            f"{folder} has {config.vocab_size} token ids, the shards' k = {k} needs {vocab_size(k)}; make shards with"
+            f" the model's k, or start from another checkpoint"
+        )
+    if config.max_position_embeddings < max_positions:
+        raise ValueError(
+            f"{folder} takes {config.max_position_embeddings} positions, the shards' rows need {max_positions};"
+            f" make shards with --row-tokens {config.max_position_embeddings - 2}"
+        )
+    return BertForMaskedLM.from_pretrained(folder, config=config, attn_implementation="sdpa", dtype=torch.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedLoss:
+    """What `MaskedLM` says of a batch; sums, so that they add up over micro-batches and processes."""
+
+    loss_sum: torch.Tensor
+    """sum over masked tokens of -ln p(original token), float32"""
+    num_correct: torch.Tensor
+    """masked tokens whose original is the most probable, int64"""
+
+
+class MaskedLM(nn.Module):
+    """The masked-LM loss of a `BertForMaskedLM`.
+
+    ``forward(input_ids, attention_mask, labels)`` takes int64[B, L] each, labels -100 where nothing is to be guessed,
+    and returns (sum of the loss over masked tokens, how many of them are guessed right).
+    """
+
+    def __init__(self, bert: BertForMaskedLM) -> None:
+        super().__init__()
+        self.bert = bert
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (loss sum, number of correct guesses); see the class."""
+        real = attention_mask.bool()
+        rows, positions = torch.nonzero(labels != -100, as_tuple=True)
+        targets = labels[rows, positions]
+        base = self.bert.bert
+        hidden = base.embeddings(input_ids=input_ids)
+        keys_seen = None if bool(real.all()) else real[:, None, None, :]
+        tokens = None if keys_seen is None else torch.nonzero(real.flatten()).squeeze(1)
+        *lower, last = base.encoder.layer
+        for layer in lower:
+            hidden = _layer(layer, hidden, keys_seen, tokens)
+        scores = self.bert.cls(_layer_at(last, hidden, keys_seen, rows, positions)).float()
+        return functional.cross_entropy(scores, targets, reduction="sum"), (scores.argmax(-1) == targets).sum()
+
+
+def _layer(
+    layer: BertLayer, hidden: torch.Tensor, keys_seen: torch.Tensor | None, tokens: torch.Tensor | None
+) -> torch.Tensor:
+    """Run a layer on hidden[B, L, H]; its feed-forward half only at the flat indices ``tokens``, when given."""
+    attention = layer.attention.self
+    query, key, value = (_heads(linear(hidden), attention) for linear in (attention.query, attention.key, attention.value))
+    context = _attend(layer, query, key, value, keys_seen)
+    if tokens is None:
+        return _rest(layer, context, hidden)
+    flat = hidden.flatten(0, 1)
+    new = _rest(layer, context.flatten(0, 1)[tokens], flat[tokens])
+    return torch.zeros(flat.shape, dtype=new.dtype, device=new.device).index_copy(0, tokens, new).view(hidden.shape)
+
+
+def _layer_at(
+    layer: BertLayer,
+    hidden: torch.Tensor,
+    keys_seen: torch.Tensor | None,
+    rows: torch.Tensor,
+    positions: torch.Tensor,
+) -> torch.Tensor:
+    """Run a layer at some places of hidden[B, L, H] only, in order of rows; return [places, H]."""
+    attention = layer.attention.self
+    here = hidden[rows, positions]
+    per_row = torch.bincount(rows, minlength=len(hidden))
+    slots = torch.arange(len(rows), device=rows.device) - (per_row.cumsum(0) - per_row)[rows]
+    query = attention.query(here)
+    padded = query.new_zeros(len(hidden), int(per_row.max()) if len(rows) else 1, query.shape[-1])
+    padded = padded.index_put((rows, slots), query)
+    key, value = (_heads(linear(hidden), attention) for linear in (attention.key, attention.value))
+    context = _attend(layer, _heads(padded, attention), key, value, keys_seen)
+    return _rest(layer, context[rows, slots], here)
+
+
+def _heads(projected: torch.Tensor, attention: nn.Module) -> torch.Tensor:
+    """[B, L, H] -> [B, heads, L, H / heads]."""
+    return projected.unflatten(-1, (attention.num_attention_heads, attention.attention_head_size)).transpose(1, 2)
+
+
+def _attend(
+    layer: BertLayer, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys_seen: torch.Tensor | None
+) -> torch.Tensor:
+    dropout = layer.attention.self.dropout.p if layer.training else 0.0
+    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_seen, dropout_p=dropout)
+    return context.transpose(1, 2).flatten(2)
+
+
+def _rest(layer: BertLayer, context: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+    attended = layer.attention.output(context, residual)
+    return layer.output(layer.intermediate(attended), attended)
+
+
+def unigram_perplexity(counts: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the perplexity of guessing ``labels`` (token ids) by how often each token occurs, float64 counts[V]."""
+    probabilities = (counts.double() + 1) / (counts.double() + 1).sum()
+    return math.exp(-probabilities.log()[labels].mean().item())
