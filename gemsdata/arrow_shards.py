@@ -52,10 +52,12 @@ class ArrowShard:
 
     def __init__(self, path: str | Path, num_cached: int = 16) -> None:
         self.path = Path(path)
+        self.pin: object = None
+        """keeps a fetched file in its cache"""
         try:
             with pa.memory_map(str(path)) as file:
-                self._map = file.read_buffer()
-            self._reader = pa.ipc.open_file(pa.BufferReader(self._map))
+                self.map = file.read_buffer()
+            self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
         self._blocks: dict[int, Rows] = {}
@@ -82,9 +84,9 @@ class ArrowShard:
         lists = self._reader.get_batch(index).column(name)
         return lists.flatten().to_numpy(zero_copy_only=True).reshape(len(lists), lists.type.list_size)
 
-    def is_mapped(self, values: np.ndarray) -> bool:
-        """Return whether an array of a block lies in the memory map, and so stays put while the shard is open."""
-        return holds(self._map, values)
+    def holds(self, values: np.ndarray) -> bool:
+        """Return whether an array of a block lies in the memory map."""
+        return holds(self.map, values)
 
 
 def holds(buffer: pa.Buffer, values: np.ndarray) -> bool:

@@ -53,7 +53,7 @@ def build_loader(
     Parameters
     ----------
     shards
-        folder of a shard set, or several to mix.
+        folder or URL of a shard set, or several to mix; `ShardSet.open` takes options of the cache.
     split
         "train" or "valid".
     masking, curriculum
@@ -97,6 +97,11 @@ def build_loader(
     if not sets:
         raise ValueError("no shard set is given")
     readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
+    if shuffle is True and any(reader.needs_windows for reader in readers):
+        raise ValueError(
+            "the split is larger than cache_bytes, so a shuffle over all rows would fetch every shard again and again;"
+            " give ShardSet.open a larger cache_bytes, or shuffle=ROWS, the rows of a window, such as 100_000"
+        )
     permutations = [
         Permutation(num_rows=reader.num_rows, seed=seed, source=source, shuffle=shuffle)
         for source, reader in enumerate(readers)

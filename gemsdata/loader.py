@@ -334,6 +334,10 @@ class Loader(torch.utils.data.DataLoader):
             )
         return True
 
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, value: bool) -> None:
+        """Accelerate says so after it passed a prepared loader through."""
+
 
 def _widened(values: np.ndarray) -> torch.Tensor:
     wide = torch.empty(values.shape, dtype=torch.int64)

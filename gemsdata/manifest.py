@@ -100,8 +100,13 @@ class Manifest:
         path = Path(folder) / FILE_NAME
         if not path.exists():
             raise FileNotFoundError(_why_absent(Path(folder)))
+        return cls.parse(path.read_bytes(), str(path))
+
+    @classmethod
+    def parse(cls, text: bytes, path: str) -> Manifest:
+        """Read a manifest from the content of its file; ``path`` is what messages call it. Raises as `load` does."""
         try:
-            content = json.loads(path.read_bytes())
+            content = json.loads(text)
             if content.pop("format") != FORMAT:
                 raise ValueError
         except (ValueError, KeyError, AttributeError):

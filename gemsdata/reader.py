@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from gemsdata.arrow_shards import ArrowShard
 from gemsdata.kernels.gather import gather
@@ -18,7 +19,8 @@ from gemsdata.vocab import reverse_complement_ids
 FAULT_POLICIES = ("raise", "skip-and-count")
 CHECKS = ("size", "hash")
 DECODED_BYTES = 512 << 20
-_UNSEEN, _DAMAGED = 0, -1
+_UNSEEN, _DAMAGED, _DECODED = 0, -1, -2
+_MOST_READERS = 64
 
 
 class SplitReader:
@@ -38,8 +40,8 @@ class SplitReader:
 
     Notes
     -----
-    A block that lies in a memory map costs two addresses (16 bytes), kept in a table that the system fills in page by
-    page, so memory stays flat for any number of rows. Files are opened by the process that touches them.
+    A block that lies in a memory map costs two addresses (16 bytes) in a table that the system fills in page by page,
+    and a shard its map, so memory stays flat for any number of rows. Files are opened by the process that touches them.
     """
 
     def __init__(
@@ -58,12 +60,32 @@ class SplitReader:
         self.shards, self.split, self.check, self.faults = shards, split, check, faults
         self.num_rows = shards.num_rows(split)
         self._decoded_bytes = decoded_bytes
-        self._complement = reverse_complement_ids(shards.k)
         entries = shards.manifest.shards(split)
+        self._compressed = shards.file_format == "arrow" and shards.manifest.compression != "none"
+        sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
+        limit = shards.store.max_bytes
+        self._passing = limit is not None and sum(sizes) > limit
+        self._complement = reverse_complement_ids(shards.k)
         rows = np.array([shard.num_rows for shard in entries], np.int64)
         self._first_row = np.concatenate([[0], np.cumsum(rows)])
         self._first_block = np.concatenate([[0], np.cumsum(-(-rows // shards.manifest.block_rows))])
         self._start()
+
+    def _start(self) -> None:
+        """Set what a process has of its own."""
+        self._lock = threading.Lock()
+        self._table = np.zeros((int(self._first_block[-1]), 2), np.int64)
+        self._kept: dict[int, tuple[pa.Buffer, object]] = {}
+        self._recent: set[int] = set()
+        self._readers: dict[int, ArrowShard | TarShard] = {}
+        self._decoded: OrderedDict[int, Rows] = OrderedDict()
+        self._num_decoded = 0
+        self._why: dict[int, str] = {}
+
+    @property
+    def needs_windows(self) -> bool:
+        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        return self._passing
 
     @property
     def row_tokens(self) -> int:
@@ -99,83 +121,104 @@ class SplitReader:
         row_ids[lost] = -1
         return lost.size, self._why[int(block[lost[0]])]
 
-    def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[Rows]]:
+    def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
         """Return where blocks begin, int64[B, 2] (ids, counts), and what keeps decoded ones there."""
+        for index in np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist():
+            self._open(index)
         address = self._table[block]
-        unseen = np.flatnonzero(address[:, 0] == _UNSEEN)
-        held = []
-        if unseen.size:
-            blocks, first = np.unique(block[unseen], return_index=True)
-            for index, block_id in zip(unseen[first].tolist(), blocks.tolist(), strict=True):
-                rows = self._block(int(shard[index]), block_id)
-                where = (_DAMAGED, 0) if rows is None else (_address_of(rows.input_ids), _address_of(rows.num_tokens))
-                address[block == block_id] = where
-                if rows is None or block_id not in self._decoded:
-                    self._table[block_id] = where
-                else:
+        held: list[object] = []
+        if self._passing:
+            held += self._let_go(set(shard.tolist()))
+        if self._compressed:
+            found, first = np.unique(block, return_index=True)
+            for block_id, index in zip(found.tolist(), shard[first].tolist(), strict=True):
+                rows = self._decode(index, block_id)
+                if rows is not None:
+                    address[block == block_id] = _addresses_of(rows)
                     held.append(rows)
+        address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0)
         return address, held
 
-    def _block(self, shard: int, block_id: int) -> Rows | None:
-        """Return a block, or None for one of a damaged shard whose rows are to be skipped."""
+    def _open(self, shard: int) -> None:
+        """Open a shard for the first time: note the addresses of its blocks, or its damage."""
+        first, last = (int(block_id) for block_id in self._first_block[shard : shard + 2])
+        try:
+            opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
+        except (FileNotFoundError, ValueError, OSError) as error:
+            self._damaged(error, first, last)
+            return
+        if self._compressed:
+            self._table[first:last, 0] = _DECODED
+            return
+        self._kept[shard] = (opened.map, opened.pin)
+        for block_id in range(first, last):
+            try:
+                rows = self._checked_block(opened, shard, block_id)
+            except (ValueError, IndexError) as error:
+                self._damaged(error, block_id, block_id + 1)
+            else:
+                self._table[block_id] = _addresses_of(rows)
+
+    def _let_go(self, current: set[int]) -> list[object]:
+        """Close the shards that neither this batch nor the one before touched; return what this batch needs."""
+        for shard in self._kept.keys() - current - self._recent:
+            first, last = self._first_block[shard : shard + 2]
+            self._table[first:last] = _UNSEEN
+            del self._kept[shard]
+        for shard in self._readers.keys() - current - self._recent:
+            del self._readers[shard]
+        self._recent = current
+        return [self._kept[shard] for shard in current & self._kept.keys()]
+
+    def _decode(self, shard: int, block_id: int) -> Rows | None:
+        """Return a block of a compressed shard; None when it is damaged and to be skipped."""
         rows = self._decoded.get(block_id)
         if rows is not None:
             self._decoded.move_to_end(block_id)
             return rows
-        try:
-            opened = self._opened(shard)
-            rows = opened.block(block_id - int(self._first_block[shard]))
-            self._check_shape(shard, block_id, rows)
-        except (FileNotFoundError, ValueError, IndexError, OSError) as error:
-            if self.faults == "raise":
-                raise
-            self._why[block_id] = str(error)
+        if self._table[block_id, 0] == _DAMAGED:
             return None
-        if not opened.is_mapped(rows.input_ids):
-            self._decoded[block_id] = rows
-            self._num_decoded += rows.input_ids.nbytes
-            while self._num_decoded > self._decoded_bytes and len(self._decoded) > 1:
-                self._num_decoded -= self._decoded.popitem(last=False)[1].input_ids.nbytes
+        try:
+            if shard not in self._readers:
+                while len(self._readers) >= _MOST_READERS:
+                    self._readers.pop(next(iter(self._readers)))
+                self._readers[shard] = self.shards.open_shard(self.split, shard, num_cached=0)
+            rows = self._checked_block(self._readers[shard], shard, block_id)
+        except (FileNotFoundError, ValueError, IndexError, OSError) as error:
+            self._damaged(error, block_id, block_id + 1)
+            return None
+        self._decoded[block_id] = rows
+        self._num_decoded += rows.input_ids.nbytes
+        while self._num_decoded > self._decoded_bytes and len(self._decoded) > 1:
+            self._num_decoded -= self._decoded.popitem(last=False)[1].input_ids.nbytes
         return rows
 
-    def _opened(self, shard: int) -> ArrowShard | TarShard:
-        if shard not in self._open:
-            try:
-                self._open[shard] = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
-            except (FileNotFoundError, ValueError, OSError) as error:
-                self._open[shard] = error
-        opened = self._open[shard]
-        if isinstance(opened, Exception):
-            raise opened
-        return opened
+    def _damaged(self, error: Exception, first: int, last: int) -> None:
+        """Raise ``error``, or note blocks first .. last-1 as damaged by it."""
+        if self.faults == "raise":
+            raise error
+        self._table[first:last, 0] = _DAMAGED
+        self._why.update(dict.fromkeys(range(first, last), str(error)))
 
-    def _check_shape(self, shard: int, block_id: int, rows: Rows) -> None:
+    def _checked_block(self, opened: ArrowShard | TarShard, shard: int, block_id: int) -> Rows:
+        """Return a block whose arrays are what the manifest says, and where they should be."""
         block_rows = self.shards.manifest.block_rows
-        first = (block_id - int(self._first_block[shard])) * block_rows
-        num_rows = min(block_rows, int(self._first_row[shard + 1] - self._first_row[shard]) - first)
+        index = block_id - int(self._first_block[shard])
+        num_rows = min(block_rows, int(self._first_row[shard + 1] - self._first_row[shard]) - index * block_rows)
+        rows = opened.block(index)
+        ids, counts = rows.input_ids, rows.num_tokens
         dtype = self.shards.manifest.token_dtype
-        if (
-            rows.input_ids.shape != (num_rows, self.row_tokens)
-            or rows.input_ids.dtype != dtype
-            or rows.num_tokens.shape != (num_rows,)
-            or rows.num_tokens.dtype != np.uint16
-        ):
+        if ids.shape != (num_rows, self.row_tokens) or ids.dtype != dtype or counts.shape != (num_rows,):
             raise ValueError(
-                f"shard {self._opened(shard).path}: block {block_id} has {rows.input_ids.dtype}{rows.input_ids.shape},"
-                f" its manifest says {dtype}{(num_rows, self.row_tokens)}; it is damaged or of another set"
+                f"shard {opened.path}: block {index} holds {ids.dtype} {ids.shape}, its manifest says {dtype}"
+                f" {(num_rows, self.row_tokens)}; it is damaged or of another set"
             )
-
-    def _start(self) -> None:
-        """Set what a process has of its own."""
-        self._lock = threading.Lock()
-        self._table = np.zeros((int(self._first_block[-1]), 2), np.int64)
-        self._open: dict[int, ArrowShard | TarShard | Exception] = {}
-        self._decoded: OrderedDict[int, Rows] = OrderedDict()
-        self._num_decoded = 0
-        self._why: dict[int, str] = {}
+        if counts.dtype != np.uint16 or not (self._compressed or (opened.holds(ids) and opened.holds(counts))):
+            raise ValueError(f"shard {opened.path}: block {index} reaches beyond the file; it is damaged")
+        return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_lock", "_table", "_open", "_decoded", "_num_decoded", "_why")
+        own = ("_lock", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -183,6 +226,6 @@ class SplitReader:
         self._start()
 
 
-def _address_of(values: np.ndarray) -> int:
-    address: int = values.__array_interface__["data"][0]
-    return address
+def _addresses_of(rows: Rows) -> tuple[int, int]:
+    ids, counts = (array.__array_interface__["data"][0] for array in (rows.input_ids, rows.num_tokens))
+    return ids, counts

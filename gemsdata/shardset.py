@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,30 +15,54 @@ from gemsdata.manifest import Manifest
 from gemsdata.npmi import NpmiTable
 from gemsdata.plan import INTERVALS_FILE, NPMI_FILE
 from gemsdata.schema import Rows, contig_dtype
+from gemsdata.store import CACHE_BYTES, Store, store_of
 from gemsdata.tar_shards import TarShard
 
 _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
 
 
 class ShardSet:
-    """A complete shard set in a local folder. Files are opened when they are first touched."""
+    """A complete shard set in a local folder or at a URL. Files are opened, or fetched, when they are first touched."""
 
-    def __init__(self, folder: Path, manifest: Manifest, file_format: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, store: Store, manifest: Manifest, file_format: str | None = None) -> None:
+        self.store = store
         self.manifest = manifest
         self.file_format = file_format or manifest.formats[0]
         if self.file_format not in manifest.formats:
-            raise ValueError(f"{folder} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
+            raise ValueError(f"{store} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
         self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
         self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
 
     @classmethod
-    def open(cls, folder: str | Path, file_format: str | None = None) -> ShardSet:
-        """Open the set in ``folder``; raise FileNotFoundError or ValueError when there is none to read.
+    def open(
+        cls,
+        place: str | Path,
+        file_format: str | None = None,
+        *,
+        cache_dir: str | Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        storage_options: dict[str, Any] | None = None,
+    ) -> ShardSet:
+        """Open a shard set; raise FileNotFoundError or ValueError when there is none to read.
 
-        ``file_format`` chooses between "arrow" and "webdataset" where the set has both; default: Arrow if it has it.
+        Parameters
+        ----------
+        place
+            folder of the set, or the URL of one: anything with ``://`` that fsspec opens.
+        file_format
+            "arrow" or "webdataset", where the set has both; default: Arrow if it has it.
+        cache_dir, cache_bytes
+            where fetched shards are kept (default: $GEMSDATA_CACHE or the user's cache folder), and how much of them.
+        storage_options
+            what fsspec needs to open the URL.
         """
-        return cls(Path(folder), Manifest.load(folder), file_format)
+        store = store_of(place, cache_dir=cache_dir, cache_bytes=cache_bytes, storage_options=storage_options)
+        return cls(store, store.manifest(), file_format)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a local set."""
+        return Path(str(self.store))
 
     @property
     def k(self) -> int:
@@ -88,11 +113,11 @@ class ShardSet:
         """Open one shard; it keeps the last ``num_cached`` blocks that it made arrays of.
 
         ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
-        (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). Raises FileNotFoundError or
-        ValueError.
+        (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). What was fetched was compared
+        then. Raises FileNotFoundError or ValueError.
         """
         entry = self.manifest.shards(split)[shard].files[self.file_format]
-        path = self.folder / entry.path
+        path, pin = self.store.path(entry)
         if not path.exists():
             raise FileNotFoundError(f"shard {path} is missing; restore it, or make the set again")
         if check != "structure" and path.stat().st_size != entry.num_bytes:
@@ -104,7 +129,9 @@ class ShardSet:
             raise ValueError(
                 f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again"
             )
-        return _READERS[self.file_format](path, num_cached)
+        opened = _READERS[self.file_format](path, num_cached)
+        opened.pin = pin
+        return opened
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_shards": {}}  # a process opens files itself
@@ -112,7 +139,8 @@ class ShardSet:
     @functools.cached_property
     def npmi(self) -> NpmiTable:
         """The set's NPMI table."""
-        return NpmiTable.from_parquet(self.folder / NPMI_FILE)
+        with self.store.small_file(NPMI_FILE) as path:
+            return NpmiTable.from_parquet(path)
 
     @functools.cached_property
     def ranks(self) -> np.ndarray:
@@ -133,7 +161,8 @@ class ShardSet:
 
     @functools.cached_property
     def _soft(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        table = pq.read_table(self.folder / INTERVALS_FILE, filters=[("kind", "=", "soft")])
+        with self.store.small_file(INTERVALS_FILE) as path:
+            table = pq.read_table(path, filters=[("kind", "=", "soft")])
         return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
 
     @functools.cache  # noqa: B019  (a set lives as long as its process)

@@ -6,6 +6,7 @@ are constant.
 
 from __future__ import annotations
 
+import functools
 import io
 import tarfile
 from pathlib import Path
@@ -19,7 +20,6 @@ from gemsdata.schema import Rows
 
 SUFFIX = ".tar"
 _TAR_BLOCK_BYTES = 512
-_NPY_HEADER_BYTES = 256  # more than any header that TarWriter writes
 
 
 class TarWriter:
@@ -64,10 +64,12 @@ class TarShard:
 
     def __init__(self, path: str | Path, num_cached: int = 0) -> None:
         self.path = Path(path)
+        self.pin: object = None
+        """keeps a fetched file in its cache"""
         self._offsets: list[dict[str, int]] = []
         try:
             with pa.memory_map(str(path)) as file:
-                self._map = file.read_buffer()
+                self.map = file.read_buffer()
             with tarfile.open(path, mode="r:") as tar:
                 for member in tar:
                     self._index(member)
@@ -82,9 +84,9 @@ class TarShard:
         except (TypeError, ValueError, IndexError) as error:
             raise ValueError(f"{self.path}: block {index} is damaged: {error}") from None
 
-    def is_mapped(self, values: np.ndarray) -> bool:
-        """Return whether an array of a block lies in the memory map, and so stays put while the shard is open."""
-        return holds(self._map, values)
+    def holds(self, values: np.ndarray) -> bool:
+        """Return whether an array of a block lies in the memory map."""
+        return holds(self.map, values)
 
     def _index(self, member: tarfile.TarInfo) -> None:
         try:
@@ -97,8 +99,16 @@ class TarShard:
             self._offsets[-1][column] = member.offset_data
 
     def _array(self, offset: int) -> np.ndarray:
-        header = io.BytesIO(self._map[offset : offset + _NPY_HEADER_BYTES].to_pybytes())
-        np.lib.format.read_magic(header)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+        header_bytes = 10 + int.from_bytes(self.map[offset + 8 : offset + 10].to_pybytes(), "little")
+        shape, dtype = _parse_header(self.map[offset : offset + header_bytes].to_pybytes())
         count = int(np.prod(shape))
-        return np.frombuffer(self._map, dtype, count, offset + header.tell()).reshape(shape)
+        return np.frombuffer(self.map, dtype, count, offset + header_bytes).reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and dtype by a ``.npy`` header (version 1); all blocks of a set have the same few."""
+    stream = io.BytesIO(header)
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    return shape, dtype

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parents[1]
 LEVELS = [
     {"kernels", "atomic", "keys", "progress", "ahead", "difference", "memory"},
     {"fasta", "vocab", "genome", "manifest", "schema"},
-    {"counts", "windows", "arrow_shards", "tar_shards"},
+    {"counts", "windows", "arrow_shards", "tar_shards", "cache", "store"},
     {
         "npmi",
         "plan",
