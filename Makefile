@@ -21,3 +21,20 @@ lint: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+demo: .venv/.installed
+	$(BIN)/python -m tools.demo $(if $(FASTA),--fasta $(FASTA))
+
+# What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
+.bench-peers/.installed: bench/peers.txt .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target .bench-peers --upgrade -r bench/peers.txt
+	-command -v kmc jellyfish >/dev/null || apt-get install -y -qq kmc jellyfish
+	touch $@
+
+bench: .bench-peers/.installed
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --readme
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking
+	$(BIN)/python -m bench.bench_queries
+
+clean:
+	rm -rf .venv .bench-peers demo build *.egg-info

@@ -1,4 +1,4 @@
-"""FASTA to shards: counting beside jellyfish and KMC, writing beside MDS and litdata, all of it beside bare input and output.
+"""FASTA to shards: counting beside jellyfish and KMC, writing beside MDS and litdata, all beside bare input and output.
 
     python -m bench.bench_offline [--megabases 1000] [--rounds 3]
 
@@ -24,7 +24,8 @@ import numpy as np
 from bench.peers import stub_torchvision
 from bench.table import machine, markdown, put_in_readme
 from gemsdata import sharding
-from gemsdata.plan import ShardOptions, make_plan
+from gemsdata.options import ShardOptions
+from gemsdata.plan import make_plan
 from gemsdata.shardset import ShardSet
 from tools.synthesize import GenomeRecipe, write_fasta
 

@@ -31,6 +31,7 @@ _HOME = {
     "Steps": "gemsdata.curriculum",
     "World": "gemsdata.world",
     "build_loader": "gemsdata.build",
+    "catalog": "gemsdata.sql",
     "mask_rows": "gemsdata.masking",
     "model_inputs": "gemsdata.build",
     "prepare": "gemsdata.accelerate_glue",

@@ -196,11 +196,6 @@ class PackedGenome:
             soft=np.load(folder / "soft.npy"),
         )
 
-    def contig_gaps(self, contig: int) -> np.ndarray:
-        """Return the intervals of a contig that are not ACGT, int64[m, 2]."""
-        first, last = np.searchsorted(self.gaps[:, 0], [contig, contig + 1])
-        return self.gaps[first:last, 1:]
-
 
 def _intervals(sequence: np.ndarray, what: int) -> np.ndarray:
     flags = np.empty(sequence.size // kmer.BLOCK, np.uint8)

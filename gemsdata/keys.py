@@ -64,6 +64,16 @@ def fill_row_keys(seed: np.uint64, epoch: np.uint64, stage: np.uint64, rows: np.
         out[i] = fold(base, rows[i])
 
 
+@jit
+def fill_keys(base: np.uint64, words: np.ndarray, out: np.ndarray) -> None:
+    """Fold the words of each row of uint64[m, c] into ``base`` and write the keys to out uint64[m]."""
+    for i in range(words.shape[0]):
+        key = base
+        for j in range(words.shape[1]):
+            key = fold(key, words[i, j])
+        out[i] = key
+
+
 def row_keys(seed: int, epoch: int, stage: int, rows: np.ndarray) -> np.ndarray:
     """Return the keys (uint64[B]) of the rows (integers[B], global row ids) under (seed, epoch, stage)."""
     rows = np.ascontiguousarray(rows, dtype=np.uint64)
@@ -78,3 +88,11 @@ def key_of(*words: int) -> int:
     for word in words:
         key = np.uint64(fold(key, np.uint64(word)))  # a kernel gives back a Python int
     return int(key)
+
+
+def keys_of(first_words: tuple[int, ...], words: np.ndarray) -> np.ndarray:
+    """Return key_of(*first_words, *words[i]) for every row of integers[m, c], uint64[m]."""
+    words = np.ascontiguousarray(words, dtype=np.uint64)
+    out = np.empty(len(words), np.uint64)
+    fill_keys(np.uint64(key_of(*first_words)), words, out)
+    return out

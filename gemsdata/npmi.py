@@ -184,20 +184,10 @@ class NpmiTable:
                 writer.write_table(self._arrow(k, schema), row_group_size=num_kmers(k))
 
     @classmethod
-    def from_parquet(cls, path: str | Path) -> NpmiTable:
-        """Read a table that ``to_parquet`` wrote; raise ValueError for another file."""
-        if not Path(path).exists():
-            raise FileNotFoundError(f"{path}: no such file")
-        try:
-            table = pq.read_table(path, columns=["k", "token_id", "count"])
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise ValueError(f"{path} is not an NPMI table: {str(error).splitlines()[0]}") from None
-        metadata = table.schema.metadata or {}
-        if _FORMAT not in metadata:
-            raise ValueError(f"{path} is not an NPMI table; make one with `gemsdata npmi GENOME.fa -o TABLE.parquet`")
-        settings = json.loads(metadata[_FORMAT])
-        if settings.pop("version") > 1:
-            raise ValueError(f"{path} was written by a newer gemsdata; this one reads NPMI tables of version 1")
+    def from_parquet(cls, path: str | Path, estimator: str | None = None) -> NpmiTable:
+        """Read what ``to_parquet`` wrote, with another ``estimator`` if given; raise ValueError for any other file."""
+        settings = cls.settings_of(path)
+        table = pq.read_table(path, columns=["k", "token_id", "count"])
         orders = table["k"].to_numpy()
         ids = table["token_id"].to_numpy()
         counts = table["count"].to_numpy()
@@ -206,7 +196,26 @@ class NpmiTable:
             tables[k] = np.zeros(num_kmers(k), np.int64)
             here = orders == k
             tables[k][ids[here].astype(np.int64) - NUM_SPECIAL] = counts[here]
-        return cls(tables, **settings)
+        return cls(tables, **{**settings, **({"estimator": estimator} if estimator else {})})
+
+    @staticmethod
+    def settings_of(path: str | Path) -> dict[str, Any]:
+        """Return estimator, min_count, canonical and exclude_soft_masked of a table on disk, without reading it.
+
+        Raises FileNotFoundError when there is no such file, ValueError when it is not an NPMI table or a newer one.
+        """
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: no such file")
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is not an NPMI table: {str(error).splitlines()[0]}") from None
+        if _FORMAT not in metadata:
+            raise ValueError(f"{path} is not an NPMI table; make one with `gemsdata npmi GENOME.fa -o TABLE.parquet`")
+        settings: dict[str, Any] = json.loads(metadata[_FORMAT])
+        if settings.pop("version") > 1:
+            raise ValueError(f"{path} was written by a newer gemsdata; this one reads NPMI tables of version 1")
+        return settings
 
     def _arrow(self, k: int, schema: pa.Schema) -> pa.Table:
         columns: dict[str, Any] = {

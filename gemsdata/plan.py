@@ -1,13 +1,13 @@
-"""The plan of a shard set, in ``OUT/_work``: options, the genome read once, which window is row i of which part."""
+"""The plan of a shard set, in ``OUT/_work``: the genome read once, which window is row i of which part."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,87 +19,21 @@ import pyarrow.parquet as pq
 from gemsdata import atomic, fasta, windows
 from gemsdata.ahead import ahead
 from gemsdata.counts import Tally
-from gemsdata.genome import GenomeReport, GenomeWriter, PackedGenome, read_contigs
+from gemsdata.genome import Contig, GenomeReport, GenomeWriter, PackedGenome, read_contigs
 from gemsdata.manifest import SPLITS
-from gemsdata.npmi import DISCOUNT_COUNT, NpmiTable, check_estimator, countable_runs
+from gemsdata.npmi import NpmiTable, countable_runs
+from gemsdata.options import ShardOptions
 from gemsdata.progress import Progress, no_progress
-from gemsdata.vocab import check_k, token_dtype
 
 WORK = "_work"
 NPMI_FILE = "npmi.parquet"
 INTERVALS_FILE = "intervals.parquet"
-FORMATS = {"arrow": ("arrow",), "webdataset": ("webdataset",), "both": ("arrow", "webdataset")}
-COMPRESSIONS = ("none", "zstd")
 _PLAN_FILE = "plan.json"
 _MOST_ROWS_PER_SHARD = 32768
 _SHARDS_WANTED = 8
 _COUNTED_K = 10
+_BATCH_BASES = 1 << 24
 _MANY_WITHOUT_SCORE = 0.1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShardOptions:
-    """What determines the bytes of a shard set, besides the genome."""
-
-    format: str = "arrow"
-    k: int = 6
-    row_tokens: int = 510
-    scheme: str = "fixed"
-    valid_contigs: tuple[str, ...] = ()
-    valid_fraction: float = 0.02
-    """share of the ACGT bases held out; ignored when valid_contigs are given"""
-    npmi: str | None = None
-    """path of a table to take the ranks from; None counts this genome"""
-    estimator: str = "published"
-    min_count: int = DISCOUNT_COUNT
-    canonical: bool = False
-    exclude_soft_masked: bool = False
-    compression: str = "none"
-    rank_column: bool = False
-    seed: int = 0
-    block_rows: int = 1024
-    rows_per_shard: int | None = None
-    """None: 32,768, or fewer so that a small set still has about eight shards for its readers' workers"""
-
-    def __post_init__(self) -> None:
-        check_k(self.k)
-        check_estimator(self.estimator)
-        _check_choice("format", self.format, FORMATS)
-        _check_choice("windows", self.scheme, windows.SCHEMES)
-        _check_choice("compression", self.compression, COMPRESSIONS)
-        _check_range("row-tokens", self.row_tokens, 1, 65535)
-        _check_range("block-rows", self.block_rows, 1, 1 << 20)
-        _check_range("seed", self.seed, 0, (1 << 63) - 1)
-        _check_range("min-count", self.min_count, 1, (1 << 62))
-        if not 0 <= self.valid_fraction < 1:
-            raise ValueError(f"valid-fraction = {self.valid_fraction}; a share from 0 to below 1 is needed")
-        if self.rows_per_shard is not None and (self.rows_per_shard < 1 or self.rows_per_shard % self.block_rows):
-            raise ValueError(
-                f"rows-per-shard = {self.rows_per_shard}; a multiple of block-rows = {self.block_rows} is needed"
-            )
-        if self.format == "webdataset" and self.compression != "none":
-            raise ValueError(
-                "--compression zstd applies to Arrow shards only (webdataset reads no zstd tar); "
-                "use --format arrow or both, or --compression none"
-            )
-
-    def manifest_fields(self) -> dict[str, Any]:
-        """Return the fields of the manifest that follow from the options alone."""
-        scheme: dict[str, Any] = {"scheme": self.scheme, "full_bases": self.row_tokens + self.k - 1}
-        if self.scheme == "dnabert":
-            longest = min(windows.DNABERT_LONGEST_BASES, self.row_tokens + self.k - 1)
-            scheme |= {"shortest_bases": windows.DNABERT_SHORTEST_BASES, "longest_bases": longest}
-        return {
-            "k": self.k,
-            "row_tokens": self.row_tokens,
-            "token_dtype": token_dtype(self.k).name,
-            "windows": scheme,
-            "seed": self.seed,
-            "formats": list(FORMATS[self.format]),
-            "compression": self.compression,
-            "block_rows": self.block_rows,
-            "rank_column": self.rank_column,
-        }
 
 
 @dataclass(frozen=True)
@@ -163,7 +97,7 @@ def make_plan(
             _check_same(json.loads((work / _PLAN_FILE).read_text())["identity"], identity, folder)
             return open_plan(folder)
         (work / _PLAN_FILE).unlink()
-    given = NpmiTable.from_parquet(options.npmi) if options.npmi else None
+    given = NpmiTable.from_parquet(options.npmi, options.estimator) if options.npmi else None
     if given is not None and options.k > given.max_k:
         raise ValueError(
             f"{options.npmi} holds n-grams of 1 to {given.max_k} bases; -k {options.k} needs {options.k}-mers"
@@ -172,7 +106,7 @@ def make_plan(
     report = GenomeReport()
     tally = Tally(max(_COUNTED_K, options.k)) if given is None else None
     with GenomeWriter(work / "genome") as writer:
-        for contig in ahead(read_contigs(inputs, report)):
+        for contig in itertools.chain.from_iterable(ahead(_batched(read_contigs(inputs, report)))):
             writer.add(contig)
             if tally is not None:
                 tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
@@ -183,7 +117,7 @@ def make_plan(
         if tally is None
         else NpmiTable.from_counts(
             tally.counts(),
-            estimator=options.estimator,
+            estimator=options.estimator or "published",
             min_count=options.min_count,
             canonical=options.canonical,
             exclude_soft_masked=options.exclude_soft_masked,
@@ -214,11 +148,7 @@ def make_plan(
         np.savez(work / f"{split}.npz", **dataclasses.asdict(cut[split]))
     ranks = table.ranks(options.k)
     np.save(work / "ranks.npy", ranks)
-    if options.npmi:
-        with open(options.npmi, "rb") as source, atomic.publish(folder / NPMI_FILE) as stream:
-            shutil.copyfileobj(source, stream)
-    else:
-        table.to_parquet(folder / NPMI_FILE)
+    table.to_parquet(folder / NPMI_FILE)
     _write_intervals(genome, folder / INTERVALS_FILE)
     head = {
         "genome": {
@@ -271,6 +201,19 @@ def open_plan(folder: str | Path) -> Plan:
             cut[split] = windows.Windows(**arrays)
     genome = PackedGenome.open(work / "genome")
     return Plan(folder, options, genome, cut, np.load(work / "ranks.npy"), stored["head"], stored["summary"])
+
+
+def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
+    """Yield contigs in lists of 16 Mb or more, so that a thread hands over few things also where contigs are many."""
+    batch: list[Contig] = []
+    num_bases = 0
+    for contig in contigs:
+        batch.append(contig)
+        num_bases += contig.num_bases
+        if num_bases >= _BATCH_BASES:
+            yield batch
+            batch, num_bases = [], 0
+    yield batch
 
 
 def _default_rows_per_shard(num_rows: int, block_rows: int) -> int:
@@ -377,13 +320,3 @@ def _check_same(stored: Mapping[str, Any], given: Mapping[str, Any], folder: Pat
 def _sha256_of(path: Path) -> str:
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_choice(name: str, value: str, choices: Mapping[str, Any] | tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
-
-
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} = {value}; a number from {low} to {high} is needed")

@@ -32,14 +32,13 @@ from gemsdata.kernels import kmer
 from gemsdata.kernels.order import permute_range
 from gemsdata.keys import key_of
 from gemsdata.manifest import FILE_NAME, SPLITS, Manifest, Shard, ShardFile
+from gemsdata.options import FORMATS, ShardOptions
 from gemsdata.plan import (
-    FORMATS,
     INTERVALS_FILE,
     NPMI_FILE,
     WORK,
     Part,
     Plan,
-    ShardOptions,
     make_plan,
     open_plan,
 )

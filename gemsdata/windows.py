@@ -18,7 +18,7 @@ import numpy as np
 
 from gemsdata.genome import PackedGenome, complement
 from gemsdata.kernels import kmer
-from gemsdata.keys import key_of
+from gemsdata.keys import key_of, keys_of
 from gemsdata.schema import contig_dtype
 from gemsdata.vocab import MAX_K
 
@@ -68,18 +68,14 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
     if wanted <= 0:
         return np.empty((0, 3), np.int64)
     step = int(min(REGION_BASES, max(wanted / _REGIONS_WANTED, min(row_bases, wanted), MAX_K)))
-    grid: list[np.ndarray] = []
-    for contig, length in enumerate(genome.num_bases.tolist()):
-        starts = np.arange(0, length, step, dtype=np.int64)
-        grid.append(np.column_stack([np.full(starts.size, contig), starts, np.minimum(starts + step, length)]))
-    regions = np.concatenate(grid)
-    order = np.argsort(
-        [key_of(seed, _REGION_KEY, contig, start) for contig, start, _ in regions.tolist()], kind="stable"
-    )
+    cells = -(-genome.num_bases // step)
+    contig = np.repeat(np.arange(len(cells)), cells)
+    start = (np.arange(cells.sum()) - np.repeat(np.cumsum(cells) - cells, cells)) * step
+    regions = np.column_stack([contig, start, np.minimum(start + step, genome.num_bases[contig])])
+    order = np.argsort(keys_of((seed, _REGION_KEY), regions[:, :2]), kind="stable")
     regions = regions[order]
     bases = regions[:, 2] - regions[:, 1] - _gap_bases(genome, regions)
-    total = np.cumsum(bases)
-    count = int(np.argmin(np.abs(np.concatenate([[0], total]) - wanted)))
+    count = int(np.argmin(np.abs(np.concatenate([[0], np.cumsum(bases)]) - wanted)))
     chosen = regions[:count][bases[:count] > 0]
     return chosen[np.lexsort((chosen[:, 1], chosen[:, 0]))]
 
@@ -90,18 +86,18 @@ def segments(genome: PackedGenome, valid_regions: np.ndarray) -> dict[str, np.nd
     Return the segments (contig, start, end) int64[m, 3] of "train" and "valid", sorted; together all ACGT, none in
     both.
     """
-    parts: dict[str, list[np.ndarray]] = {"train": [], "valid": []}
-    for contig, length in enumerate(genome.num_bases.tolist()):
-        gaps = genome.contig_gaps(contig)
-        first, last = np.searchsorted(valid_regions[:, 0], [contig, contig + 1])
-        inside = merge(valid_regions[first:last, 1:])
-        outside = complement(inside, length)
-        for split, regions in (("train", outside), ("valid", inside)):
-            # what is left of the contig once the gaps and the other split are taken away
-            barred = np.concatenate([gaps, complement(regions, length)])
-            pieces = complement(merge(barred[np.argsort(barred[:, 0], kind="stable")]), length)
-            parts[split].append(np.column_stack([np.full(len(pieces), contig, np.int64), pieces]))
-    return {split: np.concatenate([np.empty((0, 3), np.int64), *arrays]) for split, arrays in parts.items()}
+    offset, length = _line(genome)
+    gaps = _on_line(genome.gaps, offset)
+    ends = offset + genome.num_bases
+    held_out = merge(_on_line(valid_regions, offset))
+    out: dict[str, np.ndarray] = {}
+    for split, barred in (("train", held_out), ("valid", complement(held_out, length))):
+        # what is left of the line once the gaps, the other split and the borders of contigs are taken away
+        everything = np.concatenate([gaps, barred, np.column_stack([ends, ends + 1])])
+        pieces = complement(merge(everything[np.argsort(everything[:, 0], kind="stable")]), length)
+        contig = np.searchsorted(offset, pieces[:, 0], side="right") - 1
+        out[split] = np.column_stack([contig, pieces - offset[contig, None]])
+    return out
 
 
 def merge(intervals: np.ndarray) -> np.ndarray:
@@ -158,17 +154,26 @@ def _cut_dnabert(segments: np.ndarray, k: int, row_tokens: int, seed: int, num_c
 
 def _gap_bases(genome: PackedGenome, regions: np.ndarray) -> np.ndarray:
     """Return how many bases of each region (contig, start, end) are not ACGT, int64[m]."""
-    out = np.zeros(len(regions), np.int64)
-    for contig in np.unique(genome.gaps[:, 0]).tolist():
-        gaps = genome.contig_gaps(contig)
-        covered = np.concatenate([[0], np.cumsum(gaps[:, 1] - gaps[:, 0])])
+    offset, _ = _line(genome)
+    gaps = _on_line(genome.gaps, offset)
+    covered = np.concatenate([[0], np.cumsum(gaps[:, 1] - gaps[:, 0])])
 
-        def before(position: np.ndarray, gaps: np.ndarray = gaps, covered: np.ndarray = covered) -> np.ndarray:
-            """Gap bases before each position."""
-            index = np.searchsorted(gaps[:, 0], position, side="right")
-            over = np.where(index > 0, gaps[index - 1, 1] - position, 0)
-            return covered[index] - np.maximum(over, 0)
+    def before(position: np.ndarray) -> np.ndarray:
+        """Gap bases of the line before each position."""
+        index = np.searchsorted(gaps[:, 0], position, side="right")
+        over = np.where(index > 0, np.append(gaps[:, 1], 0)[index - 1] - position, 0)
+        return covered[index] - np.maximum(over, 0)
 
-        here = regions[:, 0] == contig
-        out[here] = before(regions[here, 2]) - before(regions[here, 1])
-    return out
+    on_line = _on_line(regions, offset)
+    return before(on_line[:, 1]) - before(on_line[:, 0])
+
+
+def _line(genome: PackedGenome) -> tuple[np.ndarray, int]:
+    """Put the contigs on one line, a position apart; return where each begins, int64[C], and the length of the line."""
+    ends = np.cumsum(genome.num_bases + 1)
+    return ends - genome.num_bases - 1, int(ends[-1])
+
+
+def _on_line(intervals: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Return intervals (contig, start, end) int64[m, 3] as (start, end) int64[m, 2] on the line."""
+    return intervals[:, 1:] + offset[intervals[:, 0], None]

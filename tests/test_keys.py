@@ -45,6 +45,11 @@ def test_a_key_is_its_words_folded_one_by_one(words: list[int]) -> None:
     assert keys.key_of(*words) == key
 
 
+def test_keys_of_rows_are_keys_of_their_words() -> None:
+    words = np.array([[1, 2], [2, 1], [0, 2**40]])
+    assert keys.keys_of((7,), words).tolist() == [keys.key_of(7, *row) for row in words.tolist()]
+
+
 def test_row_keys_are_the_keys_of_seed_epoch_stage_row() -> None:
     rows = np.array([0, 7, 10**9])
     assert keys.row_keys(3, 1, 2, rows).tolist() == [keys.key_of(3, 1, 2, int(row)) for row in rows]

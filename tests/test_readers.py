@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from gemsdata.plan import ShardOptions
+from gemsdata.options import ShardOptions
 from gemsdata.schema import Rows
 from gemsdata.sharding import shard
 from gemsdata.shardset import ShardSet

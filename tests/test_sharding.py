@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from gemsdata.manifest import Manifest
-from gemsdata.plan import ShardOptions, make_plan, open_plan
+from gemsdata.options import ShardOptions
+from gemsdata.plan import make_plan, open_plan
 from gemsdata.sharding import encode_part, finalise, prepare_folder, shard
 from gemsdata.shardset import ShardSet
 from gemsdata.verify import verify
@@ -134,8 +135,11 @@ def test_ranks_may_come_from_another_genome(tmp_path: Path, fasta: str) -> None:
     other = write_fasta(tmp_path / "other.fa", {"x": random_dna(20_000, 9)})
     shard([str(other)], tmp_path / "other", SMALL)
     table = tmp_path / "other" / "npmi.parquet"
-    shard([fasta], tmp_path / "out", dataclasses.replace(SMALL, npmi=str(table)))
+    shard([fasta], tmp_path / "out", dataclasses.replace(SMALL, npmi=str(table), min_count=101))
     assert np.array_equal(ShardSet.open(tmp_path / "out").ranks, ShardSet.open(tmp_path / "other").ranks)
+    assert Manifest.load(tmp_path / "out").npmi["estimator"] == "published"
+    shard([fasta], tmp_path / "levine", dataclasses.replace(SMALL, npmi=str(table), estimator="levine", min_count=101))
+    assert ShardSet.open(tmp_path / "levine").npmi.estimator == "levine"
     assert "another genome's" in "".join(verify(tmp_path / "out", [fasta]).checks)
 
 
@@ -241,6 +245,7 @@ def test_options_are_checked_with_what_was_given() -> None:
         ({"format": "webdataset", "compression": "zstd"}, "webdataset reads no zstd tar"),
         ({"scheme": "random"}, "windows 'random' is unknown; choose one of fixed, dnabert"),
         ({"seed": -1}, "seed = -1"),
+        ({"npmi": "t.parquet", "canonical": True}, "has counts of its own"),
     ):
         with pytest.raises(ValueError, match=message):
             ShardOptions(**bad)

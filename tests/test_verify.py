@@ -13,7 +13,7 @@ from gemsdata import arrow_shards, atomic, plan, sharding
 from gemsdata.cli import main
 from gemsdata.difference import Difference
 from gemsdata.npmi import NpmiTable
-from gemsdata.plan import ShardOptions
+from gemsdata.options import ShardOptions
 from gemsdata.schema import Rows
 from gemsdata.sharding import shard
 from gemsdata.verify import verify

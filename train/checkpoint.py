@@ -64,9 +64,9 @@ def save(
     accelerator.wait_for_everyone()
 
 
-def keep_last(run: Path, count: int) -> None:
+def keep_last(run: Path, count: int, accelerator: Accelerator) -> None:
     """Remove all but the ``count`` newest checkpoints."""
-    for folder in all_of(run)[:-count]:
+    for folder in all_of(run)[:-count] if accelerator.is_main_process else []:
         doomed = folder.with_name(f"_{folder.name}.old")
         os.replace(folder, doomed)  # so that no half-removed checkpoint stands under its name
         shutil.rmtree(doomed)
@@ -77,7 +77,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
     except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder} is no checkpoint ({error}); remove it, so that --resume takes the one before") from error
+        raise ValueError(
+            f"{folder} is no checkpoint ({error}); remove it, and --resume takes the one before"
+        ) from error
     if state["version"] > VERSION:
         raise ValueError(f"{folder} has version {state['version']}; this program reads up to {VERSION}: upgrade it")
     return state

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from accelerate.tracking import get_available_trackers
 
 import gemsdata as gd
 from gemsdata.curriculum import CMGems, Curriculum, resolve_curriculum
@@ -18,6 +19,10 @@ _PRECISIONS = ("no", "bf16", "fp16")
 _DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "smoke": "smoke"}
 _FROM_RECIPE = (
     "max_steps", "batch_rows", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_every"
+)  # fmt: skip
+_AT_LEAST_1 = (
+    "max_steps", "batch_rows", "micro_batch_rows", "eval_every", "eval_rows", "log_every", "save_every", "keep_last",
+    "switch_lag",
 )  # fmt: skip
 FIXED_FOR_A_RUN = (
     "model", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
@@ -34,7 +39,7 @@ class PretrainConfig:
     model: str = option(f"model size: {', '.join(model_names())}", "logo")
     init_from: str | None = option("Hugging Face checkpoint of a BERT to start from, such as DNABERT-6", None)
     masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
-    switch_threshold: float = option("cm-gems: switch once the perplexity falls by less from one evaluation to the next", 1.0)
+    switch_threshold: float = option("cm-gems: switch once an evaluation lowers the perplexity by less", 1.0)
     switch_lag: int = option("updates between a decision to switch and its effect", 16)
     recipe: str | None = option("papers, dnabert-original or smoke; by the model if not given", None)
     max_steps: int | None = option("updates", None)
@@ -102,9 +107,7 @@ class PretrainConfig:
                 )
 
     def _check(self) -> None:
-        at_least_1 = ("max_steps", "batch_rows", "micro_batch_rows", "eval_every", "eval_rows", "log_every", "save_every",
-                      "keep_last", "switch_lag")  # fmt: skip
-        for field in at_least_1:
+        for field in _AT_LEAST_1:
             if getattr(self, field) < 1:
                 raise ValueError(f"--{field.replace('_', '-')} {getattr(self, field)}; give 1 or more")
         if self.peak_lr <= 0 or self.clip_norm <= 0:  # type: ignore[operator]
@@ -112,8 +115,8 @@ class PretrainConfig:
         if self.mixed_precision not in (None, *_PRECISIONS):
             raise ValueError(f"--mixed-precision {self.mixed_precision!r} is unknown: use {', '.join(_PRECISIONS)}")
         for name in self.tracker:
-            if name == "tensorboard" and importlib.util.find_spec("tensorboard") is None:
-                raise ValueError("--tracker tensorboard needs the package tensorboard: pip install tensorboard")
+            if name not in (known := [str(entry) for entry in get_available_trackers()]):
+                raise ValueError(f"--tracker {name} is unknown or not installed; here are {', '.join(known) or 'none'}")
         self.curriculum()
 
 

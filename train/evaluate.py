@@ -44,7 +44,7 @@ def validation_loader(
     num_rows = min(max_rows, sum(entry.num_rows("valid") for entry in shards))
     if num_rows < 1 or not all(entry.num_rows("valid") for entry in shards):
         raise ValueError(
-            "a shard set has no validation rows, which every run needs; make it with --valid-fraction or --valid-contigs"
+            "a shard set has no validation rows, which a run needs; make it with --valid-fraction or --valid-contigs"
         )
     one = len(shards) == 1
     batch_rows = max(batch_rows, accelerator.num_processes)

@@ -11,8 +11,6 @@ The weights are those of the wrapped `BertForMaskedLM`, and so is the loss, with
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -101,16 +99,6 @@ def load_model(folder: str | Path, *, k: int, max_positions: int) -> BertForMask
     return BertForMaskedLM.from_pretrained(folder, config=config, attn_implementation="sdpa", dtype=torch.float32)
 
 
-@dataclass(frozen=True, kw_only=True)
-class MaskedLoss:
-    """What `MaskedLM` says of a batch; sums, so that they add up over micro-batches and processes."""
-
-    loss_sum: torch.Tensor
-    """sum over masked tokens of -ln p(original token), float32"""
-    num_correct: torch.Tensor
-    """masked tokens whose original is the most probable, int64"""
-
-
 class MaskedLM(nn.Module):
     """The masked-LM loss of a `BertForMaskedLM`.
 
@@ -145,7 +133,7 @@ def _layer(
 ) -> torch.Tensor:
     """Run a layer on hidden[B, L, H]; its feed-forward half only at the flat indices ``tokens``, when given."""
     attention = layer.attention.self
-    query, key, value = (_heads(linear(hidden), attention) for linear in (attention.query, attention.key, attention.value))
+    query, key, value = (_heads(part(hidden), attention) for part in (attention.query, attention.key, attention.value))
     context = _attend(layer, query, key, value, keys_seen)
     if tokens is None:
         return _rest(layer, context, hidden)
@@ -190,9 +178,3 @@ def _attend(
 def _rest(layer: BertLayer, context: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     attended = layer.attention.output(context, residual)
     return layer.output(layer.intermediate(attended), attended)
-
-
-def unigram_perplexity(counts: torch.Tensor, labels: torch.Tensor) -> float:
-    """Return the perplexity of guessing ``labels`` (token ids) by how often each token occurs, float64 counts[V]."""
-    probabilities = (counts.double() + 1) / (counts.double() + 1).sum()
-    return math.exp(-probabilities.log()[labels].mean().item())

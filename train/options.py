@@ -51,6 +51,10 @@ def exit_status(run: Callable[[], int], *, report: Callable[[], bool] = lambda: 
         message, status = str(error), 1
     except OSError as error:
         message, status = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}", 2
+    except KeyboardInterrupt:
+        if report():
+            print("interrupted before there was anything to save", file=sys.stderr)
+        return INTERRUPTED
     if report():
         print("error: " + " ".join(message.split()), file=sys.stderr)
     return status

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 if __package__ in (None, ""):  # started as a file: make `train` importable, and nothing in it by its bare name
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,12 +28,15 @@ from accelerate.utils import gather_object, set_seed
 from transformers.utils import logging as transformers_logging
 
 import gemsdata as gd
+from gemsdata.atomic import write_text
 from train import checkpoint
 from train.config import PretrainConfig, open_shards
 from train.evaluate import evaluate, unigram_perplexity, validation_loader
 from train.figure import draw_run
+from train.hardware import use_cores
 from train.metrics import Meter, RunLog
 from train.models import MaskedLM, build_model, load_model
+from train.optimizer import adamw, set_learning_rate
 from train.options import INTERRUPTED, Interrupt, Stopped, exit_status, parse
 from train.schedule import learning_rate
 
@@ -51,14 +54,12 @@ def train(config: PretrainConfig) -> bool:
     last = _checkpoint_to_resume(config, run)
 
     set_seed(config.seed)
-    bert = (
-        load_model(config.init_from, k=k, max_positions=max_positions)
-        if config.init_from
-        else build_model(config.model, k=k, max_positions=max_positions)
-    )
+    if config.init_from:
+        bert = load_model(config.init_from, k=k, max_positions=max_positions)
+    else:
+        bert = build_model(config.model, k=k, max_positions=max_positions)
     loader = gd.build_loader(
         shards,
-        masking=config.masking,
         curriculum=config.curriculum(),
         global_batch_size=config.batch_rows,
         num_steps=config.max_steps,
@@ -75,75 +76,63 @@ def train(config: PretrainConfig) -> bool:
         )
         for masking in _validation_maskings(config)
     ]
+    baseline = unigram_perplexity(shards, valid[0], accelerator)
     model = MaskedLM(bert)
     if config.compile:
         model.compile(dynamic=True)
-    model, optimizer = accelerator.prepare(model, _adamw(bert, config))
-    saving = {"accelerator": accelerator, "bert": bert, "optimizer": optimizer}
-    saved = {"config": dataclasses.asdict(config)}
-    step = 0
-    if last is not None:
-        step = checkpoint.load(last, loader=loader, **saving)
-    else:
-        set_seed(config.seed, device_specific=True)  # dropout differs from process to process
+    optimizer = adamw(bert, lr=config.peak_lr, weight_decay=config.weight_decay, beta2=config.beta2, eps=1e-6)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    parts = {"accelerator": accelerator, "bert": bert, "optimizer": optimizer}
+    set_seed(config.seed, device_specific=True)  # dropout differs from process to process
+    step = 0 if last is None else checkpoint.load(last, loader=loader, **parts)
 
-    baseline = unigram_perplexity(shards, valid[0], accelerator)
+    stopped = False
+    meter = Meter()
     with Interrupt() as interrupt, RunLog(run, accelerator, step=step, num_steps=config.max_steps) as log:
-        if step == 0:
-            log.write(0, unigram_perplexity=baseline, num_parameters=sum(p.numel() for p in bert.parameters()))
-        meter = Meter()
-        stopped = False
         for batch, waited_s in _timed(loader):
-            counts = _counts(batch, interrupt.received, accelerator)
-            *counts, num_stops = counts
             lr = learning_rate(step, peak=config.peak_lr, warmup_steps=config.warmup_steps, num_steps=config.max_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-
+            set_learning_rate(optimizer, lr)
+            *counts, num_stops = _over_processes(batch, interrupt.received, accelerator)
             sums = torch.zeros(2, device=accelerator.device)
             micro_batches = list(_cut(batch, config.micro_batch_rows))
-            for i, micro in enumerate(micro_batches):
-                whole = i == len(micro_batches) - 1
-                with nullcontext() if whole else accelerator.no_sync(model):
+            for i, micro in enumerate(micro_batches, start=1):
+                with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
                     loss_sum, num_correct = model(**micro)
-                    # DDP averages gradients over processes, so the mean over all masked tokens is this:
+                    # gradients are averaged over processes; this makes it the mean over all masked tokens:
                     accelerator.backward(loss_sum * accelerator.num_processes / max(counts[0], 1))
                 sums += torch.stack([loss_sum.detach(), num_correct.float()])
             loss_sum, num_correct = accelerator.reduce(sums, "sum").tolist()
             norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
-            if not math.isfinite(loss_sum) or (not math.isfinite(norm) and accelerator.scaler is None):
-                state = {**loader.state_dict(), "step": step}
-                folder = run / "diverged" / checkpoint.folder_of(run, step).name
-                checkpoint.save(folder, loader=state, step=step, **saving, **saved)
-                rows = gather_object(batch["sample_ids"].tolist())
-                raise Stopped(
-                    f"at step {step} the loss is {loss_sum / max(counts[0], 1)} and the gradient's norm {norm}, on rows"
-                    f" {rows}; the state before that step is saved in {folder}; try a lower --peak-lr, or bf16 for fp16"
-                )
+            if not math.isfinite(loss_sum) or not (math.isfinite(norm) or accelerator.scaler):
+                _stop_diverged(run, config, step, batch, loss_sum / max(counts[0], 1), norm, loader, parts)
             optimizer.step()
             optimizer.zero_grad()
             step += 1
 
+            ended = step == config.max_steps
+            stopped = bool(num_stops) and not ended
             meter.add(loss_sum=loss_sum, num_correct=num_correct, counts=counts, waited_s=waited_s)
             log.advance()
-            if step % config.log_every == 0 or step == config.max_steps:
+            if step % config.log_every == 0 or ended:
                 log.write(step, **meter.values(), lr=lr, gradient_norm=norm, stage=batch["stage"], epoch=batch["epoch"])
                 meter.clear()
             with meter.pause():
-                if step % config.eval_every == 0 or step == config.max_steps:
-                    found = evaluate(accelerator.unwrap_model(model), valid[min(loader.stage, len(valid) - 1)], accelerator)
-                    values = {"valid_loss": found.loss, "valid_accuracy": found.accuracy}
+                if step % config.eval_every == 0 or ended:
+                    masks = valid[min(loader.stage, len(valid) - 1)]
+                    found = evaluate(accelerator.unwrap_model(model), masks, accelerator)
                     if loader.stream.curriculum.adaptive:
-                        values["decided_stage"] = loader.observe(found.perplexity)
-                        values["stage_log"] = loader.state_dict()["stage_log"]
-                    log.write(step, valid_perplexity=found.perplexity, unigram_perplexity=baseline, **values)
-                stopped = bool(num_stops) and step < config.max_steps
-                if step % config.save_every == 0 or step == config.max_steps or stopped:
-                    checkpoint.save(
-                        checkpoint.folder_of(run, step), loader=loader.state_dict(), step=step, **saving, **saved
+                        loader.observe(found.perplexity)  # decided on rank 0; takes effect switch_lag batches later
+                    log.write(
+                        step,
+                        valid_loss=found.loss,
+                        valid_perplexity=found.perplexity,
+                        valid_accuracy=found.accuracy,
+                        unigram_perplexity=baseline,
+                        stage_log=loader.state_dict()["stage_log"],
                     )
-                    if accelerator.is_main_process:
-                        checkpoint.keep_last(run, config.keep_last)
+                if step % config.save_every == 0 or ended or stopped:
+                    _save(checkpoint.folder_of(run, step), config, step, loader.state_dict(), parts)
+                    checkpoint.keep_last(run, config.keep_last, accelerator)
             if stopped:
                 break
     _finish(run, bert, accelerator, k=k, max_positions=max_positions, stopped=stopped)
@@ -156,9 +145,7 @@ def _start(config: PretrainConfig, run: Path) -> Accelerator:
         mixed_precision=config.mixed_precision, log_with=list(config.tracker) or None, project_dir=str(run)
     )
     config.check_processes(accelerator.num_processes)
-    if accelerator.device.type == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(config.threads or max(1, cores // accelerator.num_processes))
+    use_cores(accelerator, config.threads)
     if accelerator.is_main_process:
         run.mkdir(parents=True, exist_ok=True)
     if config.tracker:
@@ -183,16 +170,6 @@ def _validation_maskings(config: PretrainConfig) -> list[Any]:
     return [config.eval_masking] if curriculum.frozen_evaluation else list(curriculum.maskings())
 
 
-def _adamw(bert: torch.nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
-    """Return AdamW with weight decay on matrices only."""
-    parameters = list(bert.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.peak_lr, betas=(0.9, config.beta2), eps=1e-6, fused=True)
-
-
 def _timed(loader: gd.Loader) -> Iterator[tuple[dict[str, Any], float]]:
     """Yield batches with the seconds that each was waited for."""
     batches = iter(loader)
@@ -204,11 +181,10 @@ def _timed(loader: gd.Loader) -> Iterator[tuple[dict[str, Any], float]]:
         yield batch, time.perf_counter() - asked
 
 
-def _counts(batch: dict[str, Any], stop: bool, accelerator: Accelerator) -> list[int]:
+def _over_processes(batch: dict[str, Any], stop: bool, accelerator: Accelerator) -> list[int]:
     """Return masked tokens, rows, tokens, and how many processes were asked to stop, over all processes."""
     masked, tokens = (batch["labels"] != -100).sum(), batch["attention_mask"].sum()
-    rows = torch.tensor(len(batch["sample_ids"]), device=masked.device)
-    own = torch.stack([masked, rows, tokens, torch.tensor(int(stop), device=masked.device)])
+    own = torch.stack([masked, tokens.new_tensor(len(batch["sample_ids"])), tokens, tokens.new_tensor(int(stop))])
     return accelerator.reduce(own, "sum").tolist()
 
 
@@ -219,6 +195,33 @@ def _cut(batch: dict[str, Any], rows: int) -> Iterator[dict[str, torch.Tensor]]:
     for chosen in order.split(rows):
         longest = int(lengths[chosen].max())
         yield {name: values[chosen, :longest] for name, values in gd.model_inputs(batch).items()}
+
+
+def _save(folder: Path, config: PretrainConfig, step: int, stream: dict[str, Any], parts: dict[str, Any]) -> None:
+    checkpoint.save(folder, step=step, loader=stream, config=dataclasses.asdict(config), **parts)
+
+
+def _stop_diverged(
+    run: Path,
+    config: PretrainConfig,
+    step: int,
+    batch: dict[str, Any],
+    loss: float,
+    norm: float,
+    loader: gd.Loader,
+    parts: dict[str, Any],
+) -> NoReturn:
+    """Save the state before the update that failed, and raise `Stopped`."""
+    folder = run / "diverged" / checkpoint.folder_of(run, step).name
+    _save(folder, config, step, {**loader.state_dict(), "step": step}, parts)
+    rows = gather_object(batch["sample_ids"].tolist())
+    if parts["accelerator"].is_main_process:
+        write_text(folder / "rows.json", json.dumps({"step": step, "stage": batch["stage"], "sample_ids": rows}) + "\n")
+    shown = ", ".join(str(row) for row in rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+    raise Stopped(
+        f"at step {step} the loss is {loss:.4g} and the gradient's norm {norm:.4g}, on rows {shown} (all in"
+        f" {folder / 'rows.json'}); the state before that step is saved beside; try a lower --peak-lr, or bf16 for fp16"
+    )
 
 
 def _finish(

@@ -17,6 +17,9 @@ COMMANDS = {
     "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
+    "plot": "Draw figures of a shard set or an NPMI table.",
+    "query": "Ask shard sets and NPMI tables by SQL.",
+    "report": "Write one HTML page about a shard set and its runs.",
     "shard": "Turn a genome into shards of tokenized rows.",
     "show": "Draw one masked row.",
     "verify": "Check every row of a shard set against its FASTA.",
@@ -69,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"difference: {difference}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted; finished parts are kept: --resume goes on", file=sys.stderr)
+        print("interrupted (a shard set goes on with --resume)", file=sys.stderr)
         return 130
 
 
@@ -81,5 +84,7 @@ def _fail(message: str) -> int:
 def _os_error_text(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"the disk is full{where}: {error.strerror}; free some space, then run the same command with --resume"
+        return (
+            f"the disk is full{where}: {error.strerror}; free some space and run it again (a shard set with --resume)"
+        )
     return f"{error.strerror or error}{where}"

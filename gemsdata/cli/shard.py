@@ -12,7 +12,7 @@ import click
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.manifest import SPLITS, Manifest
 from gemsdata.npmi import DISCOUNT_COUNT, ESTIMATORS
-from gemsdata.plan import COMPRESSIONS, FORMATS, ShardOptions
+from gemsdata.options import COMPRESSIONS, FORMATS, ShardOptions
 from gemsdata.sharding import plan_only as plan_only_shard
 from gemsdata.sharding import shard
 from gemsdata.windows import SCHEMES
@@ -28,7 +28,7 @@ from gemsdata.windows import SCHEMES
 @click.option("--valid-contigs", default="", help="Contigs to hold out, comma-separated.")
 @click.option("--valid-fraction", type=float, default=0.02, show_default=True, help="Share of the bases to hold out.")
 @click.option("--npmi", type=click.Path(), help="Take the ranks from this table instead of this genome.")
-@click.option("--estimator", type=click.Choice(ESTIMATORS), default="published", show_default=True)
+@click.option("--estimator", type=click.Choice(ESTIMATORS), help="Default: published, or that of the --npmi table.")
 @click.option("--min-count", type=int, default=DISCOUNT_COUNT, show_default=True, help="Rarer n-grams get no score.")
 @click.option("--canonical", is_flag=True, help="Count both strands.")
 @click.option(
@@ -76,7 +76,8 @@ def command(
 def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds: float | None = None) -> str:
     """Return what the user is told at the end."""
     lines = [
-        f"{summary['bases']:,} bases in {summary['contigs']:,} contigs, {summary['soft_masked']:,} of them soft-masked"
+        f"{summary['bases']:,} bases in {_counted(summary['contigs'], 'contig')}, "
+        f"{summary['soft_masked']:,} of them soft-masked"
     ]
     lines += [f"skipped {count:,} bases: {why}" for why, count in summary["skipped"].items() if count]
     num_bytes = 0
@@ -87,7 +88,7 @@ def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds
         rows = manifest.num_rows(split)
         num_rows += rows
         num_bytes += sum(file.num_bytes for shard in shards for file in shard.files.values())
-        lines.append(f"{split}: {rows:,} rows, {tokens:,} tokens, {len(shards):,} shards")
+        lines.append(f"{split}: {rows:,} rows, {tokens:,} tokens in {_counted(len(shards), 'shard')}")
     written = f"{num_bytes:,} bytes as {' and '.join(manifest.formats)}"
     if seconds:
         rates = f"{num_rows / seconds:,.0f} rows/s, {summary['bases'] / seconds / 1e6:,.1f} Mbase/s"
@@ -96,3 +97,7 @@ def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds
     lines += [f"note: {note}" for note in summary["notes"]]
     lines.append(f"{out}: complete, fingerprint {manifest.fingerprint[:16]}")
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

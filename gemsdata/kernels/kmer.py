@@ -117,6 +117,19 @@ def find_intervals(letters: np.ndarray, what: int, flags: np.ndarray, state: np.
 
 
 @jit
+def _digit(packed: np.ndarray, i: int) -> np.uint8:
+    """Return digit 0..3 of base i."""
+    return (packed[i >> 2] >> (6 - 2 * (i & 3))) & 3
+
+
+@jit
+def _increment(v: np.uint64, low: np.ndarray, high: np.ndarray) -> None:
+    low[v] = np.uint8(low[v] + np.uint8(1))
+    if low[v] == 0:
+        high[v] += 256
+
+
+@jit
 def count_runs(packed: np.ndarray, runs: np.ndarray, n: int, low: np.ndarray, high: np.ndarray) -> None:
     """Count every n-gram that lies in one of runs int64[m, 2] (half-open, disjoint).
 
@@ -132,29 +145,20 @@ def count_runs(packed: np.ndarray, runs: np.ndarray, n: int, low: np.ndarray, hi
         window = np.uint64(0)
         first = i + n - 1
         while i < first:
-            window = (window << np.uint64(2)) | np.uint64((packed[i >> 2] >> (6 - 2 * (i & 3))) & 3)
+            window = (window << np.uint64(2)) | np.uint64(_digit(packed, i))
             i += 1
         while i < end and (i & 3) != 0:
-            window = (window << np.uint64(2)) | np.uint64((packed[i >> 2] >> (6 - 2 * (i & 3))) & 3)
-            v = window & mask
-            low[v] = np.uint8(low[v] + np.uint8(1))
-            if low[v] == 0:
-                high[v] += 256
+            window = (window << np.uint64(2)) | np.uint64(_digit(packed, i))
+            _increment(window & mask, low, high)
             i += 1
         for b in range(i >> 2, end >> 2):
             window = (window << np.uint64(8)) | np.uint64(packed[b])
             for shift in (6, 4, 2, 0):
-                v = (window >> np.uint64(shift)) & mask
-                low[v] = np.uint8(low[v] + np.uint8(1))
-                if low[v] == 0:
-                    high[v] += 256
+                _increment((window >> np.uint64(shift)) & mask, low, high)
         i = max(i, end & ~3)
         while i < end:
-            window = (window << np.uint64(2)) | np.uint64((packed[i >> 2] >> (6 - 2 * (i & 3))) & 3)
-            v = window & mask
-            low[v] = np.uint8(low[v] + np.uint8(1))
-            if low[v] == 0:
-                high[v] += 256
+            window = (window << np.uint64(2)) | np.uint64(_digit(packed, i))
+            _increment(window & mask, low, high)
             i += 1
 
 
@@ -167,7 +171,7 @@ def count_last(packed: np.ndarray, runs: np.ndarray, n: int, out: np.ndarray) ->
             continue
         value = np.int64(0)
         for i in range(end - n, end):
-            value = (value << 2) | np.int64((packed[i >> 2] >> (6 - 2 * (i & 3))) & 3)
+            value = (value << 2) | np.int64(_digit(packed, i))
         out[value] += 1
 
 
@@ -210,10 +214,10 @@ def tokenize_rows(packed: np.ndarray, base_offset: np.ndarray, num_tokens: np.nd
         tokens = np.int64(num_tokens[row])
         value = np.uint64(0)
         for _ in range(k - 1):
-            value = (value << np.uint64(2)) | np.uint64((packed[i >> 2] >> (6 - 2 * (i & 3))) & 3)
+            value = (value << np.uint64(2)) | np.uint64(_digit(packed, i))
             i += 1
         for t in range(tokens):
-            value = ((value << np.uint64(2)) | np.uint64((packed[i >> 2] >> (6 - 2 * (i & 3))) & 3)) & mask
+            value = ((value << np.uint64(2)) | np.uint64(_digit(packed, i))) & mask
             out[row, t] = value + special
             i += 1
         for t in range(tokens, out.shape[1]):

@@ -1,0 +1,138 @@
+"""Write the result of a query: a table to read, or CSV, JSON lines, Parquet or Arrow, streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import duckdb
+import pyarrow as pa
+
+from gemsdata import atomic
+
+FORMATS = ("table", "csv", "json", "parquet", "arrow")
+_SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
+_COPY = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
+_MOST_TABLE_ROWS = 1000
+_WIDEST_CELL = 80
+_BATCH_ROWS = 16384
+
+
+def format_of(output: str | None, out: Path | None) -> str:
+    """Return the format: as given, or by the file's suffix, or a table; raise ValueError if it cannot be written."""
+    chosen = output or (_SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
+    if chosen in ("parquet", "arrow") and out is None:
+        raise ValueError(f"--format {chosen} is binary; name a file to write with -o FILE.{chosen}")
+    if out is not None and out.is_dir():
+        raise ValueError(f"{out} is a folder; give the name of a file")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{out.absolute().parent}: no such folder to write {out.name} in")
+    return chosen
+
+
+def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: Path | None) -> None:
+    """Run one statement and write what it returns to the file ``out``, or to standard output."""
+    if out is None:
+        if file_format == "table":
+            write_table(connection.execute(sql), sys.stdout)
+        else:
+            with _pipe_to_stdout() as path:
+                _copy(connection, sql, path, file_format)
+        return
+    with atomic.publish(out) as stream:
+        if file_format == "table":
+            text = io.TextIOWrapper(stream, encoding="utf-8")
+            write_table(connection.execute(sql), text)
+            text.detach()
+        elif file_format == "arrow":
+            with (
+                connection.sql(sql).to_arrow_reader(_BATCH_ROWS) as reader,
+                pa.ipc.new_file(stream, reader.schema) as writer,
+            ):
+                for batch in reader:
+                    writer.write_batch(batch)
+        else:
+            _copy(connection, sql, stream.name, file_format)
+
+
+def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO) -> None:
+    """Write the pending result as aligned text, its first 1,000 rows."""
+    names = [column[0] for column in result.description]
+    values = result.fetchmany(_MOST_TABLE_ROWS + 1)
+    rows = [[_cell(value) for value in row] for row in values[:_MOST_TABLE_ROWS]]
+    if names == ["explain_key", "explain_value"]:
+        stream.write("\n".join(text for _, text in values))
+        return
+    numeric = [
+        any(isinstance(row[i], int | float) for row in values)
+        and not any(isinstance(row[i], bool | str) for row in values)
+        for i in range(len(names))
+    ]
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    for cells in itertools.chain([names, ["-" * width for width in widths]], rows):
+        stream.write(_line(cells, widths, numeric) + "\n")
+    if len(values) > _MOST_TABLE_ROWS:
+        print(f"first {_MOST_TABLE_ROWS:,} rows; --format csv writes all", file=sys.stderr)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: str, file_format: str) -> None:
+    """Stream the result of one statement through a second, empty database that writes it to ``path``."""
+    target = path.replace("'", "''")
+    with (
+        contextlib.closing(duckdb.connect()) as writer,
+        connection.sql(sql).to_arrow_reader(_BATCH_ROWS) as reader,
+    ):
+        writer.register("result", reader)
+        writer.execute(f"COPY (FROM result) TO '{target}' ({_COPY[file_format]})")
+
+
+@contextlib.contextmanager
+def _pipe_to_stdout() -> Iterator[str]:
+    """Yield a path whose bytes appear on standard output. (Opening /dev/stdout would truncate a file behind it.)"""
+    read_end, write_end = os.pipe()
+    closed: list[bool] = []
+
+    def shovel() -> None:
+        with open(read_end, "rb", buffering=0) as pipe:
+            try:
+                while block := pipe.read(1 << 16):
+                    sys.stdout.buffer.write(block)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # the reader of our output has seen enough
+                closed.append(True)
+
+    sys.stdout.flush()
+    thread = threading.Thread(target=shovel)
+    thread.start()
+    try:
+        yield f"/dev/fd/{write_end}"
+    except duckdb.IOException:
+        if not closed:
+            raise
+    finally:
+        os.close(write_end)
+        thread.join()
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    padded = (
+        cell.rjust(width) if right else cell.ljust(width)
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    )
+    return "  ".join(padded).rstrip()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value).replace("\n", " ")
+    return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 3] + "..."
