@@ -39,7 +39,7 @@ def test_metrics_hold_everything_that_is_promised(whole):
     promised = {"loss", "masked_accuracy", "stage", "rows_per_s", "tokens_per_s", "data_wait_share", "lr", "epoch"}
     assert promised <= set(first)
     assert sorted(lines(whole, "valid_perplexity")) == [6, 12, 18, 24]
-    assert set(lines(whole, "unigram_perplexity").values()) == {pytest.approx(64, abs=5)}
+    assert all(60 < value < 70 for value in lines(whole, "unigram_perplexity").values())
     assert (whole / "training.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -53,7 +53,7 @@ def save(
     accelerator.wait_for_everyone()
     torch.save(_rng_state(), temporary / f"rng-{accelerator.process_index}.pt")
     if accelerator.is_main_process:
-        bert.save_pretrained(temporary)
+        bert.save_pretrained(temporary, save_original_format=False)
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
         torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler}, temporary / "optimizer.pt")
         state = {"version": VERSION, "step": step, "loader": loader, "config": config}

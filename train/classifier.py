@@ -9,10 +9,10 @@ import torch
 from accelerate import Accelerator
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
-from transformers.utils import logging as transformers_logging
 
 from gemsdata.vocab import MAX_K, vocab_size
 from train.labelled import batches
+from train.models import quiet_loading
 
 _EVAL_ROWS = 256
 
@@ -51,12 +51,8 @@ def load_classifier(
     config._attn_implementation = "sdpa"
     if random_weights:
         return BertForSequenceClassification(config), k, classes
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # it would report that the head is new
-    try:
+    with quiet_loading():  # that the head is new is known
         model = BertForSequenceClassification.from_pretrained(folder, config=config, dtype=torch.float32)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
     return model, k, classes
 
 

@@ -109,7 +109,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         out = Path(config.output_dir)
         out.mkdir(parents=True, exist_ok=True)
         if "train" in files:
-            accelerator.unwrap_model(model).save_pretrained(out / "final")
+            accelerator.unwrap_model(model).save_pretrained(out / "final", save_original_format=False)
             gd.KmerTokenizer(k, model_max_length=max_tokens).save_pretrained(out / "final")
         for rows, found in zip(to_predict, predicted, strict=True):
             write_text(out / f"{rows.path.stem}.predictions.tsv", _table(rows, found, classes))

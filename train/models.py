@@ -11,6 +11,8 @@ The weights are those of the wrapped `BertForMaskedLM`, and so is the loss, with
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -18,6 +20,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM
 from transformers.models.bert.modeling_bert import BertLayer
+from transformers.utils import logging as transformers_logging
 
 from gemsdata.vocab import PAD_ID, vocab_size
 
@@ -96,7 +99,27 @@ def load_model(folder: str | Path, *, k: int, max_positions: int) -> BertForMask
             f"{folder} takes {config.max_position_embeddings} positions, the shards' rows need {max_positions};"
             f" make shards with --row-tokens {config.max_position_embeddings - 2}"
         )
-    return BertForMaskedLM.from_pretrained(folder, config=config, attn_implementation="sdpa", dtype=torch.float32)
+    with quiet_loading():
+        model, report = BertForMaskedLM.from_pretrained(
+            folder, config=config, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True
+        )
+    if report["missing_keys"]:
+        raise ValueError(
+            f"{folder} lacks {len(report['missing_keys'])} of the model's tensors ({min(report['missing_keys'])}, ...);"
+            " give a checkpoint of a BERT with a masked-LM head"
+        )
+    return model
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers from listing weights that are left out or new; who loads checks what matters."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 class MaskedLM(nn.Module):

@@ -230,7 +230,7 @@ def _finish(
     """Write the model folder (of a complete run) and the figure, and say where they are."""
     if accelerator.is_main_process:
         if not stopped:
-            bert.save_pretrained(run / "final")
+            bert.save_pretrained(run / "final", save_original_format=False)
             gd.KmerTokenizer(k, model_max_length=max_positions).save_pretrained(run / "final")
         draw_run(run)
         print(
