@@ -96,7 +96,7 @@ def load(
     """Restore weights, optimizer, stream and random numbers; return the updates done. Raises ValueError on a misfit."""
     state = read_state(folder)
     loader.load_state_dict(state["loader"])
-    load_model(bert, folder / "model.safetensors", device=str(accelerator.device))
+    load_model(bert, folder / "model.safetensors")
     tensors = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
     optimizer.load_state_dict(tensors["optimizer"])
     if accelerator.scaler is not None and tensors["scaler"]:
