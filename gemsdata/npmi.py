@@ -229,7 +229,7 @@ class NpmiTable:
             missing = np.isnan(scores.npmi)
             columns[f"pmi_{name}"] = pa.array(scores.pmi, mask=missing)
             columns[f"npmi_{name}"] = pa.array(scores.npmi, mask=missing)
-            columns[f"rank_{name}"] = pa.array(scores.rank, mask=missing)
+            columns[f"rank_{name}"] = pa.array(scores.rank.astype(np.int32), mask=missing)
         return pa.table(columns, schema=schema)
 
 
@@ -331,6 +331,6 @@ def _schema() -> pa.Schema:
         fields += [
             pa.field(f"pmi_{name}", pa.float64()),
             pa.field(f"npmi_{name}", pa.float64()),
-            pa.field(f"rank_{name}", pa.uint32()),
+            pa.field(f"rank_{name}", pa.int32()),
         ]
     return pa.schema(fields)

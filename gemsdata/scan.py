@@ -58,7 +58,7 @@ class Scan(abc.ABC):
         splits = np.full(count, SPLITS.index(split), np.int8)
         return [
             pa.DictionaryArray.from_arrays(splits, self._splits),
-            pa.array(np.full(count, shard, np.uint32)),
+            pa.array(np.full(count, shard, np.int32)),
         ]
 
     def _contig_column(self, contig: np.ndarray) -> pa.Array:
@@ -73,11 +73,11 @@ class RowScan(Scan):
         self.schema = pa.schema(
             {
                 "split": _SPLIT,
-                "shard": pa.uint32(),
+                "shard": pa.int32(),
                 "row": pa.int64(),
                 "contig": self._contig,
                 "start": pa.int64(),
-                "num_tokens": pa.uint16(),
+                "num_tokens": pa.int32(),
                 "tokens": pa.list_view(pa.from_numpy_dtype(token_dtype(shards.k))),
             }
         )
@@ -90,7 +90,7 @@ class RowScan(Scan):
             pa.array(np.arange(first_row, first_row + count)),
             self._contig_column(rows.contig),
             pa.array(rows.start),
-            pa.array(rows.num_tokens),
+            pa.array(rows.num_tokens.astype(np.int32)),
             pa.ListViewArray.from_arrays(offsets, rows.num_tokens.astype(np.int32), pa.array(rows.input_ids.ravel())),
         ]
 
@@ -101,17 +101,16 @@ class TokenScan(Scan):
     def __init__(self, shards: ShardSet, ranks: np.ndarray | None) -> None:
         super().__init__(shards)
         self._ranks = ranks
-        self._dtype = pa.from_numpy_dtype(token_dtype(shards.k))
         self.schema = pa.schema(
             {
                 "split": _SPLIT,
-                "shard": pa.uint32(),
+                "shard": pa.int32(),
                 "row": pa.int64(),
                 "contig": self._contig,
-                "token_pos": pa.uint16(),
+                "token_pos": pa.int32(),
                 "base_pos": pa.int64(),
-                "token_id": self._dtype,
-                "rank": self._dtype,
+                "token_id": pa.int32(),
+                "rank": pa.int32(),
             }
         )
 
@@ -124,8 +123,8 @@ class TokenScan(Scan):
             *self._where(split, shard, count),
             pa.array(np.repeat(np.arange(first_row, first_row + len(rows)), num_tokens)),
             self._contig_column(np.repeat(rows.contig, num_tokens)),
-            pa.array(token_pos.astype(np.uint16)),
+            pa.array(token_pos.astype(np.int32)),
             pa.array(np.repeat(rows.start, num_tokens) + token_pos),
-            pa.array(token_ids),
-            pa.nulls(count, self._dtype) if self._ranks is None else pa.array(self._ranks[token_ids]),
+            pa.array(token_ids.astype(np.int32)),
+            pa.nulls(count, pa.int32()) if self._ranks is None else pa.array(self._ranks[token_ids].astype(np.int32)),
         ]

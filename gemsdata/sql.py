@@ -114,7 +114,8 @@ def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
     chosen = ", ".join(f"{score}_{estimator} AS {score}" for score in _SCORES)
     connection.execute(f"""
         CREATE VIEW npmi AS
-        SELECT k, kmer, token_id, count, {chosen}, * EXCLUDE (k, kmer, token_id, count)
+        SELECT k::INTEGER AS k, kmer, token_id::INTEGER AS token_id, count, {chosen},
+               * EXCLUDE (k, kmer, token_id, count)
         FROM read_parquet({_quoted(path)})""")
     metadata = pq.read_metadata(path)
     return max(metadata.row_group(i).column(0).statistics.max for i in range(metadata.num_row_groups))
@@ -153,7 +154,7 @@ def _shard_rows(shards: ShardSet) -> pa.Table:
         for index, entry in enumerate(shards.manifest.splits.get(split, []))
     ]
     counts = {name: pa.int64() for name in ("first_row", "num_rows", "num_tokens", "num_bytes")}
-    schema = pa.schema({"split": pa.string(), "shard": pa.uint32(), **counts, "files": pa.list_(file)})
+    schema = pa.schema({"split": pa.string(), "shard": pa.int32(), **counts, "files": pa.list_(file)})
     return pa.Table.from_pylist(rows, schema=schema)
 
 
@@ -162,7 +163,7 @@ def _contig_names(shards: ShardSet) -> pa.Table:
     return pa.table(
         {
             "contig": pa.array([contig["name"] for contig in contigs], pa.string()),
-            "contig_index": np.arange(len(contigs), dtype=np.uint32),
+            "contig_index": np.arange(len(contigs), dtype=np.int32),
             "num_bases": pa.array([contig["num_bases"] for contig in contigs], pa.int64()),
         }
     )
@@ -174,9 +175,9 @@ def _quoted(path: Path) -> str:
 
 
 def _npmi_columns() -> dict[str, str]:
-    scores = {"pmi": "DOUBLE", "npmi": "DOUBLE", "rank": "UINTEGER"}
+    scores = {"pmi": "DOUBLE", "npmi": "DOUBLE", "rank": "INTEGER"}
     every = {f"{score}_{name}": sql_type for name in ESTIMATORS for score, sql_type in scores.items()}
-    return {"k": "UTINYINT", "kmer": "VARCHAR", "token_id": "UINTEGER", "count": "BIGINT", **scores, **every}
+    return {"k": "INTEGER", "kmer": "VARCHAR", "token_id": "INTEGER", "count": "BIGINT", **scores, **every}
 
 
 _MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet` and query that file, or make the set again"
@@ -184,24 +185,24 @@ _MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet` and query 
 _SET_COLUMNS = {
     "rows": {
         "split": "VARCHAR",
-        "shard": "UINTEGER",
+        "shard": "INTEGER",
         "row": "BIGINT",
         "contig": "VARCHAR",
         "start": "BIGINT",
-        "num_tokens": "USMALLINT",
+        "num_tokens": "INTEGER",
         "tokens": "UINTEGER[]",
     },
     "tokens": {
         "split": "VARCHAR",
-        "shard": "UINTEGER",
+        "shard": "INTEGER",
         "row": "BIGINT",
         "contig": "VARCHAR",
-        "token_pos": "USMALLINT",
+        "token_pos": "INTEGER",
         "base_pos": "BIGINT",
-        "token_id": "UINTEGER",
-        "rank": "UINTEGER",
+        "token_id": "INTEGER",
+        "rank": "INTEGER",
     },
-    "shards": {"split": "VARCHAR", "shard": "UINTEGER", "num_rows": "BIGINT", "num_tokens": "BIGINT"},
+    "shards": {"split": "VARCHAR", "shard": "INTEGER", "num_rows": "BIGINT", "num_tokens": "BIGINT"},
     "contigs": {"contig": "VARCHAR", "num_bases": "BIGINT"},
     "intervals": {"contig": "VARCHAR", "start": "BIGINT", "stop": "BIGINT", "kind": "VARCHAR"},
 }
@@ -233,7 +234,7 @@ CREATE MACRO token_id(kmer) AS
     CASE WHEN regexp_full_match(upper(kmer), '[{letters}]{{1,12}}') THEN
          ({num_special} + list_reduce(
              list_transform(string_split(upper(kmer), ''), lambda base: strpos('{letters}', base) - 1),
-             lambda value, digit: value * 4 + digit))::UINTEGER END;
+             lambda value, digit: value * 4 + digit))::INTEGER END;
 CREATE MACRO revcomp(kmer) AS reverse(translate(kmer, 'ACGTacgt', 'TGCAtgca'));
 CREATE MACRO gc(kmer) AS 1 - length(translate(kmer, 'GCgc', '')) / length(kmer);
 CREATE MACRO npmi_of(word) AS (SELECT t.npmi FROM "{schema}".npmi t WHERE t.k = length(word) AND t.kmer = upper(word));

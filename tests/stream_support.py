@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 import gemsdata as gd
-from gemsdata.plan import ShardOptions
+from gemsdata.options import ShardOptions
 from gemsdata.sharding import shard
 from tests.genomes import random_dna, write_fasta
 

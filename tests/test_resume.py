@@ -11,7 +11,7 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.manifest import Manifest
-from gemsdata.plan import ShardOptions
+from gemsdata.options import ShardOptions
 from gemsdata.sharding import shard
 from gemsdata.shardset import ShardSet
 from gemsdata.store import LocalStore
