@@ -127,27 +127,57 @@ class MaskedLM(nn.Module):
 
     ``forward(input_ids, attention_mask, labels)`` takes int64[B, L] each, labels -100 where nothing is to be guessed,
     and returns (sum of the loss over masked tokens, how many of them are guessed right).
+
+    Parameters
+    ----------
+    bert
+        whose weights are used and trained.
+    compiled
+        compile what follows once it is known which positions matter, for any number of them.
     """
 
-    def __init__(self, bert: BertForMaskedLM) -> None:
+    def __init__(self, bert: BertForMaskedLM, *, compiled: bool = False) -> None:
         super().__init__()
         self.bert = bert
+        self._run = torch.compile(self._loss, dynamic=True) if compiled else self._loss
 
     def forward(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (loss sum, number of correct guesses); see the class."""
         real = attention_mask.bool()
+        padded = not bool(real.all())
         rows, positions = torch.nonzero(labels != -100, as_tuple=True)
-        targets = labels[rows, positions]
-        base = self.bert.bert
-        hidden = base.embeddings(input_ids=input_ids)
-        keys_seen = None if bool(real.all()) else real[:, None, None, :]
-        tokens = None if keys_seen is None else torch.nonzero(real.flatten()).squeeze(1)
-        *lower, last = base.encoder.layer
+        per_row = torch.bincount(rows, minlength=len(labels))
+        slots = torch.arange(len(rows), device=rows.device) - (per_row.cumsum(0) - per_row)[rows]
+        return self._run(
+            input_ids,
+            labels[rows, positions],
+            (rows, positions, slots),
+            max(1, int(per_row.max())),
+            real[:, None, None, :] if padded else None,
+            torch.nonzero(real.flatten()).squeeze(1) if padded else None,
+        )
+
+    def _loss(
+        self,
+        input_ids: torch.Tensor,
+        targets: torch.Tensor,
+        masked: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        most_per_row: int,
+        keys_seen: torch.Tensor | None,
+        tokens: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (loss sum, number of correct guesses).
+
+        ``masked`` is (row, position, number within the row) of each masked token, in order of rows; ``keys_seen`` and
+        ``tokens`` (flat indices) say what is not padding, None where nothing is.
+        """
+        hidden = self.bert.bert.embeddings(input_ids=input_ids)
+        *lower, last = self.bert.bert.encoder.layer
         for layer in lower:
             hidden = _layer(layer, hidden, keys_seen, tokens)
-        scores = self.bert.cls(_layer_at(last, hidden, keys_seen, rows, positions)).float()
+        scores = self.bert.cls(_layer_at(last, hidden, keys_seen, masked, most_per_row)).float()
         return functional.cross_entropy(scores, targets, reduction="sum"), (scores.argmax(-1) == targets).sum()
 
 
@@ -169,19 +199,18 @@ def _layer_at(
     layer: BertLayer,
     hidden: torch.Tensor,
     keys_seen: torch.Tensor | None,
-    rows: torch.Tensor,
-    positions: torch.Tensor,
+    masked: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    most_per_row: int,
 ) -> torch.Tensor:
-    """Run a layer at some places of hidden[B, L, H] only, in order of rows; return [places, H]."""
+    """Run a layer at some places of hidden[B, L, H] only; return [places, H]."""
     attention = layer.attention.self
+    rows, positions, slots = masked
     here = hidden[rows, positions]
-    per_row = torch.bincount(rows, minlength=len(hidden))
-    slots = torch.arange(len(rows), device=rows.device) - (per_row.cumsum(0) - per_row)[rows]
     query = attention.query(here)
-    padded = query.new_zeros(len(hidden), int(per_row.max()) if len(rows) else 1, query.shape[-1])
-    padded = padded.index_put((rows, slots), query)
-    key, value = (_heads(linear(hidden), attention) for linear in (attention.key, attention.value))
-    context = _attend(layer, _heads(padded, attention), key, value, keys_seen)
+    queries = torch.zeros((len(hidden), most_per_row, query.shape[-1]), dtype=query.dtype, device=query.device)
+    queries = queries.index_put((rows, slots), query)
+    key, value = (_heads(part(hidden), attention) for part in (attention.key, attention.value))
+    context = _attend(layer, _heads(queries, attention), key, value, keys_seen)
     return _rest(layer, context[rows, slots], here)
 
 

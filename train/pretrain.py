@@ -77,9 +77,7 @@ def train(config: PretrainConfig) -> bool:
         for masking in _validation_maskings(config)
     ]
     baseline = unigram_perplexity(shards, valid[0], accelerator)
-    model = MaskedLM(bert)
-    if config.compile:
-        model.compile(dynamic=True)
+    model = MaskedLM(bert, compiled=config.compile)
     optimizer = adamw(bert, lr=config.peak_lr, weight_decay=config.weight_decay, beta2=config.beta2, eps=1e-6)
     model, optimizer = accelerator.prepare(model, optimizer)
     parts = {"accelerator": accelerator, "bert": bert, "optimizer": optimizer}
