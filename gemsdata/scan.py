@@ -41,7 +41,7 @@ class Scan(abc.ABC):
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield one batch per block of the set."""
         manifest = self.shards.manifest
-        shards = ShardSet(self.shards.folder, manifest)  # of this scan alone: scans may run side by side in threads
+        shards = ShardSet(self.shards.store, manifest)  # of this scan alone: scans may run side by side in threads
         for split, entries in manifest.splits.items():
             for index, entry in enumerate(entries):
                 for block in range(-(-entry.num_rows // manifest.block_rows)):

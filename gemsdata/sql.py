@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gemsdata.manifest import SPLITS, Manifest
+from gemsdata.manifest import SPLITS
 from gemsdata.npmi import ESTIMATORS, NpmiTable
 from gemsdata.plan import INTERVALS_FILE, NPMI_FILE
 from gemsdata.scan import RowScan, TokenScan
@@ -50,8 +50,10 @@ def catalog(*sets: str | Path, **named: str | Path) -> duckdb.DuckDBPyConnection
     try:
         for name, path in schemas.items():
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"; SET schema = \'"{name}"\'')
-            if path.is_dir() or not path.exists():
-                _add_shard_set(connection, name, ShardSet(path.resolve(), Manifest.load(path)))
+            if not path.exists():
+                raise FileNotFoundError(f"{path}: no such file or folder; give a shard set or an NPMI table")
+            if path.is_dir():
+                _add_shard_set(connection, name, ShardSet.open(path.resolve()))
             else:
                 _add_table(connection, name, path)
         connection.execute(f"SET search_path = '\"{next(iter(schemas))}\",main'")

@@ -30,7 +30,7 @@ from gemsdata.vocab import BASES, NUM_SPECIAL, kmer_of_value, num_kmers
 
 __all__ = ["Difference", "Verdict", "verify"]
 
-_READERS = {"arrow": ArrowShard, "webdataset": TarShard}
+_READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
 
 
 @dataclass

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gemsdata.atomic import xxh3_of
 from gemsdata.cli import main
 from gemsdata.manifest import FILE_NAME, Manifest
-from gemsdata.sharding import xxh3_of
 from tests.test_sharding import hashes
 from tools.synthesize import GenomeRecipe, write_fasta
 
