@@ -34,6 +34,7 @@ demo: .venv/.installed
 bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --readme
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --readme
 	$(BIN)/python -m bench.bench_queries
 
 clean:

@@ -192,11 +192,14 @@ class Loader(torch.utils.data.DataLoader):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state`` stands; raise ValueError when it is of another stream."""
-        if state["version"] > STATE_VERSION:
+        if state.get("version", 0) > STATE_VERSION:
             raise ValueError(
                 f"the state has version {state['version']}; this gemsdata reads up to {STATE_VERSION}: upgrade it"
             )
         own = self.state_dict()
+        lacking = sorted(own.keys() - state.keys())
+        if lacking:
+            raise ValueError(f"the state lacks {', '.join(lacking)}; give what Loader.state_dict returned")
         what_to_do = {
             "fingerprint": "open the shard set that the run began with",
             "seed": "pass that seed to build_loader",
@@ -214,11 +217,12 @@ class Loader(torch.utils.data.DataLoader):
         self.perplexities = [(int(step), float(value)) for step, value in state["perplexities"]]
 
     def _iterate(self) -> Generator[Batch, None, None]:
+        start = self.step
         stop = _ENDLESS if self.num_steps is None else self.num_steps
         if self.stream.log.detached:
             self.stream.log.at(0)  # raises
         produce = self._from_threads if self.num_threads else self._from_processes if self.num_workers else self._inline
-        with self._known_to_accelerate(), contextlib.closing(produce(self.step, stop)) as batches:
+        with self._known_to_accelerate(), contextlib.closing(produce(start, stop)) as batches:
             for batch, info in batches:
                 if info.step != self.step:
                     raise RuntimeError(f"batch {info.step} came where {self.step} was due; one loader, one iterator")
@@ -226,7 +230,7 @@ class Loader(torch.utils.data.DataLoader):
                 self.step += 1
                 self.end_of_dataloader = self.step >= stop
                 yield {**batch, "step": info.step, "epoch": info.epoch, "stage": info.stage}
-        self._exhausted = True
+        self._exhausted = self.step > start  # a run that was resumed at its end stays finished
 
     @contextlib.contextmanager
     def _known_to_accelerate(self) -> Iterator[None]:

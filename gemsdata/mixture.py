@@ -11,11 +11,14 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gemsdata.order import Permutation, Run
-from gemsdata.world import World
+
+if TYPE_CHECKING:
+    from gemsdata.world import World
 
 PARTS = 1000
 """Weights are rounded to multiples of 1 / PARTS of their sum"""

@@ -15,12 +15,15 @@ and what happens where an epoch ends inside a batch is the stated option ``remai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gemsdata.kernels.order import permute_range
 from gemsdata.keys import key_of
-from gemsdata.world import World
+
+if TYPE_CHECKING:
+    from gemsdata.world import World
 
 REMAINDERS = ("wrap", "pad", "drop")
 PADDING = -1

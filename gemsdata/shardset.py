@@ -15,7 +15,7 @@ from gemsdata.manifest import Manifest
 from gemsdata.npmi import NpmiTable
 from gemsdata.plan import INTERVALS_FILE, NPMI_FILE
 from gemsdata.schema import Rows, contig_dtype
-from gemsdata.store import CACHE_BYTES, Store, store_of
+from gemsdata.store import CACHE_BYTES, LocalStore, Store, store_of
 from gemsdata.tar_shards import TarShard
 
 _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
@@ -24,12 +24,12 @@ _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "
 class ShardSet:
     """A complete shard set in a local folder or at a URL. Files are opened, or fetched, when they are first touched."""
 
-    def __init__(self, store: Store, manifest: Manifest, file_format: str | None = None) -> None:
-        self.store = store
+    def __init__(self, place: Path | Store, manifest: Manifest, file_format: str | None = None) -> None:
+        self.store: Store = LocalStore(place) if isinstance(place, Path) else place
         self.manifest = manifest
         self.file_format = file_format or manifest.formats[0]
         if self.file_format not in manifest.formats:
-            raise ValueError(f"{store} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
+            raise ValueError(f"{self.store} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
         self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
         self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
 

@@ -149,7 +149,7 @@ def test_the_lag_must_exceed_the_batches_that_are_on_their_way(shards):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_tightest_lag_is_still_exact(shards, num_workers):
-    """Switch after every batch, with a lag of one more than the depth: each batch shows the stage set 5 batches before."""
+    """Switch after every batch, the lag one more than the depth: each batch has the stage set 5 batches before."""
     options = {"num_workers": num_workers, "start_method": "fork" if num_workers else None, "stage_lag": 5}
     loader = gd.build_loader(shards, batch_size=4, masking="randommask", num_steps=300, **options)
     rng = random.Random(0)

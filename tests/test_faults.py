@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -129,8 +131,7 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(whole, start_method):
     victim = multiprocessing.active_children()[0]
     os.kill(victim.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match=rf"worker.*{victim.pid}.*(killed|exited unexpectedly)"):
-        for _ in range(10_000):
-            next(iterator)
+        collections.deque(itertools.islice(iterator, 10_000), maxlen=0)
     del iterator
     loader.close()
     assert not multiprocessing.active_children()

@@ -14,7 +14,6 @@ from gemsdata.manifest import Manifest
 from gemsdata.options import ShardOptions
 from gemsdata.sharding import shard
 from gemsdata.shardset import ShardSet
-from gemsdata.store import LocalStore
 from tests.genomes import random_dna, write_fasta
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
@@ -91,6 +90,7 @@ def test_a_finished_run_stays_finished_after_a_restart(shards):
     resumed = gd.build_loader(shards, batch_size=7, **OPTIONS)
     resumed.load_state_dict(loader.state_dict())
     assert list(resumed) == []
+    assert list(resumed) == []
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,8 @@ def test_a_state_of_another_data_set_or_of_a_newer_version_is_refused(shards, tm
     loader = gd.build_loader(other, batch_size=7, **OPTIONS)
     with pytest.raises(ValueError, match=f"fingerprint {prints[0]}, this loader has {prints[1]}"):
         loader.load_state_dict(state)
+    with pytest.raises(ValueError, match=r"lacks stage_lag, stage_log, step"):
+        loader.load_state_dict({k: v for k, v in state.items() if not k.startswith("st")})
     with pytest.raises(ValueError, match=r"version 2; this gemsdata reads up to 1"):
         loader.load_state_dict({**state, "version": 2})
 
@@ -146,7 +148,7 @@ def test_a_billion_rows_are_entered_anywhere_with_flat_memory(tmp_path):
     assert num_rows >= 10**9
     next(iter(gd.build_loader(tmp_path / "set", batch_size=256, masking="dnabert")))  # imports, compiled kernels
     before = anonymous_bytes()
-    loader = gd.build_loader(ShardSet(LocalStore(tmp_path / "set"), huge), batch_size=256, masking="dnabert")
+    loader = gd.build_loader(ShardSet(tmp_path / "set", huge), batch_size=256, masking="dnabert")
     loader.load_state_dict({**loader.state_dict(), "step": 10_000_000})
     iterator = iter(loader)
     batch = next(iterator)

@@ -2,8 +2,8 @@
 
     python -m tools.motif_task genome.fa -o TASK --motif TGACTCA --bases 100
 
-TASK/train.tsv, dev.tsv and test.tsv have columns sequence and label; 1 = planted at a random place. Both classes are cut
-from the genome at random, without a letter other than A, C, G, T and without the motif; the classes are of equal size.
+TASK/train.tsv, dev.tsv and test.tsv have columns sequence and label; 1 = planted at a random place. Both classes are
+cut from the genome at random, without a letter other than A, C, G, T and without the motif, and are of equal size.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ COMMANDS = {
     "query": "Ask shard sets and NPMI tables by SQL.",
     "report": "Write one HTML page about a shard set and its runs.",
     "shard": "Turn a genome into shards of tokenized rows.",
+    "shuffle": "Say how well the stream mixes the genome.",
     "show": "Draw one masked row.",
     "verify": "Check every row of a shard set against its FASTA.",
 }
