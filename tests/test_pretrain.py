@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -11,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
 
 from tests.stream_support import make_set
-from tests.train_support import FAST, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
-from train import pretrain
+from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
+from train import checkpoint, pretrain
 from train.metrics import read_metrics
 
 pytestmark = pytest.mark.compiled
@@ -189,3 +192,21 @@ def test_a_loss_that_is_no_number_stops_the_run_with_step_rows_and_state(shards,
     assert f"on rows {rows['sample_ids'][0]}, " in printed
     weights = load_file(folder / "model.safetensors")
     assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_sigterm_saves_and_resume_goes_on(shards, tmp_path):  # noqa: F811
+    out = tmp_path / "run"
+    options = {**FAST, "max_steps": 100_000, "log_every": 1}
+    command = arguments(shards=str(shards), output_dir=str(out), **options)
+    with subprocess.Popen(
+        [sys.executable, "train/pretrain.py", *command], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not ((out / "metrics.jsonl").exists() and lines(out, "loss")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 130
+    assert "interrupted after step-" in printed
+    (saved,) = checkpoint.all_of(out)
+    assert checkpoint.read_state(saved)["step"] == max(lines(out, "loss"))

@@ -113,13 +113,16 @@ def load_model(folder: str | Path, *, k: int, max_positions: int) -> BertForMask
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep transformers from listing weights that are left out or new; who loads checks what matters."""
-    verbosity = transformers_logging.get_verbosity()
+    """Keep transformers from drawing bars and listing weights that are left out or new."""
+    verbosity, with_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(verbosity)
+        if with_bars:
+            transformers_logging.enable_progress_bar()
 
 
 class MaskedLM(nn.Module):
