@@ -34,7 +34,6 @@ def draw_run(run: Path) -> None:
                        textcoords="offset points", color="tab:red")  # fmt: skip
     upper.set_ylabel("loss, nats per masked token")
     lower.set_ylabel("perplexity")
-    lower.set_yscale("log")
     lower.set_xlabel("step")
     for axes in (upper, lower):
         if axes.get_legend_handles_labels()[0]:
