@@ -1,0 +1,212 @@
+"""Pretraining in one process: outputs, stop and resume, mistakes, divergence."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
+
+from tests.stream_support import make_set
+from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
+from train import checkpoint, pretrain
+from train.metrics import read_metrics
+
+pytestmark = pytest.mark.compiled
+
+
+@pytest.fixture(scope="module")
+def whole(shards, tmp_path_factory):  # noqa: F811
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    assert run(shards, out) == 0
+    return out
+
+
+def test_the_final_folder_loads_with_hugging_face_classes(whole):
+    model = AutoModelForMaskedLM.from_pretrained(whole / "final")
+    tokenizer = AutoTokenizer.from_pretrained(whole / "final")
+    encoded = tokenizer("ACGTACGT", return_tensors="pt")
+    assert model(**encoded).logits.shape == (1, 8, 69)
+    assert tokenizer.model_max_length == model.config.max_position_embeddings == 32
+
+
+def test_metrics_hold_everything_that_is_promised(whole):
+    first, *_ = read_metrics(whole / "metrics.jsonl")
+    promised = {"loss", "masked_accuracy", "stage", "rows_per_s", "tokens_per_s", "data_wait_share", "lr", "epoch"}
+    assert promised <= set(first)
+    assert sorted(lines(whole, "valid_perplexity")) == [6, 12, 18, 24]
+    assert all(60 < value < 70 for value in lines(whole, "unigram_perplexity").values())
+    assert (whole / "training.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_stage_switches_at_the_exact_step(whole):
+    stages = lines(whole, "stage")  # of the batch of update s, which is batch s - 1
+    assert [stages[s] for s in range(1, 25)] == [0] * 16 + [1] * 8
+    assert read_metrics(whole / "metrics.jsonl")[-1]["stage_log"] == [[16, 1]]
+
+
+def same_run(one, other):
+    weights, again = load_file(one / "final" / "model.safetensors"), load_file(other / "final" / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    for name in ("loss", "valid_perplexity", "gradient_norm", "lr", "stage", "stage_log"):
+        assert lines(one, name) == lines(other, name)
+
+
+@pytest.mark.parametrize("stop_after", [random.SystemRandom().randint(1, 23), 14])
+def test_stop_and_resume_gives_the_same_parameters_bit_for_bit(shards, whole, tmp_path, stop_after):  # noqa: F811
+    """At a random step, and between the decision to switch (after 12) and its effect (batch 16)."""
+    assert run(shards, tmp_path / "run", stop_after=stop_after) == 130, f"stopped after {stop_after}"
+    assert not (tmp_path / "run" / "final").exists()
+    assert run(shards, tmp_path / "run", resume=True) == 0
+    same_run(whole, tmp_path / "run")
+
+
+def test_micro_batches_change_nothing_but_the_dropout(shards, tmp_path):  # noqa: F811
+    at_once, cut = tmp_path / "at_once", tmp_path / "cut"
+    common = {"model": "logo", "max_steps": 4, "peak_lr": 1e-3, "masking": "genemask"}
+    assert run(shards, at_once, **common) == 0
+    assert run(shards, cut, micro_batch_rows=3, **common) == 0
+    assert list(lines(cut, "loss").values()) == pytest.approx(list(lines(at_once, "loss").values()), rel=1e-4)
+
+
+def test_only_the_last_checkpoints_are_kept_and_older_states_are_dropped(shards, tmp_path):  # noqa: F811
+    assert run(shards, tmp_path / "run", max_steps=8, save_every=2, keep_last=3) == 0
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["step-00000004", "step-00000006", "step-00000008"]
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_other_precisions_train(shards, tmp_path, precision):  # noqa: F811
+    assert run(shards, tmp_path / "run", max_steps=3, mixed_precision=precision) == 0
+    assert all(loss < 6 for loss in lines(tmp_path / "run", "loss").values())
+
+
+@pytest.mark.parametrize("masking", ["cm-gems-released", "cm-step"])
+def test_other_curricula_train(shards, tmp_path, masking):  # noqa: F811
+    assert run(shards, tmp_path / "run", masking=masking, max_steps=20) == 0
+    assert set(lines(tmp_path / "run", "stage").values()) == {0, 1}
+
+
+def test_starts_from_a_checkpoint_published_as_dnabert_is(shards, tmp_path, capsys):  # noqa: F811
+    """A pytorch_model.bin with pooler, next-sentence head and old LayerNorm names, and unknown keys in the config."""
+    config = BertConfig(vocab_size=69, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    model = BertForPreTraining(config)
+    weights = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for name, value in model.state_dict().items()
+    }
+    folder = tmp_path / "dnabert"
+    folder.mkdir()
+    torch.save(weights, folder / "pytorch_model.bin")
+    published = config.to_dict() | {
+        "architectures": ["BertForMaskedLM"],
+        "num_rnn_layer": 1,
+        "rnn": "lstm",
+        "split": 10,
+    }
+    (folder / "config.json").write_text(json.dumps(published))
+    assert run(shards, tmp_path / "run", init_from=str(folder), max_steps=1, peak_lr=1e-12) == 0
+    final = load_file(tmp_path / "run" / "final" / "model.safetensors")
+    name = "bert.encoder.layer.0.output.LayerNorm.weight"
+    assert torch.allclose(final[name], model.state_dict()[name])
+    name = "bert.embeddings.word_embeddings.weight"
+    assert torch.allclose(final[name], model.state_dict()[name], atol=1e-6)
+
+
+def error_of(capsys, status: int) -> str:
+    printed = capsys.readouterr().err
+    assert status == 2, printed
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    return printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "bert-huge"}, "--model 'bert-huge' is unknown: use one of logo, dnabert, smoke"),
+        ({"masking": "magic"}, "masking 'magic' is unknown: use one of"),
+        ({"eval_masking": "magic"}, "masking 'magic' is unknown: use one of"),
+        ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
+        ({"shards": "nowhere"}, "nowhere"),
+        ({"init_from": "nowhere"}, "nowhere is no Hugging Face model folder"),
+        ({"batch_rows": 0}, "--batch-rows 0; give 1 or more"),
+        ({"max_steps": "many"}, "--max-steps: invalid int value: 'many'"),
+        ({"mixed_precision": "int3"}, "--mixed-precision 'int3' is unknown: use no, bf16, fp16"),
+        ({"tracker": "abacus"}, "--tracker abacus"),
+        ({"colour": "red"}, "unrecognized arguments: --colour red"),
+    ],
+)
+def test_mistakes_end_with_one_line(shards, tmp_path, capsys, options, message):  # noqa: F811
+    given = {"shards": str(shards), "output_dir": str(tmp_path / "run"), **FAST, **options}
+    assert message in error_of(capsys, pretrain.main(arguments(**given)))
+
+
+def test_a_batch_that_does_not_divide_among_processes_is_refused(shards, tmp_path, capsys, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(pretrain.Accelerator, "num_processes", 3)
+    assert "--batch-rows 8 does not divide among 3 processes; give 6 or 9" in error_of(
+        capsys, run(shards, tmp_path / "run")
+    )
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_with_other_data_or_options(shards, whole, tmp_path, capsys):  # noqa: F811
+    assert "holds a run already, up to step-00000024; go on with --resume" in error_of(capsys, run(shards, whole))
+    other = make_set(tmp_path / "other", genome_seed=2)
+    assert "the state has fingerprint" in error_of(capsys, run(other, whole, resume=True))
+    assert "was made with --peak-lr 0.005, this run has 0.1" in error_of(
+        capsys, run(shards, whole, resume=True, peak_lr=0.1)
+    )
+    assert "the state has recipe" in error_of(capsys, run(shards, whole, resume=True, masking="dnabert"))
+
+
+def test_shards_of_another_k_do_not_fit_a_checkpoint(shards, whole, tmp_path, capsys):  # noqa: F811
+    other = make_set(tmp_path / "other", k=4)
+    status = run(other, tmp_path / "run", init_from=str(whole / "final"))
+    assert "has 69 token ids, the shards' k = 4 needs 261" in error_of(capsys, status)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_step_rows_and_state(shards, tmp_path, capsys, monkeypatch):  # noqa: F811
+    forward = pretrain.MaskedLM.forward
+    calls = []
+
+    def poisoned(self, *arguments, **named):
+        loss_sum, num_correct = forward(self, *arguments, **named)
+        calls.append(self.training)
+        return loss_sum * (float("nan") if sum(calls) == 4 else 1), num_correct
+
+    monkeypatch.setattr(pretrain.MaskedLM, "forward", poisoned)
+    assert run(shards, tmp_path / "run") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: at step 3 the loss is nan")
+    folder = tmp_path / "run" / "diverged" / "step-00000003"
+    rows = json.loads((folder / "rows.json").read_text())
+    assert rows["step"] == 3
+    assert len(rows["sample_ids"]) == 8
+    assert f"on rows {rows['sample_ids'][0]}, " in printed
+    weights = load_file(folder / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_sigterm_saves_and_resume_goes_on(shards, tmp_path):  # noqa: F811
+    out = tmp_path / "run"
+    options = {**FAST, "max_steps": 100_000, "log_every": 1}
+    command = arguments(shards=str(shards), output_dir=str(out), **options)
+    with subprocess.Popen(
+        [sys.executable, "train/pretrain.py", *command], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not ((out / "metrics.jsonl").exists() and lines(out, "loss")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        printed = process.communicate(timeout=120)[0]
+    assert process.returncode == 130
+    assert "interrupted after step-" in printed
+    (saved,) = checkpoint.all_of(out)
+    assert checkpoint.read_state(saved)["step"] == max(lines(out, "loss"))

@@ -1,0 +1,1 @@
+"""Pretraining and fine-tuning of DNA language models on the streams of gemsdata."""

@@ -1,0 +1,129 @@
+"""What a pretraining run is: its options, and the recipe that fills in what is not given."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import get_available_trackers
+
+import gemsdata as gd
+from gemsdata.curriculum import CMGems, Curriculum, resolve_curriculum
+from train.models import model_names
+from train.options import option
+from train.recipes import pretrain_recipe
+
+_PRECISIONS = ("no", "bf16", "fp16")
+_DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "smoke": "smoke"}
+_FROM_RECIPE = (
+    "max_steps", "batch_rows", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_every"
+)  # fmt: skip
+_AT_LEAST_1 = (
+    "max_steps", "batch_rows", "micro_batch_rows", "eval_every", "eval_rows", "log_every", "save_every", "keep_last",
+    "switch_lag",
+)  # fmt: skip
+FIXED_FOR_A_RUN = (
+    "model", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
+)  # fmt: skip
+"""a checkpoint made with another value of these is refused; data, seed and masking are the loader's to compare"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Options of train/pretrain.py; None means what the recipe says, see `resolved`."""
+
+    shards: tuple[str, ...] = option("shard sets, made by `gemsdata shard`; several are mixed")
+    output_dir: str = option("folder of the run")
+    model: str = option(f"model size: {', '.join(model_names())}", "logo")
+    init_from: str | None = option("Hugging Face checkpoint of a BERT to start from, such as DNABERT-6", None)
+    masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
+    switch_threshold: float = option("cm-gems: switch once an evaluation lowers the perplexity by less", 1.0)
+    switch_lag: int = option("updates between a decision to switch and its effect", 16)
+    recipe: str | None = option("papers, dnabert-original or smoke; by the model if not given", None)
+    max_steps: int | None = option("updates", None)
+    batch_rows: int | None = option("rows of an update, all processes together", None)
+    micro_batch_rows: int = option("rows that a process computes at a time; more are accumulated", 64)
+    peak_lr: float | None = option("highest learning rate", None)
+    warmup_steps: int | None = option("updates of linear warm-up", None)
+    weight_decay: float | None = option("AdamW's, on matrices", None)
+    beta2: float | None = option("AdamW's", None)
+    clip_norm: float | None = option("longest gradient", None)
+    reverse_complement: float = option("probability that a row is shown as its reverse complement", 0.0)
+    seed: int = option("of weights, rows, masks and dropout", 0)
+    mixed_precision: str | None = option("no, bf16 or fp16; as `accelerate config` says if not given", None)
+    compile: bool = option("torch.compile the model", False)
+    workers: int = option("threads that mask batches ahead", 1)
+    threads: int | None = option("torch's threads of each process on CPU; its share of the cores if not given", None)
+    eval_every: int | None = option("updates between evaluations", None)
+    eval_rows: int = option("validation rows of an evaluation", 1024)
+    eval_masking: str = option("masking of the validation rows, frozen", "genemask")
+    log_every: int = option("updates between lines of metrics.jsonl", 10)
+    save_every: int | None = option("updates between checkpoints; as often as evaluations if not given", None)
+    keep_last: int = option("checkpoints kept", 2)
+    tracker: tuple[str, ...] = option("trackers of accelerate: tensorboard, wandb, ...", ())
+    resume: bool = option("go on with the newest checkpoint in the output folder, if there is one", False)
+
+    def resolved(self) -> PretrainConfig:
+        """Return the options with the recipe filled in; raise ValueError for those that make no sense."""
+        if self.model not in model_names():
+            raise ValueError(f"--model {self.model!r} is unknown: use one of {', '.join(model_names())}")
+        name = self.recipe or _DEFAULT_RECIPE[self.model]
+        recipe = pretrain_recipe(name)
+        missing = {field: getattr(recipe, field) for field in _FROM_RECIPE if getattr(self, field) is None}
+        if self.max_steps is not None and self.warmup_steps is None:  # a shorter run keeps the recipe's proportions
+            missing["warmup_steps"] = min(recipe.warmup_steps, self.max_steps // 10)
+        full = dataclasses.replace(self, recipe=name, **missing)
+        full = dataclasses.replace(full, save_every=full.save_every or full.eval_every)
+        full._check()
+        return full
+
+    def curriculum(self) -> Curriculum:
+        """Return the curriculum that ``masking`` names."""
+        curriculum = resolve_curriculum(self.masking, num_steps=self.max_steps)
+        if isinstance(curriculum, CMGems):
+            return dataclasses.replace(curriculum, threshold=self.switch_threshold)
+        return curriculum
+
+    def check_processes(self, num_processes: int) -> None:
+        """Raise ValueError when the rows of an update do not divide among the processes."""
+        rows = self.batch_rows or 0
+        if rows % num_processes:
+            below = rows // num_processes * num_processes
+            raise ValueError(
+                f"--batch-rows {rows} does not divide among {num_processes} processes; give"
+                f" {f'{below} or ' if below else ''}{below + num_processes}"
+            )
+
+    def check_resumable(self, saved: dict[str, Any]) -> None:
+        """Raise ValueError when the options of a checkpoint's run differ from these where that would change the run."""
+        for field in FIXED_FOR_A_RUN:
+            if saved[field] != getattr(self, field):
+                flag = "--" + field.replace("_", "-")
+                raise ValueError(
+                    f"the checkpoint was made with {flag} {saved[field]}, this run has {getattr(self, field)};"
+                    f" give {flag} {saved[field]}, or begin a new run in another --output-dir"
+                )
+
+    def _check(self) -> None:
+        for field in _AT_LEAST_1:
+            if getattr(self, field) < 1:
+                raise ValueError(f"--{field.replace('_', '-')} {getattr(self, field)}; give 1 or more")
+        if self.peak_lr <= 0 or self.clip_norm <= 0:  # type: ignore[operator]
+            raise ValueError(f"--peak-lr {self.peak_lr} and --clip-norm {self.clip_norm}; give numbers above 0")
+        if self.mixed_precision not in (None, *_PRECISIONS):
+            raise ValueError(f"--mixed-precision {self.mixed_precision!r} is unknown: use {', '.join(_PRECISIONS)}")
+        for name in self.tracker:
+            if name not in (known := [str(entry) for entry in get_available_trackers()]):
+                raise ValueError(f"--tracker {name} is unknown or not installed; here are {', '.join(known) or 'none'}")
+        self.curriculum()
+
+
+def open_shards(config: PretrainConfig) -> list[gd.ShardSet]:
+    """Open the shard sets of a run; raise ValueError when their tokens differ."""
+    shards = [gd.ShardSet.open(Path(folder)) for folder in config.shards]
+    if len({(entry.k, entry.row_tokens) for entry in shards}) > 1:
+        found = ", ".join(f"{entry.folder}: k = {entry.k}, {entry.row_tokens} tokens" for entry in shards)
+        raise ValueError(f"the shard sets differ in their tokens ({found}); mix sets of one kind")
+    return shards

@@ -1,0 +1,256 @@
+"""Fine-tune a pretrained model on labelled sequences, or predict with one that is.
+
+    accelerate launch train/finetune.py --model RUN/final --train train.tsv --test test.tsv --output-dir FT
+    accelerate launch train/finetune.py --model FT/final --predict new.tsv --output-dir PREDICTED
+
+Everything that happens is in `finetune` and `_train`, from top to bottom.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # started as a file: make `train` importable, and nothing in it by its bare name
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
+
+import gemsdata as gd
+from gemsdata.atomic import write_text
+from train.classifier import load_classifier, probabilities, share_of_loss
+from train.hardware import use_cores
+from train.labelled import Labelled, batches, class_ids, class_names, read_labelled, tokenise
+from train.optimizer import adamw, set_learning_rate
+from train.options import Stopped, exit_status, option, parse
+from train.recipes import FinetuneRecipe, finetune_recipe, finetune_recipe_names
+from train.schedule import learning_rate
+from train.scores import scores
+
+_SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """Options of train/finetune.py; None means what the recipe says."""
+
+    model: str = option("Hugging Face folder: a pretrained model, or to predict only a fine-tuned one")
+    output_dir: str = option("folder of the results")
+    train: str | None = option("TSV or CSV file with columns sequence and label; without it nothing is trained", None)
+    dev: str | None = option("file to choose the best state by, by its loss; without it the last is taken", None)
+    test: str | None = option("file to score once at the end", None)
+    predict: tuple[str, ...] = option("files to predict; a label column is not needed", ())
+    recipe: str = option(", ".join(finetune_recipe_names()), "fewshot")
+    epochs: int | None = option("passes over the training rows", None)
+    max_steps: int | None = option("updates, in place of epochs", None)
+    batch_rows: int | None = option("rows of an update, all processes together", None)
+    peak_lr: float | None = option("highest learning rate", None)
+    dropout: float | None = option("of all layers and the classifier", None)
+    random_weights: bool = option("begin with random weights in place of the pretrained: the control", False)
+    other_letters: str = option("sequences with N and the like: error, drop or unk", "error")
+    sequence_column: str = option("name of the column", "sequence")
+    label_column: str = option("name of the column", "label")
+    seed: int = option("of new weights, dropout and the order of rows", 42)
+    mixed_precision: str | None = option("no, bf16 or fp16; as `accelerate config` says if not given", None)
+    threads: int | None = option("torch's threads of each process on CPU; its share of the cores if not given", None)
+
+
+def finetune(config: FinetuneConfig) -> dict[str, Any]:
+    """Train, choose, score and predict as ``config`` says; return what stands in metrics.json.
+
+    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer a number.
+    """
+    _check(config)
+    files = {name: _read(path, config) for name in _SPLITS if (path := getattr(config, name))}
+    to_predict = [_read(path, config, needs_labels=False) for path in config.predict]
+    recipe = _recipe(config, files.get("train"))
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    use_cores(accelerator, config.threads)
+    set_seed(config.seed)
+    model, k, classes = load_classifier(
+        config.model,
+        class_names(files["train"].labels or []) if "train" in files else None,
+        dropout=recipe.dropout,
+        random_weights=config.random_weights,
+    )
+    max_tokens = model.config.max_position_embeddings
+    _note_cuts([*files.values(), *to_predict], max_tokens - 2 + k - 1, accelerator)
+    truth = {name: class_ids(rows, classes) for name, rows in files.items()}
+    tokens = {name: _tokens(rows, k, max_tokens) for name, rows in files.items()}
+    results: dict[str, Any] = {
+        "config": dataclasses.asdict(config),
+        "k": k,
+        "classes": classes,
+        "rows": {name: {"used": len(rows), "dropped": rows.num_dropped} for name, rows in files.items()},
+    }
+    model = accelerator.prepare(model)
+    if "train" in files:
+        results["recipe"] = dataclasses.asdict(recipe)
+        results |= _train(model, tokens, truth, recipe, config.seed, accelerator)
+    for name in files:
+        if name != "train":
+            results[name] = scores(probabilities(model, tokens[name], accelerator), truth[name])
+    predicted = [probabilities(model, _tokens(rows, k, max_tokens), accelerator) for rows in to_predict]
+
+    if accelerator.is_main_process:
+        out = Path(config.output_dir)
+        out.mkdir(parents=True, exist_ok=True)
+        if "train" in files:
+            accelerator.unwrap_model(model).save_pretrained(out / "final", save_original_format=False)
+            gd.KmerTokenizer(k, model_max_length=max_tokens).save_pretrained(out / "final")
+        for rows, found in zip(to_predict, predicted, strict=True):
+            write_text(out / f"{rows.path.stem}.predictions.tsv", _table(rows, found, classes))
+        write_text(out / "metrics.json", json.dumps(results, indent=1) + "\n")
+    accelerator.wait_for_everyone()
+    return results
+
+
+def _train(
+    model: torch.nn.Module,
+    tokens: dict[str, list[np.ndarray]],
+    truth: dict[str, np.ndarray],
+    recipe: FinetuneRecipe,
+    seed: int,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """Train ``model`` in place; return the curve and, with dev rows, the step of the state that was chosen."""
+    num_rows = len(truth["train"])
+    steps_per_epoch = -(-num_rows // recipe.batch_rows)
+    num_steps = recipe.max_steps or steps_per_epoch * (recipe.epochs or 1)
+    warmup_steps = min(recipe.warmup_steps or int(recipe.warmup_share * num_steps), num_steps - 1)
+    eval_every = min(num_steps, 200) if recipe.max_steps else steps_per_epoch
+    optimizer = accelerator.prepare(adamw(model, lr=recipe.peak_lr, weight_decay=recipe.weight_decay))
+    set_seed(seed, device_specific=True)  # dropout differs from process to process
+    order = np.random.default_rng(seed)
+    curve: list[dict[str, Any]] = []
+    losses: list[float] = []
+    best: dict[str, Any] = {"loss": math.inf}
+    step = 0
+    silent = not (accelerator.is_main_process and sys.stderr.isatty())
+    model.train()
+    with tqdm(total=num_steps, unit="step", disable=silent, dynamic_ncols=True) as bar:
+        while step < num_steps:
+            for chosen, batch in batches(tokens["train"], order.permutation(num_rows), recipe.batch_rows):
+                if step == num_steps:
+                    break
+                lr = learning_rate(step, peak=recipe.peak_lr, warmup_steps=warmup_steps, num_steps=num_steps)
+                set_learning_rate(optimizer, lr)
+                loss = share_of_loss(model, batch, truth["train"][chosen], accelerator)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(model.parameters(), 1.0)
+                losses.append(float(accelerator.reduce(loss.detach(), "mean")))
+                if not math.isfinite(losses[-1]):
+                    raise Stopped(f"the loss is {losses[-1]} at step {step}; try a lower --peak-lr, or bf16 for fp16")
+                optimizer.step()
+                optimizer.zero_grad()
+                step += 1
+                bar.update()
+                if step % eval_every == 0 or step == num_steps:
+                    curve.append({"step": step, "loss": float(np.mean(losses))})
+                    losses = []
+                    if "dev" in truth:
+                        found = scores(probabilities(model, tokens["dev"], accelerator), truth["dev"])
+                        curve[-1] |= {f"dev_{name}": value for name, value in found.items()}
+                        if found["loss"] < best["loss"]:
+                            weights = accelerator.unwrap_model(model).state_dict()
+                            copied = {name: value.detach().cpu().clone() for name, value in weights.items()}
+                            best = {"loss": found["loss"], "step": step, "weights": copied}
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in curve[-1].items() if "loss" in name})
+    if "weights" not in best:
+        return {"curve": curve}
+    accelerator.unwrap_model(model).load_state_dict(best["weights"])
+    return {"curve": curve, "best_step": best["step"]}
+
+
+def _check(config: FinetuneConfig) -> None:
+    if not config.train and not config.test and not config.predict:
+        raise ValueError("nothing to do: give --train, --test or --predict files")
+    if config.dev and not config.train:
+        raise ValueError("--dev chooses among states of a training, but no --train is given; score it with --test")
+    for name in ("epochs", "max_steps", "batch_rows"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value}; give 1 or more")
+    if config.epochs and config.max_steps:
+        raise ValueError("give --epochs or --max-steps, not both")
+    stems = [Path(path).stem for path in config.predict]
+    if len(set(stems)) < len(stems):
+        raise ValueError(f"two files to predict have the same name ({', '.join(stems)}); predict them one by one")
+
+
+def _read(path: str, config: FinetuneConfig, *, needs_labels: bool = True) -> Labelled:
+    return read_labelled(
+        path,
+        needs_labels=needs_labels,
+        other_letters=config.other_letters,
+        sequence_column=config.sequence_column,
+        label_column=config.label_column,
+    )
+
+
+def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
+    """Return the recipe, with the options that are given in its place."""
+    labels = (rows.labels if rows is not None else None) or []
+    found = finetune_recipe(config.recipe, num_rows=len(labels), num_classes=len(set(labels)))
+    names = ("epochs", "max_steps", "batch_rows", "peak_lr", "dropout")
+    own = {name: value for name in names if (value := getattr(config, name)) is not None}
+    if "epochs" in own or "max_steps" in own:
+        found = dataclasses.replace(found, epochs=None, max_steps=None)
+    return dataclasses.replace(found, **own)
+
+
+def _tokens(rows: Labelled, k: int, max_tokens: int) -> list[np.ndarray]:
+    return [tokenise(sequence, k=k, max_tokens=max_tokens) for sequence in rows.sequences]
+
+
+def _note_cuts(files: list[Labelled], max_bases: int, accelerator: Accelerator) -> None:
+    for rows in files:
+        num_cut = sum(len(sequence) > max_bases for sequence in rows.sequences)
+        if num_cut and accelerator.is_main_process:
+            print(f"note: {num_cut} sequences of {rows.path} are cut to {max_bases} bases", file=sys.stderr)
+
+
+def _table(rows: Labelled, found: np.ndarray, classes: list[str]) -> str:
+    """Return predictions as TSV: sequence, prediction, a column of probabilities for each class."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(["sequence", "prediction", *(f"p_{name}" for name in classes)])
+    for sequence, row in zip(rows.sequences, found, strict=True):
+        writer.writerow([sequence, classes[int(row.argmax())], *(f"{value:.6f}" for value in row)])
+    return stream.getvalue()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+    transformers_logging.disable_progress_bar()
+    speaks = int(os.environ.get("RANK", "0")) == 0
+
+    def run() -> int:
+        config = parse(FinetuneConfig, arguments, prog="train/finetune.py", description=__doc__.split("\n")[0])
+        results = finetune(config)
+        if speaks:
+            for name in ("dev", "test"):
+                found = {key: value for key, value in results.get(name, {}).items() if value is not None}
+                if found:
+                    print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()))
+            print(f"{config.output_dir}: complete")
+        return 0
+
+    return exit_status(run, report=lambda: speaks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
