@@ -181,6 +181,8 @@ class RemoteStream(MaskedStream):
 
         def question(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
             left = steps[len(batches) :]
+            if not left:  # the server was lost after its last batch and before the end of its answer
+                return
             for chunk, step in zip(client.do_get(fl.Ticket(self._ticket(left)), options), left, strict=False):
                 buffer = self.layout.empty()
                 info = from_arrow(chunk.data, chunk.app_metadata.to_pybytes(), self.layout, buffer)
