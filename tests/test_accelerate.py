@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ import torch
 
 import gemsdata as gd
 from gemsdata.shardset import ShardSet
+from tests.ports import free_port
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
 SCRIPT = """
@@ -59,12 +59,9 @@ def shards(tmp_path_factory):
 
 
 def launch(script, num_processes: int, *arguments, timeout: int = 250) -> subprocess.CompletedProcess:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(num_processes)]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--multi_gpu", "--main_process_port", str(port)] if num_processes > 1 else []
+    command += ["--multi_gpu", "--main_process_port", str(free_port())] if num_processes > 1 else []
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, str(script), *map(str, arguments)],

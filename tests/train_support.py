@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
+from tests.ports import free_port
 from tests.stream_support import make_set
 from train import pretrain
 from train.metrics import read_metrics
@@ -97,7 +98,8 @@ def lines(out: Path, name: str) -> dict[int, float]:
 
 
 SCRIPT = """
-import json, sys
+import faulthandler, json, sys
+faulthandler.dump_traceback_later(120, exit=True)  # a hang becomes a failure that says where
 from train import pretrain
 from tests.train_support import StopAfter
 
@@ -124,7 +126,8 @@ def run_two_processes(
     """Pretrain in two processes under `accelerate launch` on CPU; return also what each of them noted."""
     script = notes.with_suffix(".py")
     script.write_text(SCRIPT)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--main_process_port", str(free_port())]
     command = arguments(shards=str(shards), output_dir=str(out), **{**FAST, **options})
     done = subprocess.run(
         [sys.executable, *launch, str(script), str(stop_after), str(notes), *command],
