@@ -7,6 +7,7 @@ step is a batch of the loader: with gradient accumulation over n batches, n step
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from gemsdata.keys import draw, key_of, unit
 from gemsdata.strategies import Dnabert, GeneMask, GlobalMask, Strategy, resolve
 
 _ARM_TAG = 0xA43
+_MASKING_FIELDS = ("masking", "easy", "hard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,17 @@ class Curriculum:
     def decide(self, perplexities: Sequence[float]) -> int:
         """Return the stage that follows from all perplexities so far, in the order of the evaluations."""
         raise ValueError(f"curriculum {self.name!r} does not listen to perplexities; use 'cm-gems'")
+
+    def with_options(self, **options: Any) -> Curriculum:
+        """Return the same curriculum over maskings that have ``options``, such as ``budget=0.15``, in place of theirs."""
+        changed: dict[str, Any] = {}
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if entry.name in _MASKING_FIELDS:
+                changed[entry.name] = resolve(value, **options)
+            elif entry.name == "stages":
+                changed[entry.name] = tuple(resolve(masking, **options) for masking in value)
+        return dataclasses.replace(self, **changed)
 
     def describe(self) -> dict[str, Any]:
         """Return the curriculum as a JSON-able dict, for saved states."""

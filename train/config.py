@@ -16,7 +16,7 @@ from train.options import option
 from train.recipes import pretrain_recipe
 
 _PRECISIONS = ("no", "bf16", "fp16")
-_DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "smoke": "smoke"}
+_DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "small": "small", "smoke": "smoke"}
 _FROM_RECIPE = (
     "max_steps", "batch_rows", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_every"
 )  # fmt: skip
@@ -39,9 +39,12 @@ class PretrainConfig:
     model: str = option(f"model size: {', '.join(model_names())}", "logo")
     init_from: str | None = option("Hugging Face checkpoint of a BERT to start from, such as DNABERT-6", None)
     masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
+    masking_budget: float | None = option(
+        "share of the tokens masked in every row, exactly, in place of the masking's own rate", None
+    )
     switch_threshold: float = option("cm-gems: switch once an evaluation lowers the perplexity by less", 1.0)
     switch_lag: int = option("updates between a decision to switch and its effect", 16)
-    recipe: str | None = option("papers, dnabert-original or smoke; by the model if not given", None)
+    recipe: str | None = option("papers, dnabert-original, small or smoke; by the model if not given", None)
     max_steps: int | None = option("updates", None)
     batch_rows: int | None = option("rows of an update, all processes together", None)
     micro_batch_rows: int = option("rows that a process computes at a time; more are accumulated", 64)
@@ -82,6 +85,8 @@ class PretrainConfig:
     def curriculum(self) -> Curriculum:
         """Return the curriculum that ``masking`` names."""
         curriculum = resolve_curriculum(self.masking, num_steps=self.max_steps)
+        if self.masking_budget is not None:
+            curriculum = curriculum.with_options(budget=self.masking_budget)
         if isinstance(curriculum, CMGems):
             return dataclasses.replace(curriculum, threshold=self.switch_threshold)
         return curriculum

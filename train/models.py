@@ -41,6 +41,14 @@ _SIZES = {
         "hidden_dropout_prob": 0.1,
         "attention_probs_dropout_prob": 0.1,
     },
+    "small": {
+        "num_hidden_layers": 2,
+        "hidden_size": 128,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
     "smoke": {
         "num_hidden_layers": 2,
         "hidden_size": 64,
@@ -63,7 +71,8 @@ def build_model(name: str, *, k: int = 6, max_positions: int = 512) -> BertForMa
     Parameters
     ----------
     name
-        "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), or "smoke" (for tests).
+        "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), "small" (for comparisons on a few cores), or "smoke" (for
+        tests).
     k
         bases of a token; the vocabulary has 4**k + 5 ids.
     max_positions

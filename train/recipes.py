@@ -33,12 +33,13 @@ _PRETRAIN = {
     "dnabert-original": PretrainRecipe(
         max_steps=120_000, batch_rows=2000, peak_lr=4e-4, warmup_steps=10_000, eval_every=500
     ),
+    "small": PretrainRecipe(max_steps=600, batch_rows=64, peak_lr=3e-3, warmup_steps=60, eval_every=100),
     "smoke": PretrainRecipe(max_steps=200, batch_rows=16, peak_lr=2e-3, warmup_steps=20, eval_every=50),
 }
 
 
 def pretrain_recipe(name: str) -> PretrainRecipe:
-    """Return a recipe: "papers" (GeneMask and CM-GEMS), "dnabert-original" or "smoke"."""
+    """Return a recipe: "papers" (GeneMask and CM-GEMS), "dnabert-original", "small" (of ours) or "smoke"."""
     if name not in _PRETRAIN:
         raise ValueError(f"recipe {name!r} is unknown: use one of {', '.join(_PRETRAIN)}")
     return _PRETRAIN[name]

@@ -1,0 +1,1 @@
+"""Evaluation: the papers' benchmarks, studies of masking strategies, checks of the data, motifs."""
