@@ -89,7 +89,7 @@ def test_recipes_are_the_papers():
     assert (large.peak_lr, large.epochs, large.batch_rows, large.warmup_share, large.dropout) == (5e-5, 5, 15, 0.1, 0.1)
     mouse = finetune_recipe("gue-mouse", num_rows=1, num_classes=2)
     assert (mouse.peak_lr, mouse.batch_rows, mouse.warmup_steps, mouse.max_steps, mouse.epochs) == (
-        3e-5, 32, 50, 1000, None
+        3e-5, 32, 30, 1000, None
     )  # fmt: skip
 
 

@@ -29,11 +29,12 @@ from accelerate.utils import set_seed
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-import gemsdata as gd
 from gemsdata.atomic import write_text
-from train.classifier import load_classifier, probabilities, share_of_loss
+from train.classifier import probabilities, share_of_loss
+from train.contestant import load_contestant
+from train.encoder import Encoder
 from train.hardware import use_cores
-from train.labelled import Labelled, batches, class_ids, class_names, read_labelled, tokenise
+from train.labelled import Labelled, batches, class_ids, class_names, read_labelled
 from train.optimizer import adamw, set_learning_rate
 from train.options import Stopped, exit_status, option, parse
 from train.recipes import FinetuneRecipe, finetune_recipe, finetune_recipe_names
@@ -60,12 +61,16 @@ class FinetuneConfig:
     peak_lr: float | None = option("highest learning rate", None)
     dropout: float | None = option("of all layers and the classifier", None)
     random_weights: bool = option("begin with random weights in place of the pretrained: the control", False)
+    trust_remote_code: bool = option("run the Python code that the model's folder brings along", False)
+    text_form: str | None = option("what its tokenizer is given: bases or kmers; found out if not given", None)
     other_letters: str = option("sequences with N and the like: error, drop or unk", "error")
     sequence_column: str = option("name of the column", "sequence")
     label_column: str = option("name of the column", "label")
     seed: int = option("of new weights, dropout and the order of rows", 42)
     mixed_precision: str | None = option("no, bf16 or fp16; as `accelerate config` says if not given", None)
     threads: int | None = option("torch's threads of each process on CPU; its share of the cores if not given", None)
+    no_model: bool = option("write scores and predictions, but not the model", False)
+    scores_only: bool = option("write metrics.json only", False)
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
@@ -80,39 +85,48 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     accelerator = Accelerator(mixed_precision=config.mixed_precision)
     use_cores(accelerator, config.threads)
     set_seed(config.seed)
-    model, k, classes = load_classifier(
+    contestant = load_contestant(
         config.model,
         class_names(files["train"].labels or []) if "train" in files else None,
         dropout=recipe.dropout,
         random_weights=config.random_weights,
+        text_form=config.text_form,
+        trust_remote_code=config.trust_remote_code,
     )
-    max_tokens = model.config.max_position_embeddings
-    _note_cuts([*files.values(), *to_predict], max_tokens - 2 + k - 1, accelerator)
+    encoder, classes = contestant.encoder, contestant.classes
     truth = {name: class_ids(rows, classes) for name, rows in files.items()}
-    tokens = {name: _tokens(rows, k, max_tokens) for name, rows in files.items()}
+    tokens = {name: _tokens(rows, encoder, accelerator) for name, rows in files.items()}
     results: dict[str, Any] = {
         "config": dataclasses.asdict(config),
-        "k": k,
+        "k": encoder.k,
         "classes": classes,
         "rows": {name: {"used": len(rows), "dropped": rows.num_dropped} for name, rows in files.items()},
     }
-    model = accelerator.prepare(model)
+    model = accelerator.prepare(contestant.model)
     if "train" in files:
         results["recipe"] = dataclasses.asdict(recipe)
-        results |= _train(model, tokens, truth, recipe, config.seed, accelerator)
-    for name in files:
-        if name != "train":
-            results[name] = scores(probabilities(model, tokens[name], accelerator), truth[name])
-    predicted = [probabilities(model, _tokens(rows, k, max_tokens), accelerator) for rows in to_predict]
+        results |= _train(model, tokens, truth, recipe, config.seed, accelerator, encoder.pad_id)
+    scored = [name for name in files if name != "train"]
+    found = {name: probabilities(model, tokens[name], accelerator, pad_id=encoder.pad_id) for name in scored}
+    results |= {name: scores(found[name], truth[name]) for name in scored}
+    predicted = [
+        probabilities(model, _tokens(rows, encoder, accelerator), accelerator, pad_id=encoder.pad_id)
+        for rows in to_predict
+    ]
 
     if accelerator.is_main_process:
         out = Path(config.output_dir)
         out.mkdir(parents=True, exist_ok=True)
-        if "train" in files:
+        if "train" in files and not config.no_model and not config.scores_only:
             accelerator.unwrap_model(model).save_pretrained(out / "final", save_original_format=False)
-            gd.KmerTokenizer(k, model_max_length=max_tokens).save_pretrained(out / "final")
-        for rows, found in zip(to_predict, predicted, strict=True):
-            write_text(out / f"{rows.path.stem}.predictions.tsv", _table(rows, found, classes))
+            encoder.tokenizer.save_pretrained(out / "final")
+        if "test" in files and not config.scores_only:
+            write_text(
+                out / "test.predictions.tsv", _table("label", files["test"].labels or [], found["test"], classes)
+            )
+        for rows, probability in zip(to_predict, predicted, strict=True):
+            table = _table("sequence", rows.sequences, probability, classes)
+            write_text(out / f"{rows.path.stem}.predictions.tsv", table)
         write_text(out / "metrics.json", json.dumps(results, indent=1) + "\n")
     accelerator.wait_for_everyone()
     return results
@@ -125,13 +139,14 @@ def _train(
     recipe: FinetuneRecipe,
     seed: int,
     accelerator: Accelerator,
+    pad_id: int,
 ) -> dict[str, Any]:
     """Train ``model`` in place; return the curve and, with dev rows, the step of the state that was chosen."""
     num_rows = len(truth["train"])
     steps_per_epoch = -(-num_rows // recipe.batch_rows)
     num_steps = recipe.max_steps or steps_per_epoch * (recipe.epochs or 1)
     warmup_steps = min(recipe.warmup_steps or int(recipe.warmup_share * num_steps), num_steps - 1)
-    eval_every = min(num_steps, 200) if recipe.max_steps else steps_per_epoch
+    eval_every = recipe.eval_every or steps_per_epoch
     optimizer = accelerator.prepare(adamw(model, lr=recipe.peak_lr, weight_decay=recipe.weight_decay))
     set_seed(seed, device_specific=True)  # dropout differs from process to process
     order = np.random.default_rng(seed)
@@ -143,7 +158,8 @@ def _train(
     model.train()
     with tqdm(total=num_steps, unit="step", disable=silent, dynamic_ncols=True) as bar:
         while step < num_steps:
-            for chosen, batch in batches(tokens["train"], order.permutation(num_rows), recipe.batch_rows):
+            rows = order.permutation(num_rows)
+            for chosen, batch in batches(tokens["train"], rows, recipe.batch_rows, pad_id=pad_id):
                 if step == num_steps:
                     break
                 lr = learning_rate(step, peak=recipe.peak_lr, warmup_steps=warmup_steps, num_steps=num_steps)
@@ -162,7 +178,8 @@ def _train(
                     curve.append({"step": step, "loss": float(np.mean(losses))})
                     losses = []
                     if "dev" in truth:
-                        found = scores(probabilities(model, tokens["dev"], accelerator), truth["dev"])
+                        guessed = probabilities(model, tokens["dev"], accelerator, pad_id=pad_id)
+                        found = scores(guessed, truth["dev"])
                         curve[-1] |= {f"dev_{name}": value for name, value in found.items()}
                         if found["loss"] < best["loss"]:
                             weights = accelerator.unwrap_model(model).state_dict()
@@ -186,9 +203,11 @@ def _check(config: FinetuneConfig) -> None:
             raise ValueError(f"--{name.replace('_', '-')} {value}; give 1 or more")
     if config.epochs and config.max_steps:
         raise ValueError("give --epochs or --max-steps, not both")
-    stems = [Path(path).stem for path in config.predict]
+    if config.predict and config.scores_only:
+        raise ValueError("--scores-only writes no predictions; leave it or --predict out")
+    stems = [Path(path).stem for path in config.predict] + ["test"] * bool(config.test)
     if len(set(stems)) < len(stems):
-        raise ValueError(f"two files to predict have the same name ({', '.join(stems)}); predict them one by one")
+        raise ValueError(f"two files would have the same predictions.tsv ({', '.join(stems)}); predict them one by one")
 
 
 def _read(path: str, config: FinetuneConfig, *, needs_labels: bool = True) -> Labelled:
@@ -212,24 +231,24 @@ def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
     return dataclasses.replace(found, **own)
 
 
-def _tokens(rows: Labelled, k: int, max_tokens: int) -> list[np.ndarray]:
-    return [tokenise(sequence, k=k, max_tokens=max_tokens) for sequence in rows.sequences]
+def _tokens(rows: Labelled, encoder: Encoder, accelerator: Accelerator) -> list[np.ndarray]:
+    tokens = encoder.encode(rows.sequences)
+    num_cut = encoder.num_cut(rows.sequences, tokens)
+    if num_cut and accelerator.is_main_process:
+        longest = f"{encoder.max_tokens} tokens"
+        if encoder.k and encoder.max_tokens:
+            longest = f"{encoder.max_tokens - 2 + encoder.k - 1} bases"
+        print(f"note: {num_cut} sequences of {rows.path} are cut to {longest}", file=sys.stderr)
+    return tokens
 
 
-def _note_cuts(files: list[Labelled], max_bases: int, accelerator: Accelerator) -> None:
-    for rows in files:
-        num_cut = sum(len(sequence) > max_bases for sequence in rows.sequences)
-        if num_cut and accelerator.is_main_process:
-            print(f"note: {num_cut} sequences of {rows.path} are cut to {max_bases} bases", file=sys.stderr)
-
-
-def _table(rows: Labelled, found: np.ndarray, classes: list[str]) -> str:
-    """Return predictions as TSV: sequence, prediction, a column of probabilities for each class."""
+def _table(column: str, cells: list[str], found: np.ndarray, classes: list[str]) -> str:
+    """Return predictions as TSV: a column of the rows' ``cells``, prediction, a probability for each class."""
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
-    writer.writerow(["sequence", "prediction", *(f"p_{name}" for name in classes)])
-    for sequence, row in zip(rows.sequences, found, strict=True):
-        writer.writerow([sequence, classes[int(row.argmax())], *(f"{value:.6f}" for value in row)])
+    writer.writerow([column, "prediction", *(f"p_{name}" for name in classes)])
+    for cell, row in zip(cells, found, strict=True):
+        writer.writerow([cell, classes[int(row.argmax())], *(f"{value:.6f}" for value in row)])
     return stream.getvalue()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gemsdata.vocab import CLS_ID, NUM_SPECIAL, PAD_ID, SEP_ID, UNK_ID, base_codes
+from gemsdata.vocab import CLS_ID, NUM_SPECIAL, SEP_ID, UNK_ID, base_codes
 
 OTHER_LETTERS = ("error", "drop", "unk")
 _OTHER = 4
@@ -116,28 +116,33 @@ def class_ids(rows: Labelled, classes: Sequence[str]) -> np.ndarray:
     return np.array([numbers[label] for label in rows.labels or ()], np.int64)
 
 
-def tokenise(sequence: str, *, k: int, max_tokens: int) -> np.ndarray:
+def tokenise(sequence: str, *, k: int, max_tokens: int | None) -> np.ndarray:
     """Return the ids of [CLS], k-mers ([UNK] for those with other letters) and [SEP], int64[T], T <= ``max_tokens``."""
     codes = base_codes(sequence).astype(np.int64)
     if codes.size < k:
         return np.array([CLS_ID, SEP_ID])
-    windows = np.lib.stride_tricks.sliding_window_view(codes, k)[: max_tokens - 2]
+    windows = np.lib.stride_tricks.sliding_window_view(codes, k)[: None if max_tokens is None else max_tokens - 2]
     ids = np.where(windows.max(axis=1) < _OTHER, windows @ 4 ** np.arange(k - 1, -1, -1) + NUM_SPECIAL, UNK_ID)
     return np.concatenate([[CLS_ID], ids, [SEP_ID]])
 
 
 def batches(
-    tokens: Sequence[np.ndarray], order: np.ndarray, batch_rows: int
+    tokens: Sequence[np.ndarray], order: np.ndarray, batch_rows: int, *, pad_id: int
 ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor]]]:
     """Yield (row numbers, {input_ids, attention_mask} int64[B, longest]) over rows in ``order``."""
     for first in range(0, len(order), batch_rows):
         chosen = order[first : first + batch_rows]
-        longest = max(len(tokens[row]) for row in chosen)
-        input_ids = np.full((len(chosen), longest), PAD_ID, np.int64)
-        for i, row in enumerate(chosen):
-            input_ids[i, : len(tokens[row])] = tokens[row]
-        padded = torch.from_numpy(input_ids)
-        yield chosen, {"input_ids": padded, "attention_mask": (padded != PAD_ID).long()}
+        lengths = np.array([len(tokens[row]) for row in chosen])
+        real = np.arange(lengths.max()) < lengths[:, None]
+        input_ids = np.full(real.shape, pad_id, np.int64)
+        input_ids[real] = np.concatenate([tokens[row] for row in chosen])
+        yield (
+            chosen,
+            {
+                "input_ids": torch.from_numpy(input_ids),
+                "attention_mask": torch.from_numpy(real.astype(np.int64)),
+            },
+        )
 
 
 def _bases(text: str, where: str) -> str:

@@ -58,6 +58,8 @@ class FinetuneRecipe:
     """of the run"""
     warmup_steps: int = 0
     """in place of the share"""
+    eval_every: int | None = None
+    """updates between looks at the dev rows; None: each epoch"""
     dropout: float | None = 0.1
     """None: as the pretrained model has it"""
     weight_decay: float = 0.01
@@ -67,19 +69,36 @@ _FEWSHOT_SMALL = FinetuneRecipe(peak_lr=1e-4, batch_rows=5, epochs=20, warmup_sh
 _FEWSHOT_LARGE = FinetuneRecipe(peak_lr=5e-5, batch_rows=15, epochs=5, warmup_share=0.1)
 
 
-def _gue(**length: int) -> FinetuneRecipe:
-    return FinetuneRecipe(peak_lr=3e-5, batch_rows=32, warmup_steps=50, dropout=None, **length)
+def _gue(
+    *,
+    epochs: int | None = None,
+    max_steps: int | None = None,
+    warmup_steps: int = 50,
+    eval_every: int = 200,
+    batch_rows: int = 32,
+) -> FinetuneRecipe:
+    """Return what DNABERT-2's authors gave DNABERT, with the length and what differs from task to task."""
+    return FinetuneRecipe(
+        peak_lr=3e-5,
+        batch_rows=batch_rows,
+        epochs=epochs,
+        max_steps=max_steps,
+        warmup_steps=warmup_steps,
+        eval_every=eval_every,
+        dropout=None,
+    )
 
 
 _FINETUNE = {
     "fewshot-small": _FEWSHOT_SMALL,
     "fewshot-large": _FEWSHOT_LARGE,
     "gue-emp": _gue(epochs=3),
-    "gue-prom": _gue(epochs=4),
+    "gue-prom": _gue(epochs=4, eval_every=400),
     "gue-prom-tata": _gue(epochs=10),
     "gue-splice": _gue(epochs=5),
-    "gue-tf": _gue(epochs=3),
-    "gue-mouse": _gue(max_steps=1000),
+    "gue-tf": _gue(epochs=3, warmup_steps=30),
+    "gue-mouse": _gue(max_steps=1000, warmup_steps=30),
+    "gue-covid": _gue(epochs=9, batch_rows=128),
 }
 
 

@@ -1,0 +1,159 @@
+"""Any Hugging Face checkpoint as a sequence classifier: a folder with a model and, mostly, a tokenizer of its own."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+
+from train.encoder import Encoder, load_encoder
+from train.models import quiet_loading
+
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "seq_classif_dropout",
+    "classifier_dropout",
+)
+"""what configurations call it; a model has some of these"""
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A classifier and how sequences become its input."""
+
+    model: PreTrainedModel
+    encoder: Encoder
+    classes: list[str]
+
+
+def load_contestant(
+    folder: str | Path,
+    classes: list[str] | None,
+    *,
+    dropout: float | None = None,
+    random_weights: bool = False,
+    text_form: str | None = None,
+    trust_remote_code: bool = False,
+) -> Contestant:
+    """Load a classifier with its tokenizer from a folder; nothing is fetched, and nobody is asked.
+
+    Parameters
+    ----------
+    folder
+        Hugging Face folder of a model; fine-tuned already when ``classes`` is None.
+    classes
+        of a classifier to be trained: its head is new, with weights from torch's global generator.
+    dropout
+        of all layers; None: as the folder's configuration says.
+    random_weights
+        take the folder's configuration only.
+    text_form
+        how the tokenizer wants bases, see `load_encoder`; None: found out.
+    trust_remote_code
+        run the Python files of the folder where its configuration names some.
+
+    Raises
+    ------
+    ValueError
+        when the folder has no model, needs code of its own without ``trust_remote_code``, is not fine-tuned though it
+        must be, or lacks most of the model's weights.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give RUN/final")
+    if not trust_remote_code:
+        _refuse_code(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    if classes is not None:
+        config.num_labels = len(classes)
+        config.id2label = dict(enumerate(classes))
+        config.label2id = {name: i for i, name in enumerate(classes)}
+    for name in _DROPOUTS:
+        if dropout is not None and getattr(config, name, None) is not None:
+            setattr(config, name, dropout)
+    model, new = _load_model(folder, config, random_weights, trust_remote_code)
+    if classes is None and new:
+        raise ValueError(f"{folder} is not fine-tuned, so it cannot predict; give --train, or a fine-tuned model")
+    encoder = load_encoder(
+        folder,
+        num_ids=model.get_input_embeddings().num_embeddings,
+        max_positions=_max_positions(model),
+        text_form=text_form,
+        trust_remote_code=trust_remote_code,
+    )
+    if config.pad_token_id is None:  # models that classify by the last token look for it
+        config.pad_token_id = encoder.pad_id
+    return Contestant(model, encoder, classes or [config.id2label[i] for i in range(config.num_labels)])
+
+
+def _refuse_code(folder: Path) -> None:
+    """Raise ValueError where a configuration names Python files.
+
+    transformers itself would take its own class of that model type, if it has one, and leave the weights out that do
+    not fit, which are nearly all.
+    """
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        if path.exists() and "auto_map" in json.loads(path.read_text()):
+            raise ValueError(
+                f"{folder} comes with Python code of its own ({name} has an auto_map); read it, and run it with"
+                " --trust-remote-code"
+            )
+
+
+def _load_model(
+    folder: Path, config: PretrainedConfig, random_weights: bool, trust_remote_code: bool
+) -> tuple[PreTrainedModel, set[str]]:
+    """Return a model and the names of its tensors that are not the folder's."""
+    auto = AutoModelForSequenceClassification
+    with quiet_loading():  # that the head is new is known
+        try:
+            if random_weights:
+                model = auto.from_config(config, trust_remote_code=trust_remote_code, dtype=torch.float32)
+                return model, set(model.state_dict())
+            model, report = auto.from_pretrained(
+                folder,
+                config=config,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # a head for other classes
+                output_loading_info=True,
+            )
+        except ValueError as error:
+            if "Unrecognized configuration class" not in str(error):
+                raise
+            raise ValueError(f"{folder}: models of type {config.model_type} cannot classify sequences") from error
+    new = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    _check_weights(folder, model, new)
+    return model, new
+
+
+def _check_weights(folder: Path, model: PreTrainedModel, new: set[str]) -> None:
+    """Raise ValueError when most of the pretrained part is new: then the weights are of another architecture."""
+    pretrained = {name for name in model.state_dict() if name.startswith(model.base_model_prefix)}
+    if len(pretrained & new) * 2 > len(pretrained):
+        raise ValueError(
+            f"{folder} lacks {len(pretrained & new)} of the {len(pretrained)} tensors of {type(model).__name__}"
+            f" ({min(pretrained & new)}, ...); its weights belong to another architecture"
+        )
+
+
+def _max_positions(model: PreTrainedModel) -> int | None:
+    """Return the most tokens of a row; None for models without a table of positions (ALiBi, rotary).
+
+    In tables with a padding row (RoBERTa, ESM) positions begin behind it.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
