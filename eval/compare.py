@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import runpy
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from eval.fewshot import PAIR_BY, fewshot_cell, find_tasks
 from eval.figure import draw_arms
 from eval.pool import Job, default_workers, run_jobs, threads_of_each
 from eval.statistics import paired, summary
+from eval.study import RANDOM, Arm, Study, load_study
 from eval.text import comparisons_table, markdown, wide_table
 from gemsdata.atomic import write_text
 from train.config import PretrainConfig, open_shards
@@ -32,50 +32,7 @@ from train.metrics import read_metrics
 from train.options import Stopped, exit_status, option, parse
 from train.pretrain import train
 
-RANDOM = "random-weights"
 _NOT_COMPARED = ("output_dir", "threads", "resume", "shards", "workers")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to pretrain."""
-
-    name: str
-    masking: str
-    """masking strategy or curriculum"""
-    pretrain: dict[str, Any] = field(default_factory=dict)
-    """options of `PretrainConfig` in which this arm differs from the study's"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What is compared, and how."""
-
-    arms: Sequence[Arm]
-    pretrain: dict[str, Any]
-    """options of `PretrainConfig` for all arms: model, max_steps, batch_rows, masking_budget, ..."""
-    seeds: Sequence[int]
-    """each is one pretraining of every arm, and the seed of its fine-tunings"""
-    sets: Sequence[str]
-    """few-shot data sets"""
-    shots: Sequence[int]
-    draws: int = 1
-    max_test_rows: int | None = None
-    random_weights: bool = True
-    """fine-tune also random weights of the same architecture"""
-    comparisons: Sequence[tuple[str, str]] = ()
-    """pairs of arms to test, named before the results are known; none: each with each other"""
-
-    def check(self) -> None:
-        """Raise ValueError for arms, seeds or comparisons that make no sense."""
-        names = [arm.name for arm in self.arms]
-        if len(set(names)) < len(names) or RANDOM in names or not names:
-            raise ValueError(f"the arms of a study need names of their own, not {', '.join(names) or 'none'}")
-        unknown = {name for pair in self.comparisons for name in pair} - {*names, RANDOM}
-        if unknown:
-            raise ValueError(f"comparisons name {', '.join(sorted(unknown))}; the arms are {', '.join(names)}")
-        if len(self.seeds) < 3:
-            raise ValueError(f"{len(self.seeds)} seeds: a comparison needs at least three")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +44,6 @@ class CompareConfig:
     output_dir: str = option("folder of the study")
     workers: int | None = option("processes; one a GPU, else one a core, if not given", None)
     mixed_precision: str | None = option("no, bf16 or fp16", None)
-
-
-def load_study(path: Path) -> Study:
-    """Run a study's file and return its STUDY; raise ValueError or FileNotFoundError when there is none."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; give a Python file that sets STUDY = Study(...)")
-    found = runpy.run_path(str(path)).get("STUDY")
-    if not isinstance(found, Study):
-        raise ValueError(f"{path} sets no STUDY = Study(...) of eval.compare")
-    found.check()
-    return found
 
 
 def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
