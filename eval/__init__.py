@@ -1,0 +1,1 @@
+"""Evaluation of what was learned: biological checks of NPMI tables."""
