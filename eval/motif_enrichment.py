@@ -12,7 +12,7 @@ from eval.motif_files import LETTERS, Motif
 from eval.motif_ranking import Pairs
 from eval.motif_statistics import benjamini_hochberg, fisher_p_values, log2_odds_ratio
 from gemsdata.vocab import BASES, base_codes
-from train.labelled import class_ids, class_names, read_labelled
+from train.labelled import class_names, read_labelled
 
 _ACGT = np.array([LETTERS.index(base) for base in BASES])
 
@@ -62,13 +62,14 @@ def read_set(argument: str) -> LabelledSet:
         raise ValueError(f"--labelled {argument!r} is not of the form NAME=FILE or NAME=FILE:ROWS")
     rows = read_labelled(path if limited else rest, other_letters="drop")
     most = int(number) if limited else len(rows)
-    classes = class_names((rows.labels or [])[:most])
+    labels = (rows.labels or [])[:most]
+    classes = class_names(labels)
     if len(classes) != 2:
         raise ValueError(f"{rows.path} has {len(classes)} classes; enrichment is that of positives over negatives")
     return LabelledSet(
         name=name,
         codes=[base_codes(sequence).astype(np.int64) for sequence in rows.sequences[:most]],
-        positive=class_ids(rows, classes)[:most] == 1,
+        positive=np.array([label == classes[1] for label in labels]),
     )
 
 
@@ -90,8 +91,8 @@ def kmer_enrichment(labelled: LabelledSet, pairs: Pairs) -> Enrichment:
 def motif_enrichment(labelled: LabelledSet, motifs: Sequence[Motif], p_value: float) -> Enrichment:
     """Scan the sequences of a set with all motifs on both strands for hits below ``p_value`` (memelite's FIMO)."""
     lengths = np.array([codes.size for codes in labelled.codes])
-    one_hot = np.zeros((lengths.size, len(LETTERS), max(lengths.max(), max(m.probabilities.shape[1] for m in motifs))))
-    one_hot = one_hot.astype(np.int8)
+    width = max(int(lengths.max()), *(motif.probabilities.shape[1] for motif in motifs))
+    one_hot = np.zeros((lengths.size, len(LETTERS), width), np.int8)
     for row, codes in enumerate(labelled.codes):
         one_hot[row, _ACGT[codes], np.arange(codes.size)] = 1
     found = np.zeros((2, len(motifs)), np.int64)

@@ -64,7 +64,7 @@ def draw(
     kmers = [kmer for kmer, is_top in zip(pairs.kmers, top, strict=True) if is_top]
     rows = -(-len(chosen) // 2)
     figure = Figure(figsize=(7.0, 2.7 + 1.75 * rows))
-    upper, *lower = np.atleast_1d(figure.subfigures(1 + rows, 1, height_ratios=[2.7] + [1.75] * rows))
+    upper, *lower = figure.subfigures(1 + rows, 1, squeeze=False, height_ratios=[2.7] + [1.75] * rows).ravel()
     left, right = upper.subplots(1, 2, width_ratios=[1.5, 1])
     _rank_against_match(left, pairs, score, top, rho)
     _beside_controls(right, compared)
@@ -96,16 +96,21 @@ def _rank_against_match(axes: Axes, pairs: Pairs, score: np.ndarray, top: np.nda
 
 def _beside_controls(axes: Axes, compared: Mapping[str, Comparison]) -> None:
     for place, comparison in enumerate(compared.values()):
-        spread = abs((comparison.mean_top - comparison.mean_control) / comparison.z) if comparison.z else 0.0
         axes.errorbar(
-            comparison.mean_control, place, xerr=1.96 * spread, fmt="o", color=INK, markersize=4, linewidth=1, capsize=2
+            comparison.mean_control,
+            place,
+            xerr=1.96 * comparison.spread,
+            fmt="o",
+            color=INK,
+            markersize=4,
+            linewidth=1,
+            capsize=2,
         )
         axes.plot(comparison.mean_top, place, "D", color=RED, markersize=5)
     axes.plot([], [], "D", color=RED, markersize=5, label="top")
     axes.plot([], [], "o-", color=INK, markersize=4, linewidth=1, label="controls, 95 % of permutations")
-    names = [name.replace("gc_cpg", "G+C and CpG") for name in compared]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(range(len(compared)), [name.replace(" and ", "\nand ") for name in compared])
+    axes.set_ylim(len(compared) - 0.5, -0.5)
     axes.set_xlabel(r"mean $-\log_{10}\,p$")
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0, handletextpad=0.3, columnspacing=1)
 

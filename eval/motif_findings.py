@@ -19,6 +19,8 @@ from eval.motif_statistics import Comparison, Correlation
 from eval.motif_verdict import Verdict
 from gemsdata.vocab import all_kmers, reverse_complement_values
 
+MATCH = "-log10 p of the best motif"
+"""the quantity that the verdict rests on"""
 Comparisons = Mapping[str, Mapping[str, Comparison]]
 """{quantity: {kind of control: comparison}}"""
 
@@ -146,7 +148,10 @@ def as_json(findings: Findings) -> dict[str, Any]:
         "holm_p_values": dict(findings.verdict.adjusted),
         "correlations": {name: asdict(found) for name, found in findings.correlations.items()},
         "comparisons": {
-            quantity: {name: {**asdict(found), "cliffs_delta": found.cliffs_delta} for name, found in kinds.items()}
+            quantity: {
+                name: {**asdict(found), "z": found.z, "cliffs_delta": found.cliffs_delta}
+                for name, found in kinds.items()
+            }
             for quantity, kinds in findings.comparisons.items()
         },
     }

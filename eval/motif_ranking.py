@@ -127,9 +127,9 @@ def gc_and_cpg(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
 def strata(pairs: Pairs) -> Mapping[str, np.ndarray]:
     """Return what controls have in common with the top: {name: number of the stratum, int64[P]}.
 
-    ``shuffled``   the same letters in any order, on either strand.
-    ``frequency``  neighbours by number of occurrences, in blocks of 40 pairs.
-    ``gc_cpg``     as many G or C and as many CpG.
+    ``shuffled``  the same letters in any order, on either strand.
+    ``frequency-matched``  neighbours by number of occurrences, in blocks of 40 pairs.
+    ``G+C- and CpG-matched``  as many G or C and as many CpG.
     """
     letters = np.stack([(pairs.digits == digit).sum(axis=1) for digit in range(4)], axis=1)
     one_strand = letters @ (pairs.k + 1) ** np.arange(4)
@@ -139,8 +139,8 @@ def strata(pairs: Pairs) -> Mapping[str, np.ndarray]:
     num_gc, num_cpg = gc_and_cpg(pairs)
     return {
         "shuffled": np.minimum(one_strand, other_strand),
-        "frequency": by_count // _PAIRS_OF_A_BLOCK,
-        "gc_cpg": num_gc * (pairs.k + 1) + num_cpg,
+        "frequency-matched": by_count // _PAIRS_OF_A_BLOCK,
+        "G+C- and CpG-matched": num_gc * (pairs.k + 1) + num_cpg,
     }
 
 

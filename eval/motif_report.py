@@ -25,8 +25,8 @@ def report(findings: Findings) -> str:
         "Over all pairs of a k-mer and its reverse complement.",
         _correlations(findings),
         "## The top beside controls of the same stratum",
-        "`shuffled`: the same letters in another order; `frequency`: about as many occurrences; `gc_cpg`: as many G+C"
-        " and CpG. Permutation within strata, two-sided; q: Benjamini and Hochberg over this table.",
+        "Shuffled: the same letters in another order; matched: about as many occurrences, or as many G+C and CpG."
+        " Permutation within strata, two-sided; q: Benjamini and Hochberg over this table.",
         _comparisons(findings),
         f"## The first {_SHOWN} pairs",
         _top_kmers(findings),
@@ -34,7 +34,7 @@ def report(findings: Findings) -> str:
     if findings.repeats is not None:
         inside = share_inside(findings.repeats, findings.top)
         parts.append(
-            f"Of the occurrences of the top, {inside:.1%} lie inside soft-masked repeats; of those of all {findings.ranking.k}-mers"
+            f"Of the occurrences of the top, {inside:.1%} lie inside soft-masked repeats; of those of all k-mers"
             f" {findings.repeats.genome_share:.1%}."
         )
     for name in findings.kmer_sets:

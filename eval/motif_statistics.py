@@ -21,10 +21,15 @@ class Comparison:
     """mean of the controls, strata weighted by their number of top pairs"""
     superiority: float
     """probability that a top pair exceeds a control of its stratum, ties counting half; 0.5: no difference"""
-    z: float
-    """difference of the means in standard deviations of its permutations"""
+    spread: float
+    """standard deviation of the difference of the means over the permutations"""
     p_value: float
     """two-sided, (1 + permutations as extreme) / (1 + permutations)"""
+
+    @property
+    def z(self) -> float:
+        """Difference of the means in standard deviations of its permutations; 0 when all permutations are alike."""
+        return (self.mean_top - self.mean_control) / self.spread if self.spread > 0 else 0.0
 
     @property
     def cliffs_delta(self) -> float:
@@ -60,7 +65,9 @@ def compare_within_strata(
     num_top = np.bincount(stratum, known & top)
     used = known & ((num_top > 0) & (num_top < size))[stratum]
     if not used.any():
-        raise ValueError("no top k-mer has a control: every stratum is all top or has no top k-mer")
+        raise ValueError(
+            "no top k-mer has a control with as many letters or occurrences outside the top; give a smaller --top"
+        )
     order = np.flatnonzero(used)
     order = order[np.lexsort([~top[order], stratum[order]])]  # by stratum, the top first
     x, group, is_top = values[order], stratum[order], top[order]
@@ -75,14 +82,13 @@ def compare_within_strata(
         permuted.append(x[within] @ weight)
     null = np.concatenate(permuted)
     as_extreme = int((np.abs(null) >= abs(difference) * (1 - 1e-12)).sum())
-    spread = float(null.std())
     mean_top = float(x[is_top].mean())
     return Comparison(
         num_top=total_top,
         mean_top=mean_top,
         mean_control=mean_top - difference,
         superiority=_superiority(x, group, is_top),
-        z=difference / spread if spread > 0 else 0.0,
+        spread=float(null.std()),
         p_value=(1 + as_extreme) / (1 + draws),
     )
 

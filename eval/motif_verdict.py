@@ -15,6 +15,11 @@ LARGE_DELTA = 0.474
 """Cliff's delta of a large effect (Romano et al., 2006)"""
 CORRELATION_WORDS = ((0.5, "strong"), (0.3, "moderate"), (0.1, "weak"), (0.0, "negligible"))
 """of the absolute rho (Cohen, 1988)"""
+_ANSWERS = {
+    "holds": "holds",
+    "weak association": "does not hold (there is an association, but a weak one)",
+    "does not hold": "does not hold",
+}
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Verdict:
     """The answer and what it rests on."""
 
     answer: str
-    """"holds", "holds weakly" or "does not hold" """
+    """``holds``, ``weak association`` or ``does not hold``"""
     sentence: str
     adjusted: Mapping[str, float]
     """Holm's p-value of the comparison with each kind of control"""
@@ -47,26 +52,28 @@ def judge(subject: str, compared: Mapping[str, Comparison], related: Mapping[str
     """Judge the claim by the match scores of the top beside each kind of control, and by the correlation.
 
     It holds when the top exceeds every kind of control (Holm's p below 0.05), each time by a large effect, and rho is
-    positive (p below 0.05); weakly when the effects are smaller; else it does not hold.
+    positive (p below 0.05). When an effect is smaller there is an association, but not the strong one that is claimed.
     """
     adjusted = dict(zip(compared, holm(np.array([c.p_value for c in compared.values()])).tolist(), strict=True))
     rho = related["nothing"]
     better = all(c.z > 0 and adjusted[name] < ALPHA for name, c in compared.items())
     large = all(c.cliffs_delta >= LARGE_DELTA for c in compared.values())
     positive = rho.rho > 0 and rho.p_value < ALPHA
-    answer = ("holds" if large else "holds weakly") if better and positive else "does not hold"
+    answer = ("holds" if large else "weak association") if better and positive else "does not hold"
     parts = [
-        f"{_relation(c, adjusted[name])} {name} controls ({c.mean_top:.2f} against {c.mean_control:.2f},"
+        f"{_relation(c, adjusted[name])} {name} ones ({c.mean_top:.2f} against {c.mean_control:.2f},"
         f" Cliff's delta = {c.cliffs_delta:.2f}, p = {adjusted[name]:.2g})"
         for name, c in compared.items()
     ]
     word = next(word for bound, word in CORRELATION_WORDS if abs(rho.rho) >= bound)
     last = list(related)[-1]
     sentence = (
-        f"The claim {answer} for {subject}. Over all {rho.num_pairs:,} pairs of k-mers Spearman's rho = {rho.rho:.2f}"
-        f" (95 % interval {rho.low:.2f} to {rho.high:.2f}, p = {rho.p_value:.2g}), which is {word}; with {last} held"
-        f" fixed it is {related[last].rho:.2f} (p = {related[last].p_value:.2g}). By the mean -log10 p of the best"
-        f" motif, the top is {'; '.join(parts)}; p-values by permutation within strata, after Holm."
+        f"The claim of a strong correlation {_ANSWERS[answer]} for {subject}."
+        f" Over all {rho.num_pairs:,} pairs of k-mers Spearman's rho = {rho.rho:.2f}"
+        f" (95 % interval {rho.low:.2f} to {rho.high:.2f}, p = {rho.p_value:.2g}), which is {word};"
+        f" with {last} held fixed it is {related[last].rho:.2f} (p = {related[last].p_value:.2g})."
+        f" By the mean -log10 p of the best motif, the top is {'; '.join(parts)};"
+        " p-values of permutations within strata, after Holm."
     )
     return Verdict(answer, sentence, adjusted)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from eval.motif_enrichment import kmer_enrichment, motif_enrichment, read_set
 from eval.motif_figure import draw
 from eval.motif_files import read_motifs
-from eval.motif_findings import Findings, as_json, enrichment_table, kmer_table
+from eval.motif_findings import MATCH, Findings, as_json, enrichment_table, kmer_table
 from eval.motif_matches import align, match
 from eval.motif_ranking import pairs_of, read_ranking, strata
 from eval.motif_repeats import count_in_repeats
@@ -72,44 +72,39 @@ def evaluate(config: MotifConfig, *, silent: bool = False) -> Findings:
     top = pairs.rank <= config.top
     out = Path(config.output_dir)
     out.mkdir(parents=True, exist_ok=True)
-    with tqdm(total=3 + bool(config.genome) + 2 * len(sets), disable=silent, unit="step", dynamic_ncols=True) as bar:
+    num_steps = 4 + 2 * bool(config.genome) + 3 * len(sets)
+    with tqdm(total=num_steps, disable=silent or None, unit="step", dynamic_ncols=True) as bar:
 
-        def step(name: str, work: Callable[[], Result]) -> Result:
+        def step(name: str, work: Callable[..., Result], *arguments: Any) -> Result:
             bar.set_description(name)
-            result = work()
+            result = work(*arguments)
             bar.update()
             return result
 
-        matches = step("TOMTOM", lambda: match(pairs, motifs))
-        genome = config.genome
-        repeats = step("repeats", lambda: count_in_repeats(genome, pairs)) if genome else None
-        kmer_sets = {
-            entry.name: step(f"k-mers in {entry.name}", lambda e=entry: kmer_enrichment(e, pairs)) for entry in sets
-        }
+        matches = step("TOMTOM", match, pairs, motifs)
+        repeats = step("repeats", count_in_repeats, config.genome, pairs) if config.genome else None
+        kmer_sets = {entry.name: step(f"k-mers in {entry.name}", kmer_enrichment, entry, pairs) for entry in sets}
         motif_sets = {
-            entry.name: step(f"FIMO in {entry.name}", lambda e=entry: motif_enrichment(e, motifs, config.fimo_p))
-            for entry in sets
+            entry.name: step(f"FIMO in {entry.name}", motif_enrichment, entry, motifs, config.fimo_p) for entry in sets
         }
         quantities = {
-            "-log10 p of the best motif": matches.score,
+            MATCH: matches.score,
             f"has a motif (q at most {config.match_q:g})": (matches.q_value <= config.match_q).astype(float),
             **({"share of occurrences in repeats": repeats.share} if repeats else {}),
             **{f"log2 odds ratio in {name}": found.log2_odds for name, found in kmer_sets.items()},
         }
         controls = strata(pairs)
 
-        def compare() -> Mapping[str, Mapping[str, Comparison]]:
+        def compare(values: np.ndarray) -> dict[str, Comparison]:
             return {
-                quantity: {
-                    name: compare_within_strata(values, top, stratum, draws=config.draws, rng=rng)
-                    for name, stratum in controls.items()
-                }
-                for quantity, values in quantities.items()
+                name: compare_within_strata(values, top, stratum, draws=config.draws, rng=rng)
+                for name, stratum in controls.items()
             }
 
-        comparisons = step("permutations", compare)
+        comparisons = {
+            quantity: step(f"permutations: {quantity}", compare, values) for quantity, values in quantities.items()
+        }
         related = correlations(pairs, matches.score)
-        compared = next(iter(comparisons.values()))
         subject = f"{ranking.name} (k = {ranking.k}, top {config.top:,} k-mers in {top.sum():,} pairs)"
         findings = Findings(
             ranking=ranking,
@@ -123,9 +118,9 @@ def evaluate(config: MotifConfig, *, silent: bool = False) -> Findings:
             motif_sets=motif_sets,
             correlations=related,
             comparisons=comparisons,
-            verdict=judge(subject, compared, related),
+            verdict=judge(subject, comparisons[MATCH], related),
         )
-        step("writing", lambda: _write(findings, out))
+        step("writing", _write, findings, out)
     return findings
 
 
@@ -138,7 +133,7 @@ def _write(findings: Findings, out: Path) -> None:
             top,
             align(pairs.digits[top], findings.motifs),
             findings.motifs,
-            next(iter(findings.comparisons.values())),
+            findings.comparisons[MATCH],
             findings.correlations["nothing"],
         )
     save(figure, out, "motifs")
