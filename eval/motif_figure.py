@@ -9,7 +9,8 @@ import logomaker
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from eval.motif_files import LETTERS, Motif
@@ -22,6 +23,8 @@ LOGO_P_VALUE = 1e-3
 """a k-mer stands under a motif when TOMTOM's p-value, uncorrected, is at most this"""
 _MOST_LOGOS = 6
 _RUNNING_PAIRS = 100
+_WIDTH, _UPPER_HEIGHT, _ROW_HEIGHT = 7.0, 2.65, 1.75
+"""inches"""
 _NAMED_KMERS = 5
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
@@ -62,16 +65,21 @@ def draw(
     """Draw the figure; ``score`` float64[P], ``top`` bool[P], ``found`` the alignments of the top pairs."""
     chosen = clusters(found)
     kmers = [kmer for kmer, is_top in zip(pairs.kmers, top, strict=True) if is_top]
-    rows = -(-len(chosen) // 2)
-    figure = Figure(figsize=(7.0, 2.7 + 1.75 * rows))
-    upper, *lower = figure.subfigures(1 + rows, 1, squeeze=False, height_ratios=[2.7] + [1.75] * rows).ravel()
-    left, right = upper.subplots(1, 2, width_ratios=[1.5, 1])
-    _rank_against_match(left, pairs, score, top, rho)
-    _beside_controls(right, compared)
+    height = _UPPER_HEIGHT + _ROW_HEIGHT * -(-len(chosen) // 2)
+    # Places are fixed: the last digits of a layout solver differ from run to run. layout="none" would not survive the
+    # first savefig, after which matplotlib asks the settings anew.
+    figure = Figure(figsize=(_WIDTH, height), layout=PlaceHolderLayoutEngine(True, False))
+
+    def axes(left: float, top: float, width: float, tall: float) -> Axes:
+        """Add axes, in inches from the upper left corner."""
+        return figure.add_axes((left / _WIDTH, 1 - (top + tall) / height, width / _WIDTH, tall / height))
+
+    _rank_against_match(axes(0.5, 0.35, 3.5, 1.8), pairs, score, top, rho)
+    _beside_controls(axes(5.2, 0.35, 1.65, 1.8), compared)
     for i, cluster in enumerate(chosen):
-        if i % 2 == 0:
-            panels = lower[i // 2].subfigures(1, 2)
-        _logo(panels[i % 2], cluster, motifs[cluster.motif], kmers, found)
+        left, down = (0.5, 4.0)[i % 2], _UPPER_HEIGHT + _ROW_HEIGHT * (i // 2)
+        bits, letters = axes(left, down + 0.25, 2.85, 0.65), axes(left, down + 1.0, 2.85, 0.45)
+        _logo(bits, letters, cluster, motifs[cluster.motif], kmers, found)
     return figure
 
 
@@ -115,7 +123,7 @@ def _beside_controls(axes: Axes, compared: Mapping[str, Comparison]) -> None:
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0, handletextpad=0.3, columnspacing=1)
 
 
-def _logo(panel: SubFigure, cluster: Cluster, motif: Motif, kmers: Sequence[str], found: Alignments) -> None:
+def _logo(upper: Axes, lower: Axes, cluster: Cluster, motif: Motif, kmers: Sequence[str], found: Alignments) -> None:
     """Draw a motif in bits and, below it, the k-mers of its cluster along it."""
     width, k = motif.probabilities.shape[1], len(kmers[0])
     placed = []
@@ -130,13 +138,13 @@ def _logo(panel: SubFigure, cluster: Cluster, motif: Motif, kmers: Sequence[str]
     for kmer, start in placed:
         for column, base in enumerate(kmer, start):
             counts.loc[column, base] += 1
-    upper, lower = panel.subplots(2, 1, sharex=True, height_ratios=[1, 0.8])
     frequencies = pd.DataFrame(motif.probabilities.T, columns=list(LETTERS))
     bits = logomaker.transform_matrix(frequencies, from_type="probability", to_type="information")
     for axes, matrix in ((upper, bits), (lower, counts)):
         logomaker.Logo(matrix, ax=axes, color_scheme=BASE_COLOURS, show_spines=False)
         axes.spines[["left", "bottom"]].set_visible(True)
         axes.set_xticks([])
+        axes.set_xlim(first - 0.5, last - 0.5)
     upper.set_ylim(0, 2)
     upper.set_yticks([0, 1, 2])
     upper.set_ylabel("bits", fontsize=8)
