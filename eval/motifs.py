@@ -34,6 +34,7 @@ from gemsdata.plot.style import house_style, save
 from train.options import exit_status, option, parse
 
 Result = TypeVar("Result")
+_SETTINGS = ("top", "estimator", "draws", "match_q", "fimo_p", "seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +71,7 @@ def evaluate(config: MotifConfig, *, silent: bool = False) -> Findings:
     if len({labelled.name for labelled in sets}) < len(sets):
         raise ValueError(f"--labelled {' '.join(config.labelled)}: two sets have the same name")
     top = pairs.rank <= config.top
-    out = Path(config.output_dir)
-    out.mkdir(parents=True, exist_ok=True)
+    Path(config.output_dir).mkdir(parents=True, exist_ok=True)
     num_steps = 4 + 2 * bool(config.genome) + 3 * len(sets)
     with tqdm(total=num_steps, disable=silent or None, unit="step", dynamic_ncols=True) as bar:
 
@@ -120,12 +120,12 @@ def evaluate(config: MotifConfig, *, silent: bool = False) -> Findings:
             comparisons=comparisons,
             verdict=judge(subject, comparisons[MATCH], related),
         )
-        step("writing", _write, findings, out)
+        step("writing", _write, findings, config)
     return findings
 
 
-def _write(findings: Findings, out: Path) -> None:
-    pairs, top = findings.pairs, findings.top
+def _write(findings: Findings, config: MotifConfig) -> None:
+    pairs, top, out = findings.pairs, findings.top, Path(config.output_dir)
     with house_style():
         figure = draw(
             pairs,
@@ -140,8 +140,11 @@ def _write(findings: Findings, out: Path) -> None:
     _write_parquet(kmer_table(findings), out / "motifs.parquet")
     if findings.kmer_sets:
         _write_parquet(enrichment_table(findings), out / "enrichment.parquet")
+    else:
+        (out / "enrichment.parquet").unlink(missing_ok=True)  # of an earlier run
     write_text(out / "motifs.md", report(findings))
-    write_text(out / "verdict.json", json.dumps(as_json(findings), indent=2) + "\n")
+    found = {**as_json(findings), "settings": {name: getattr(config, name) for name in _SETTINGS}}
+    write_text(out / "verdict.json", json.dumps(found, indent=2) + "\n")
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:

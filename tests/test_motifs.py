@@ -23,6 +23,7 @@ from eval.motifs import MotifConfig, evaluate, main
 from gemsdata.npmi import NpmiTable
 from gemsdata.vocab import all_kmers, base_codes, kmer_value, num_kmers
 from tests.genomes import COMPLEMENT, awkward_genome, random_dna, write_fasta
+from tests.stream_support import make_set
 
 KMERS = [kmer.decode() for kmer in all_kmers(6)]
 
@@ -143,6 +144,17 @@ def test_a_table_and_its_csv_are_the_same_ranking(tmp_path) -> None:
     assert direct.k == again.k == 4
     np.testing.assert_array_equal(direct.npmi, again.npmi)
     np.testing.assert_array_equal(direct.count, again.count)
+
+
+def test_a_shard_set_and_its_table_are_the_same_ranking(tmp_path) -> None:
+    folder = make_set(tmp_path / "set")
+    of_set, of_table = read_ranking(folder), read_ranking(folder / "npmi.parquet", k=3)
+    assert (of_set.name, of_set.k) == ("set", 3)
+    np.testing.assert_array_equal(of_set.npmi, of_table.npmi)
+    np.testing.assert_array_equal(of_set.npmi, NpmiTable.from_parquet(folder / "npmi.parquet").npmi(3))
+    levine = NpmiTable.from_parquet(folder / "npmi.parquet", "levine").npmi(3)
+    np.testing.assert_array_equal(read_ranking(folder, estimator="levine").npmi, levine)
+    assert read_ranking(folder, k=2).k == 2
 
 
 # Pairs and strata
@@ -472,16 +484,20 @@ def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
 
 
 @pytest.mark.compiled
-def test_the_same_seed_gives_the_same_bytes(tmp_path) -> None:
-    files = []
-    for place in ("one", "two"):
-        (tmp_path / place).mkdir()
-        run(tmp_path / place, planted(make_motifs(30)), make_motifs(30), draws=99)
-        out = tmp_path / place / "out"
-        names = ["motifs.md", "motifs.parquet", "motifs.png", "motifs.svg", "verdict.json"]
-        assert sorted(path.name for path in out.iterdir()) == names
-        files.append([(out / name).read_bytes() for name in names])
-    assert files[0] == files[1]
+def test_the_same_seed_gives_the_same_bytes_from_the_library_and_from_the_command(tmp_path, capsys) -> None:
+    names = ["motifs.md", "motifs.parquet", "motifs.png", "motifs.svg", "verdict.json"]
+    findings = run(tmp_path, planted(make_motifs(30)), make_motifs(30), draws=99)
+    arguments = ["--npmi", str(tmp_path / "ranking.csv"), "--motifs", str(tmp_path / "motifs.pfm"), "--draws", "99"]
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "enrichment.parquet").write_text("of an earlier run with --labelled")
+    assert main([*arguments, "--output-dir", str(tmp_path / "again")]) == 0
+    assert capsys.readouterr().out.splitlines() == [findings.verdict.sentence, f"{tmp_path / 'again'}: complete"]
+    for folder in ("out", "again"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    settings = json.loads((tmp_path / "out" / "verdict.json").read_text())["settings"]
+    assert (settings["top"], settings["draws"], settings["seed"]) == (100, 99, 1)
 
 
 # The real data
