@@ -1,90 +1,37 @@
-"""Motifs: planted truths, naive twins, statistics against scipy, and the real data."""
+"""Motifs: files, memelite beside slow computations, planted truths, the real data, refusals."""
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from scipy import stats
 
-from eval import motif_statistics
-from eval.motif_enrichment import LabelledSet, kmer_enrichment, motif_enrichment, read_set
+from eval.motif_enrichment import motif_enrichment, read_set
 from eval.motif_figure import clusters
 from eval.motif_files import LETTERS, Motif, read_motifs
 from eval.motif_matches import Alignments, align
-from eval.motif_ranking import Pairs, Ranking, pairs_of, read_ranking, strata
+from eval.motif_ranking import Pairs, pairs_of, read_ranking
 from eval.motif_repeats import count_in_repeats
-from eval.motif_statistics import compare_within_strata, rank_correlation
+from eval.motif_statistics import compare_within_strata
 from eval.motifs import MotifConfig, evaluate, main
 from gemsdata.npmi import NpmiTable
-from gemsdata.vocab import all_kmers, base_codes, kmer_value, num_kmers
-from tests.genomes import COMPLEMENT, awkward_genome, random_dna, write_fasta
+from gemsdata.vocab import base_codes, kmer_value, num_kmers
+from tests.genomes import random_dna, write_fasta
+from tests.motif_support import (
+    labelled_of,
+    make_motifs,
+    planted,
+    random_ranking,
+    reverse_complement,
+    run,
+    write_labelled,
+    write_motifs,
+    write_ranking,
+)
 from tests.stream_support import make_set
-
-KMERS = [kmer.decode() for kmer in all_kmers(6)]
-
-
-def reverse_complement(sequence: str) -> str:
-    return sequence.translate(COMPLEMENT)[::-1]
-
-
-def random_ranking(seed: int, k: int = 6) -> Ranking:
-    """Scores that have nothing to do with the letters, alike on both strands but for a little."""
-    rng = np.random.default_rng(seed)
-    kmers = [kmer.decode() for kmer in all_kmers(k)]
-    score, count = {}, {}
-    for kmer in kmers:
-        strand = min(kmer, reverse_complement(kmer))
-        score.setdefault(strand, rng.random())
-        count.setdefault(strand, int(rng.integers(200, 20_000)))
-    npmi = np.array([score[min(kmer, reverse_complement(kmer))] for kmer in kmers]) + 1e-9 * rng.random(len(kmers))
-    return Ranking("random", k, npmi, np.array([count[min(kmer, reverse_complement(kmer))] for kmer in kmers]))
-
-
-def make_motifs(number: int, seed: int = 5) -> list[Motif]:
-    """Motifs of 8 to 12 columns, each column nearly one letter, or undecided at the edges."""
-    rng = np.random.default_rng(seed)
-    motifs = []
-    for i in range(number):
-        width = int(rng.integers(8, 13))
-        counts = rng.dirichlet([0.6] * 4, size=width) * 30
-        counts[1:7] = 1
-        counts[np.arange(1, 7), rng.integers(0, 4, 6)] = 400
-        motifs.append(Motif(f"M{i:03d} TF{i}", ((counts + 0.25) / (counts + 0.25).sum(axis=1, keepdims=True)).T))
-    return motifs
-
-
-def write_motifs(path, motifs: list[Motif]):
-    lines = []
-    for motif in motifs:
-        lines.append(f">{motif.name}")
-        lines += ["\t".join(f"{1000 * value:.4f}" for value in column) for column in motif.probabilities.T]
-    path.write_text("\n".join(lines) + "\n")
-    return path
-
-
-def write_ranking(path, ranking: Ranking):
-    with open(path, "w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["kmer", "count", "npmi"])
-        kmers = all_kmers(ranking.k)
-        writer.writerows([kmer.decode(), c, x] for kmer, c, x in zip(kmers, ranking.count, ranking.npmi, strict=True))
-    return path
-
-
-def write_labelled(path, rows: list[tuple[str, str]]):
-    path.write_text("sequence\tlabel\n" + "".join(f"{sequence}\t{label}\n" for sequence, label in rows))
-    return path
-
-
-def labelled_of(rows: list[tuple[str, int]]) -> LabelledSet:
-    codes = [base_codes(sequence).astype(np.int64) for sequence, _ in rows]
-    return LabelledSet("made", codes, np.array([label == 1 for _, label in rows]))
-
 
 # Files of motifs and rankings
 
@@ -155,158 +102,6 @@ def test_a_shard_set_and_its_table_are_the_same_ranking(tmp_path) -> None:
     levine = NpmiTable.from_parquet(folder / "npmi.parquet", "levine").npmi(3)
     np.testing.assert_array_equal(read_ranking(folder, estimator="levine").npmi, levine)
     assert read_ranking(folder, k=2).k == 2
-
-
-# Pairs and strata
-
-
-def test_every_scored_kmer_is_in_one_pair_under_its_better_rank() -> None:
-    ranking = random_ranking(1)
-    ranking.npmi[[kmer_value("ACGTAC"), kmer_value("GTACGT"), kmer_value("AAAAAA")]] = np.nan
-    pairs = pairs_of(ranking)
-    scored = {kmer: x for kmer, x in zip(KMERS, ranking.npmi, strict=True) if np.isfinite(x)}
-    expected = {min(kmer, reverse_complement(kmer)) for kmer in scored}
-    assert {min(kmer, reverse_complement(kmer)) for kmer in pairs.kmers} == expected
-    assert len(pairs) == len(expected) == 2080 - 1
-    order = sorted(scored, key=scored.get, reverse=True)
-    rank = {kmer: place for place, kmer in enumerate(order, 1)}
-    count = dict(zip(KMERS, ranking.count, strict=True))
-    for i, kmer in enumerate(pairs.kmers):
-        other = reverse_complement(kmer)
-        assert pairs.rank[i] == min(rank[kmer], rank.get(other, 4096)) == rank[kmer]
-        assert pairs.count[i] == count[kmer] + count[other]
-        assert pairs.index[kmer_value(kmer)] == pairs.index[kmer_value(other)] == i
-
-
-def test_strata_hold_what_they_say() -> None:
-    pairs = pairs_of(random_ranking(2))
-    found = strata(pairs)
-    for name, key in {
-        "shuffled": lambda kmer: min(sorted(kmer), sorted(reverse_complement(kmer))),
-        "G+C- and CpG-matched": lambda kmer: (kmer.count("G") + kmer.count("C"), kmer.count("CG")),
-    }.items():
-        keys = [str(key(kmer)) for kmer in pairs.kmers]
-        assert (
-            len(set(zip(keys, found[name].tolist(), strict=True))) == len(set(keys)) == len(set(found[name].tolist()))
-        )
-    blocks = found["frequency-matched"]
-    assert np.bincount(blocks).max() == 40
-    edges = [(pairs.count[blocks == b].min(), pairs.count[blocks == b].max()) for b in range(blocks.max() + 1)]
-    assert all(before[1] <= after[0] for before, after in itertools.pairwise(edges))
-
-
-# Statistics
-
-
-def test_a_permutation_test_of_one_stratum_is_that_of_scipy() -> None:
-    rng = np.random.default_rng(3)
-    x, top = rng.normal(size=60), np.arange(60) < 15
-    x[top] += 0.5
-    found = compare_within_strata(x, top, np.zeros(60, int), draws=20_000, rng=np.random.default_rng(1))
-    theirs = stats.permutation_test(
-        (x[top], x[~top]), lambda a, b: a.mean() - b.mean(), n_resamples=20_000, rng=np.random.default_rng(2)
-    )
-    assert found.p_value == pytest.approx(theirs.pvalue, abs=0.01)
-    assert found.mean_top - found.mean_control == pytest.approx(theirs.statistic)
-    assert found.superiority == pytest.approx(stats.mannwhitneyu(x[top], x[~top]).statistic / (15 * 45))
-
-
-def test_small_strata_are_compared_as_every_exchange_of_their_members_is() -> None:
-    x = np.array([1.0, 5.0, 2.0, 7.0, 3.0, 9.0, np.nan])
-    top = np.array([False, True, False, True, False, False, True])
-    group = np.array([0, 0, 1, 1, 1, 2, 1])  # the last stratum has no top, the last value is unknown
-
-    def difference(members: tuple[int, int]) -> float:
-        rest = [np.delete(x[:2], members[0]).mean(), np.delete(x[2:5], members[1]).mean()]
-        return (x[members[0]] - rest[0] + x[2 + members[1]] - rest[1]) / 2
-
-    every = [difference(chosen) for chosen in itertools.product(range(2), range(3))]
-    found = compare_within_strata(x, top, group, draws=30_000, rng=np.random.default_rng(0))
-    assert found.num_top == 2
-    assert found.mean_top - found.mean_control == pytest.approx(difference((1, 1)))
-    exact = np.mean(np.abs(every) >= difference((1, 1)) - 1e-9)
-    assert found.p_value == pytest.approx(exact, abs=0.015)
-    assert found.superiority == 1.0
-    assert found.spread == pytest.approx(np.std(every), rel=0.02)
-
-
-@pytest.mark.parametrize("name", ["shuffled", "frequency-matched", "G+C- and CpG-matched"])
-def test_p_values_of_random_rankings_are_uniform(name) -> None:
-    """The match scores depend on composition; that alone must not make a random top look special."""
-    p_values = []
-    for seed in range(60):
-        pairs = pairs_of(random_ranking(seed, k=5))
-        rng = np.random.default_rng(seed + 1000)
-        score = (pairs.digits >= 2).sum(axis=1) + rng.normal(size=len(pairs))
-        found = compare_within_strata(score, pairs.rank <= 100, strata(pairs)[name], draws=199, rng=rng)
-        p_values.append(found.p_value)
-    assert stats.kstest(p_values, "uniform").pvalue > 0.001
-
-
-def test_rank_correlation_is_spearmans() -> None:
-    rng = np.random.default_rng(4)
-    x = rng.integers(0, 50, 300).astype(float)
-    y = x + rng.normal(0, 40, 300)
-    theirs = stats.spearmanr(x, y)
-    found = rank_correlation(x, y)
-    assert found.rho == pytest.approx(theirs.statistic)
-    assert found.p_value == pytest.approx(theirs.pvalue)
-    assert found.low < found.rho < found.high
-    assert rank_correlation(x, -y).rho == pytest.approx(-found.rho)
-
-
-def test_a_partial_correlation_takes_a_common_cause_away() -> None:
-    rng = np.random.default_rng(5)
-    cause = rng.normal(size=2000)
-    x, y = cause + 0.5 * rng.normal(size=2000), cause + 0.5 * rng.normal(size=2000)
-    ranks = stats.rankdata(cause)
-    assert rank_correlation(x, y).rho > 0.7
-    partial = rank_correlation(x, y, ranks[:, None])
-    assert abs(partial.rho) < 0.1
-    r_xy, r_xz, r_yz = (stats.spearmanr(a, b).statistic for a, b in ((x, y), (x, cause), (y, cause)))
-    assert partial.rho == pytest.approx((r_xy - r_xz * r_yz) / np.sqrt((1 - r_xz**2) * (1 - r_yz**2)))
-
-
-def test_corrections_and_odds_are_those_of_the_definitions() -> None:
-    p_values = np.array([0.01, 0.04, 0.03, 0.005, 0.6])
-    np.testing.assert_allclose(motif_statistics.holm(p_values), [0.04, 0.09, 0.09, 0.025, 0.6])
-    np.testing.assert_allclose(motif_statistics.benjamini_hochberg(p_values), [0.025, 0.05, 0.05, 0.025, 0.6])
-    odds = motif_statistics.log2_odds_ratio(np.array([10]), np.array([5]), 20, 20)
-    assert odds[0] == pytest.approx(np.log2((10.5 / 10.5) / (5.5 / 15.5)))
-    (p_value,) = motif_statistics.fisher_p_values(np.array([10]), np.array([5]), 20, 20)
-    assert p_value == pytest.approx(stats.fisher_exact([[10, 10], [5, 15]]).pvalue)
-
-
-# Counting
-
-
-def test_repeats_are_counted_as_the_definition_says(tmp_path) -> None:
-    contigs = awkward_genome()
-    pairs = pairs_of(random_ranking(6, k=3))
-    inside, total = np.zeros(len(pairs), int), np.zeros(len(pairs), int)
-    for i, kmer in enumerate(pairs.kmers):
-        for word in (kmer, reverse_complement(kmer)):  # one that is its own reverse complement counts twice a place
-            for sequence in contigs.values():
-                places = [p for p in range(len(sequence) - 2) if sequence[p : p + 3].upper() == word]
-                total[i] += len(places)
-                inside[i] += sum(sequence[p : p + 3].islower() for p in places)
-    found = count_in_repeats(write_fasta(tmp_path / "g.fa", contigs), pairs)
-    np.testing.assert_array_equal(found.total, total)
-    np.testing.assert_array_equal(found.inside, inside)
-    assert found.genome_share == inside.sum() / total.sum()
-
-
-def test_kmers_in_sequences_are_counted_as_the_definition_says() -> None:
-    rows = [(random_dna(80, seed), seed % 2) for seed in range(40)] + [("ACG", 1)]
-    pairs = pairs_of(random_ranking(7, k=4))
-    found = kmer_enrichment(labelled_of(rows), pairs)
-    for i, kmer in enumerate(pairs.kmers):
-        words = {kmer, reverse_complement(kmer)}
-        counts = [sum(sequence[p : p + 4] in words for p in range(len(sequence) - 3)) for sequence, _ in rows]
-        assert found.occurrences[i] == sum(counts)
-        assert found.in_positive[i] == sum(c > 0 for c, (_, label) in zip(counts, rows, strict=True) if label == 1)
-        assert found.in_negative[i] == sum(c > 0 for c, (_, label) in zip(counts, rows, strict=True) if label == 0)
-    assert (found.num_positive, found.num_negative) == (21, 20)
 
 
 # memelite beside slow computations from the papers
@@ -402,26 +197,6 @@ def test_a_cluster_takes_its_kmers_away_from_the_next() -> None:
 
 
 # Planted truths
-
-
-def planted(motifs: list[Motif]) -> Ranking:
-    """A random ranking, but for the cores of the motifs on top."""
-    ranking = random_ranking(11)
-    for motif in motifs:
-        core = motif.consensus[1:7]
-        for word in (core, reverse_complement(core)):
-            ranking.npmi[kmer_value(word)] += 2
-    return ranking
-
-
-def run(tmp_path, ranking: Ranking, motifs: list[Motif], **options):
-    config = MotifConfig(
-        npmi=str(write_ranking(tmp_path / "ranking.csv", ranking)),
-        motifs=str(write_motifs(tmp_path / "motifs.pfm", motifs)),
-        output_dir=str(tmp_path / "out"),
-        **{"draws": 999, **options},
-    )
-    return evaluate(config, silent=True)
 
 
 @pytest.mark.compiled
