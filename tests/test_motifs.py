@@ -1,0 +1,358 @@
+"""Motifs: files, memelite beside slow computations, planted truths, the real data, refusals."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from eval.motif_enrichment import motif_enrichment, read_set
+from eval.motif_figure import clusters
+from eval.motif_files import LETTERS, Motif, read_motifs
+from eval.motif_matches import Alignments, align
+from eval.motif_ranking import Pairs, pairs_of, read_ranking
+from eval.motif_repeats import count_in_repeats
+from eval.motif_statistics import compare_within_strata
+from eval.motifs import MotifConfig, evaluate, main
+from gemsdata.npmi import NpmiTable
+from gemsdata.vocab import base_codes, kmer_value, num_kmers
+from tests.genomes import random_dna, write_fasta
+from tests.motif_support import (
+    labelled_of,
+    make_motifs,
+    planted,
+    random_ranking,
+    reverse_complement,
+    run,
+    write_labelled,
+    write_motifs,
+    write_ranking,
+)
+from tests.stream_support import make_set
+
+# Files of motifs and rankings
+
+
+def test_the_same_counts_in_each_layout_are_the_same_motif(tmp_path) -> None:
+    counts = [[4, 16, 0, 0], [19, 0, 1, 0], [0, 20, 0, 0], [0, 0, 20, 0], [0, 0, 0, 20]]
+    rows = "\n".join("\t".join(map(str, row)) for row in counts)
+    columns = [" ".join(str(row[i]) for row in counts) for i in range(4)]
+    texts = {
+        "rows": f"# a comment\n>MA0004.1_MA0004.1.Arnt\n{rows}\n",
+        "columns": ">MA0004.1 Arnt\n" + "\n".join(columns) + "\n",
+        "jaspar": ">MA0004.1\tArnt\n" + "\n".join(f"{b}  [ {c} ]" for b, c in zip("ACGT", columns, strict=True)) + "\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        (motif,) = read_motifs(tmp_path / name)
+        assert motif.name == "MA0004.1 Arnt"
+        assert motif.consensus == "CACGT"
+        np.testing.assert_allclose(motif.probabilities[:, 0], [4.25 / 21, 16.25 / 21, 0.25 / 21, 0.25 / 21])
+
+
+def test_meme_keeps_its_probabilities(tmp_path) -> None:
+    path = tmp_path / "motifs.meme"
+    path.write_text(
+        "MEME version 4\n\nALPHABET= ACGT\n\nMOTIF MA0001.1 X\n"
+        "letter-probability matrix: alength= 4 w= 2 nsites= 5 E= 0\n"
+        "0.1 0.2 0.3 0.4\n0 0 1 0\n"
+    )
+    (motif,) = read_motifs(path)
+    np.testing.assert_allclose(motif.probabilities, [[0.1, 0], [0.2, 0], [0.3, 1], [0.4, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds no motif"),
+        ("just text\n", "holds no motif"),
+        (">a\n1 2 3\n4 5 6\n", "'a' is neither rows of four"),
+        (">a\n1 2 3 x\n", "'a'.*could not convert"),
+        (">a\n" + "1 2 3 4\n" * 4, "four by four"),
+        (">a\n0 0 0 0\n1 1 1 1\n", "empty column"),
+        (">a\n1 2 3 4\n1 2 3 4\n" * 2, "'a' occurs twice"),
+    ],
+)
+def test_a_file_that_holds_no_motifs_is_refused(tmp_path, text, words) -> None:
+    path = tmp_path / "motifs.pfm"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        read_motifs(path)
+
+
+def test_a_table_and_its_csv_are_the_same_ranking(tmp_path) -> None:
+    table = NpmiTable.from_fasta(write_fasta(tmp_path / "g.fa", {"c": random_dna(60_000, 3)}), max_k=4, min_count=5)
+    table.to_parquet(tmp_path / "t.parquet")
+    direct = read_ranking(tmp_path / "t.parquet")
+    again = read_ranking(write_ranking(tmp_path / "t.csv", direct))
+    assert direct.k == again.k == 4
+    np.testing.assert_array_equal(direct.npmi, again.npmi)
+    np.testing.assert_array_equal(direct.count, again.count)
+
+
+def test_a_shard_set_and_its_table_are_the_same_ranking(tmp_path) -> None:
+    folder = make_set(tmp_path / "set")
+    of_set, of_table = read_ranking(folder), read_ranking(folder / "npmi.parquet", k=3)
+    assert (of_set.name, of_set.k) == ("set", 3)
+    np.testing.assert_array_equal(of_set.npmi, of_table.npmi)
+    np.testing.assert_array_equal(of_set.npmi, NpmiTable.from_parquet(folder / "npmi.parquet").npmi(3))
+    levine = NpmiTable.from_parquet(folder / "npmi.parquet", "levine").npmi(3)
+    np.testing.assert_array_equal(read_ranking(folder, estimator="levine").npmi, levine)
+    assert read_ranking(folder, k=2).k == 2
+
+
+# memelite beside slow computations from the papers
+
+
+def naive_tomtom(kmer: str, motifs: list[Motif], grid: int = 1000) -> np.ndarray:
+    """P-values by Gupta et al. (2007): column scores less their median, convolved; every offset, then both strands."""
+    query = np.array([[float(letter == base) for letter in LETTERS] for base in kmer])
+    both = [motif.probabilities.T for motif in motifs] + [motif.probabilities.T[::-1, ::-1] for motif in motifs]
+    columns = np.concatenate(both)
+    score = -np.linalg.norm(query[:, None] - columns[None], axis=2)
+    score -= np.median(score, axis=1, keepdims=True)
+    step = (score.max() - score.min()) / grid
+    zero = -score.min() / step
+    level = np.rint((score - score.min()) / step).astype(int)
+    density = [np.bincount(row, minlength=grid + 1) / len(columns) for row in level]
+    spans = {}
+    for first in range(len(kmer)):
+        span = np.ones(1)
+        for last in range(first, len(kmer)):
+            span = np.convolve(span, density[last])
+            spans[first, last + 1] = span
+    p_values, start = [], 0
+    for target in both:
+        width = len(target)
+        overlaps, best = [], -np.inf
+        for offset in range(1 - len(kmer), width):
+            first, last = max(0, -offset), min(len(kmer), width - offset)
+            total = sum(level[i, start + i + offset] - zero for i in range(first, last))
+            best = max(best, total)
+            overlaps.append((first, last))
+        none_as_good = 1.0
+        for first, last in overlaps:
+            values = np.arange(spans[first, last].size) - (last - first) * zero
+            none_as_good *= 1 - spans[first, last][values >= best - 1e-6].sum()
+        p_values.append(1 - none_as_good)
+        start += width
+    smaller = np.minimum(p_values[: len(motifs)], p_values[len(motifs) :])
+    return 1 - (1 - smaller) ** 2
+
+
+@pytest.mark.compiled
+def test_tomtom_agrees_with_a_slow_computation() -> None:
+    motifs = make_motifs(60)
+    words = ["ACGTAC", "TTTTTT", "CAGGTG", motifs[3].consensus[1:7]]
+    found = align(np.array([base_codes(word) for word in words]).astype(np.int64), motifs)
+    for i, word in enumerate(words):
+        slow = naive_tomtom(word, motifs)
+        assert np.median(np.abs(np.log10(found.p_value[i] / slow))) < 0.02
+        assert np.abs(np.log10(found.p_value[i] / slow)).max() < 0.3
+        assert found.p_value[i].argmin() == slow.argmin()
+    assert (found.offset[3, 3], found.reverse[3, 3]) == (1, False)
+
+
+@pytest.mark.compiled
+def test_both_strands_of_a_kmer_match_the_same_motifs() -> None:
+    motifs = make_motifs(40)
+    words = ["ACGTAC", "CCCAGG", "TGACTC"]
+    both = [np.array([base_codes(w) for w in ws]).astype(np.int64) for ws in (words, map(reverse_complement, words))]
+    forward, backward = (align(digits, motifs) for digits in both)
+    np.testing.assert_allclose(np.log10(forward.p_value), np.log10(backward.p_value), atol=0.1)
+
+
+@pytest.mark.compiled
+def test_fimo_finds_the_words_whose_exact_p_value_is_small() -> None:
+    motif = Motif("m", np.random.default_rng(8).dirichlet([1.0] * 4, size=6).T)
+    log_odds = np.log2(motif.probabilities + 1e-4) + 2
+    words = ["".join(word) for word in itertools.product(LETTERS, repeat=6)]
+    scores = np.array([sum(log_odds[LETTERS.index(base), i] for i, base in enumerate(word)) for word in words])
+    exact = {word: float((scores >= score - 1e-9).mean()) for word, score in zip(words, scores, strict=True)}
+    either_strand = np.array([min(exact[word], exact[reverse_complement(word)]) for word in words])
+    found = motif_enrichment(labelled_of([(word, i % 2) for i, word in enumerate(words)]), [motif], 0.02)
+    num_found = int(found.in_positive[0] + found.in_negative[0])
+    sure, perhaps = (either_strand < 0.02 / 1.2).sum(), (either_strand < 0.02 * 1.2).sum()  # memelite bins the scores
+    assert 100 < sure <= num_found <= perhaps
+
+
+@pytest.mark.compiled
+def test_a_hit_does_not_run_over_the_end_of_a_short_sequence() -> None:
+    motif = Motif("m", np.full((4, 12), 0.002) + 0.992 * np.eye(4)[[0, 1, 2, 3] * 3].T)
+    found = motif_enrichment(labelled_of([("ACGTACGTACGT", 1), ("TTACGTACGTAC", 0), ("ACGTACGTAC", 0)]), [motif], 1e-4)
+    assert (found.in_positive[0], found.in_negative[0]) == (1, 0)
+
+
+# Clusters of the figure
+
+
+def test_a_cluster_takes_its_kmers_away_from_the_next() -> None:
+    p_values = np.array([[1e-6, 1e-8, 1], [1e-5, 0.5, 1], [0.5, 0.4, 0.01]])
+    found = Alignments(p_values, np.zeros((3, 3), np.int64), np.zeros((3, 3), bool))
+    chosen = clusters(found)
+    assert [(cluster.motif, cluster.members.tolist()) for cluster in chosen] == [(0, [0, 1])]
+
+
+# Planted truths
+
+
+@pytest.mark.compiled
+def test_planted_motifs_are_found_and_the_claim_holds(tmp_path) -> None:
+    motifs = make_motifs(50)
+    findings = run(tmp_path, planted(motifs), motifs)
+    assert findings.verdict.answer == "holds"
+    assert "strong correlation holds for" in findings.verdict.sentence
+    assert max(findings.verdict.adjusted.values()) <= 3 / 1000
+    assert min(found.z for found in findings.comparisons["-log10 p of the best motif"].values()) > 8
+    table = pq.read_table(tmp_path / "out" / "motifs.parquet").to_pylist()
+    by_kmer = {row["kmer"]: row for row in table}
+    for motif in motifs[:5]:
+        for word in (motif.consensus[1:7], reverse_complement(motif.consensus[1:7])):
+            assert by_kmer[word]["top"]
+            assert by_kmer[word]["motif_p_value"] < 1e-3
+
+
+@pytest.mark.compiled
+def test_a_ranking_by_match_has_a_strong_correlation(tmp_path) -> None:
+    motifs = make_motifs(50)
+    ranking = random_ranking(12)
+    pairs = pairs_of(ranking)
+    score = -np.log10(align(pairs.digits, motifs).p_value.min(axis=1))
+    ranking.npmi[:] = score[pairs.index] + 0.2 * ranking.npmi
+    findings = run(tmp_path, ranking, motifs)
+    assert findings.verdict.answer == "holds"
+    assert findings.correlations["nothing"].rho > 0.9
+    assert findings.correlations["occurrences, G+C and CpG"].rho > 0.9
+    assert findings.correlations["nothing"].p_value < 1e-100
+    assert "which is strong" in findings.verdict.sentence
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_ranking_does_not_make_the_claim_hold(tmp_path, seed) -> None:
+    findings = run(tmp_path, random_ranking(seed), make_motifs(50))
+    assert findings.verdict.answer == "does not hold"
+    assert findings.correlations["nothing"].p_value > 0.005
+    assert min(findings.verdict.adjusted.values()) > 0.01
+
+
+@pytest.mark.compiled
+def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
+    motifs = make_motifs(50)
+    core = motifs[0].consensus
+    rows = [(random_dna(60, s) + (core if s % 2 else random_dna(len(core), s + 500)), str(s % 2)) for s in range(120)]
+    path = write_labelled(tmp_path / "train.tsv", rows)
+    findings = run(tmp_path, planted(motifs), motifs, labelled=(f"made={path}:100",), match_q=0.3)
+    table = pq.read_table(tmp_path / "out" / "enrichment.parquet").to_pylist()
+    assert len(table) == len(findings.pairs) + len(motifs)
+    best = min((row for row in table if row["kind"] == "motif"), key=lambda row: row["p_value"])
+    assert best["name"] == motifs[0].name
+    assert best["q_value"] < 1e-6
+    assert best["of_top"]
+    assert (best["num_positive"], best["num_negative"], best["in_positive"]) == (50, 50, 50)
+    kmers = sorted((row for row in table if row["kind"] == "kmer"), key=lambda row: row["p_value"])
+    words = {core[i : i + 6] for i in range(len(core) - 5)}
+    assert {row["name"] for row in kmers[: len(words)]} <= words | {reverse_complement(word) for word in words}
+
+
+@pytest.mark.compiled
+def test_the_same_seed_gives_the_same_bytes_from_the_library_and_from_the_command(tmp_path, capsys) -> None:
+    names = ["motifs.md", "motifs.parquet", "motifs.png", "motifs.svg", "verdict.json"]
+    findings = run(tmp_path, planted(make_motifs(30)), make_motifs(30), draws=99)
+    arguments = ["--npmi", str(tmp_path / "ranking.csv"), "--motifs", str(tmp_path / "motifs.pfm"), "--draws", "99"]
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "enrichment.parquet").write_text("of an earlier run with --labelled")
+    assert main([*arguments, "--output-dir", str(tmp_path / "again")]) == 0
+    assert capsys.readouterr().out.splitlines() == [findings.verdict.sentence, f"{tmp_path / 'again'}: complete"]
+    for folder in ("out", "again"):
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+    settings = json.loads((tmp_path / "out" / "verdict.json").read_text())["settings"]
+    assert (settings["top"], settings["draws"], settings["seed"]) == (100, 99, 1)
+
+
+# The real data
+
+
+@pytest.mark.compiled
+def test_the_published_ranking_on_real_data(data_dir, tmp_path) -> None:
+    config = MotifConfig(
+        npmi=str(data_dir / "npmi" / "published_6mer_npmi_grch38_chr1-3.csv"),
+        motifs=str(data_dir / "motifs" / "JASPAR2022_vertebrates.pfm"),
+        genome=str(data_dir / "genomes" / "hg38_chr1_28Mb.fa.gz"),
+        labelled=(f"prom-core={data_dir / 'fewshot' / 'Prom-core' / '1000' / 'train.tsv'}:2000",),
+        output_dir=str(tmp_path),
+        draws=500,
+    )
+    findings = evaluate(config, silent=True)
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    assert (verdict["k"], verdict["num_motifs"], verdict["num_pairs"], verdict["num_top_pairs"]) == (6, 838, 2080, 53)
+    assert verdict["answer"] == "does not hold"
+    assert 0.15 < verdict["correlations"]["nothing"]["rho"] < 0.3
+    assert abs(verdict["correlations"]["occurrences, G+C and CpG"]["rho"]) < 0.08
+    assert verdict["repeat_share"]["top"] > verdict["repeat_share"]["genome"] + 0.05
+    for found in verdict["comparisons"]["share of occurrences in repeats"].values():
+        assert found["p_value"] <= 0.01
+        assert found["cliffs_delta"] > 0.4
+    table = pq.read_table(tmp_path / "motifs.parquet")
+    assert table.num_rows == num_kmers(6)
+    assert pq.read_table(tmp_path / "enrichment.parquet").num_rows == 2080 + 838
+    e_box = table.to_pylist()[kmer_value("CACGTG")]
+    assert e_box["motif_q_value"] < 0.01
+    for motif in ("MA0093.3 USF1", "MA0526.4 USF2"):
+        assert motif in {entry.name for entry in findings.motifs}
+    report = (tmp_path / "motifs.md").read_text()
+    assert report.split("\n\n")[1] == f"**{verdict['sentence']}**"
+
+
+# Refusals
+
+
+def refused(capsys, arguments: list[str]) -> str:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_bad_input_is_one_line_and_status_2(capsys, tmp_path) -> None:
+    ranking = str(write_ranking(tmp_path / "r.csv", random_ranking(0, k=3)))
+    motifs = str(write_motifs(tmp_path / "m.pfm", make_motifs(3)))
+    usual = ["--npmi", ranking, "--motifs", motifs, "--output-dir", str(tmp_path / "out")]
+    assert "--npmi" in refused(capsys, [])
+    assert "3 motifs are too few" in refused(capsys, usual)
+    assert "does not exist" in refused(capsys, [*usual, "--npmi", str(tmp_path / "none")])
+    assert "not an NPMI table" in refused(capsys, [*usual, "--npmi", motifs])
+    assert "no such file" in refused(capsys, [*usual, "--motifs", str(tmp_path / "none")])
+    assert "holds no motif" in refused(capsys, [*usual, "--motifs", ranking])
+    assert "--top 0" in refused(capsys, [*usual, "--top", "0"])
+    assert "--fimo-p 2" in refused(capsys, [*usual, "--fimo-p", "2"])
+    assert "leave --k" in refused(capsys, [*usual, "--k", "6"])
+    assert "NAME=FILE" in refused(capsys, [*usual, "--labelled", "train.tsv"])
+    (tmp_path / "short.csv").write_text("kmer,count\nACG,1\n")
+    assert "lacks a column" in refused(capsys, [*usual, "--npmi", str(tmp_path / "short.csv")])
+    (tmp_path / "twice.csv").write_text("kmer,count,npmi\nACG,1,1\nACG,1,1\n")
+    assert "line 3" in refused(capsys, [*usual, "--npmi", str(tmp_path / "twice.csv")])
+
+
+def test_a_genome_without_soft_masking_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no lower-case bases"):
+        count_in_repeats(write_fasta(tmp_path / "g.fa", {"c": random_dna(500, 1)}), pairs_of(random_ranking(0, k=3)))
+
+
+def test_a_labelled_file_of_three_classes_is_refused(tmp_path) -> None:
+    path = write_labelled(tmp_path / "t.tsv", [("ACGTACGT", str(i)) for i in range(3)])
+    with pytest.raises(ValueError, match="has 3 classes"):
+        read_set(f"three={path}")
+    assert read_set(f"two={path}:2").positive.tolist() == [False, True]
+
+
+def test_a_top_without_controls_is_refused() -> None:
+    pairs: Pairs = pairs_of(random_ranking(0, k=3))
+    with pytest.raises(ValueError, match="smaller --top"):
+        compare_within_strata(pairs.npmi, pairs.rank <= 64, np.zeros(len(pairs)), draws=9, rng=np.random.default_rng(0))
