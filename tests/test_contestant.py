@@ -132,8 +132,10 @@ def test_code_of_a_checkpoint_runs_on_request_only(folders, tmp_path, capsys):
     assert "comes with Python code of its own (config.json has an auto_map)" in errors
     assert "--trust-remote-code" in errors
     assert not (tmp_path / "out").exists()
-    assert type(load(folders["own code"]).model).__name__ == "OwnClassifier"
-    assert type(load(folders["own code"], random_weights=True).model).__name__ == "OwnClassifier"
+    for random_weights in (False, True):
+        model = load(folders["own code"], random_weights=random_weights).model
+        assert type(model).__name__ == "OwnClassifier"
+        assert (model.slopes.tolist(), model.frequencies.tolist()) == ([0.0, 3.0], [7.0, 7.0])
 
 
 def test_no_model_and_scores_only(folders, tmp_path, capsys):
