@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name, files in _missing(gue).items():
             print(f"note: {name} lacks {', '.join(files)}", file=sys.stderr)
         evaluate(config)
-        print(f"{config.output_dir}: gue.md, gue.parquet")
+        print((Path(config.output_dir or "") / "gue.md").read_text())
         return 0
 
     return exit_status(run)
