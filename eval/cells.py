@@ -63,7 +63,7 @@ def run_cells(cells: Sequence[Cell], out: Path, *, workers: int) -> pd.DataFrame
                 f"{cell.folder(out)} was run with another {', '.join(changed)}; choose another --output-dir, or remove"
                 " that folder"
             )
-    run_jobs(missing, workers=workers, label="fine-tuning")
+    run_jobs(missing, workers=workers, label="fine-tuning", log=out / "log.txt")
     return table(cells, out)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,8 +39,10 @@ def threads_of_each(workers: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // workers)
 
 
-def run_jobs(jobs: Sequence[Job], *, workers: int, label: str) -> None:
+def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> None:
     """Run all jobs, ``workers`` at a time; what has been done stays done when one fails.
+
+    What the jobs print is appended to the file ``log``.
 
     Raises
     ------
@@ -55,11 +57,11 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str) -> None:
         numbers.put(number)
     silent = not sys.stderr.isatty()
     failures: list[tuple[str, str]] = []
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_settle, initargs=(numbers,))
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_settle, initargs=(numbers, log))
     try:
         futures: dict[Future[Any], Job] = {pool.submit(job.run, *job.arguments): job for job in jobs}
-        with tqdm(total=len(jobs), desc=label, unit="job", disable=silent, dynamic_ncols=True) as bar:
-            for future in as_completed(futures):
+        with tqdm(total=len(jobs), desc=label, unit="job", dynamic_ncols=True, disable=silent) as bar:
+            for number, future in enumerate(as_completed(futures), start=1):
                 job, error = futures[future], future.exception()
                 if isinstance(error, BrokenProcessPool):
                     raise Stopped(
@@ -70,8 +72,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str) -> None:
                     failures.append((job.name, f"{type(error).__name__}: {error}"))
                 bar.update()
                 bar.set_postfix_str(job.name)
-                if silent and not error:
-                    print(f"{label}: {bar.n or len(jobs) - len(futures)} {job.name}", file=sys.stderr)
+                if silent:
+                    print(f"{label} {number}/{len(jobs)}: {job.name}", file=sys.stderr, flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
     if failures:
@@ -79,9 +81,13 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str) -> None:
         raise Stopped(f"{len(failures)} of {len(jobs)} jobs failed; {name}: {message}")
 
 
-def _settle(numbers: multiprocessing.queues.SimpleQueue[int]) -> None:
-    """Give this process its GPU, where there are several, before anything touches one."""
-    warnings.filterwarnings("ignore", category=UserWarning, module="torch.utils.data")
+def _settle(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -> None:
+    """Send what this process prints to the log; give it its GPU, where there are several, before one is touched."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
     number = numbers.get()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

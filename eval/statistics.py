@@ -61,9 +61,15 @@ def summary(table: pd.DataFrame, *, by: Sequence[str], metric: str) -> pd.DataFr
 
 
 def paired(
-    table: pd.DataFrame, *, of: str, metric: str, pair_by: Sequence[str], within: str | None = None
+    table: pd.DataFrame,
+    *,
+    of: str,
+    metric: str,
+    pair_by: Sequence[str],
+    within: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> pd.DataFrame:
-    """Compare all pairs of the values of column ``of`` over cells that agree in the columns ``pair_by``.
+    """Compare values of column ``of`` over cells that agree in the columns ``pair_by``.
 
     Parameters
     ----------
@@ -77,6 +83,8 @@ def paired(
         columns that make two cells a pair, such as dataset, shots, draw, seed.
     within
         compare also within each value of this column, such as dataset; all comparisons are corrected together.
+    pairs
+        what to compare; default: each value with each other.
 
     Returns
     -------
@@ -87,11 +95,11 @@ def paired(
     parts: list[tuple[str, pd.DataFrame]] = [("all", table)]
     if within is not None and table[within].nunique() > 1:
         parts += [(str(value), part) for value, part in table.groupby(within, sort=False)]
-    names = list(dict.fromkeys(table[of]))
+    chosen = list(itertools.combinations(dict.fromkeys(table[of]), 2)) if pairs is None else pairs
     rows = []
     for where, part in parts:
         wide = part.pivot_table(index=list(pair_by), columns=of, values=metric, sort=False)
-        for a, b in itertools.combinations(names, 2):
+        for a, b in chosen:
             if a not in wide or b not in wide:
                 continue
             differences = (wide[a] - wide[b]).dropna().to_numpy()

@@ -24,26 +24,31 @@ def mean_with_interval(mean: float, low: float, high: float, *, digits: int = 3)
     return shown if math.isnan(low) else f"{shown} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
-def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, digits: int = 3) -> str:
-    """Return a Markdown table of means with intervals: a line for each combination of ``rows``, a column for each value
-    of ``columns``; the best mean of a line is bold.
+def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, best: str = "row", digits: int = 3) -> str:
+    """Return means with intervals as Markdown: a line for each combination of ``rows``, a column for each ``columns``.
 
-    ``summary`` is what `eval.statistics.summary` returns.
+    Parameters
+    ----------
+    summary
+        what `eval.statistics.summary` returns.
+    best
+        the highest mean of each "row" or each "column" is bold.
     """
     names = list(dict.fromkeys(summary[columns]))
+    groups = list(rows) if best == "row" else [columns]
+    highest = summary.groupby(groups)["mean"].transform("max")
+    alone = summary.groupby(groups)["mean"].transform("size") == 1
+    shown = [
+        mean_with_interval(entry.mean, entry.low, entry.high, digits=digits)
+        if entry.mean < top or single
+        else f"**{mean_with_interval(entry.mean, entry.low, entry.high, digits=digits)}**"
+        for entry, top, single in zip(summary.itertuples(), highest, alone, strict=True)
+    ]
+    texts = summary.assign(text=shown)
     lines = []
-    for key, part in summary.groupby(list(rows), sort=False):
-        found = part.set_index(columns)
-        best = found["mean"].max()
-        cells = []
-        for name in names:
-            if name not in found.index:
-                cells.append("–")
-                continue
-            entry = found.loc[name]
-            text = mean_with_interval(entry["mean"], entry["low"], entry["high"], digits=digits)
-            cells.append(f"**{text}**" if entry["mean"] == best and len(part) > 1 else text)
-        lines.append([*map(str, key), *cells])
+    for key, part in texts.groupby(list(rows), sort=False):
+        found = dict(zip(part[columns], part["text"], strict=True))
+        lines.append([*map(str, key), *(found.get(name, "–") for name in names)])
     return markdown([*rows, *names], lines)
 
 
@@ -60,6 +65,6 @@ def comparisons_table(found: pd.DataFrame, *, digits: int = 3) -> str:
     text = markdown(["where", "difference", "pairs", "mean", "wins/ties/losses", "p", "p (Holm)"], lines)
     few = sorted({int(num) for num in found["num_pairs"] if least_p(int(num)) > 0.05})
     if few:
-        listed = ", ".join(str(num) for num in few)
-        text += f"\n\nWith {listed} pairs no p below {least_p(few[-1]):.2g} is possible: such lines can show nothing."
+        listed = ", ".join(f"{num} pairs {least_p(num):.2g}" for num in few)
+        text += f"\n\nThe least p that is possible: {listed}. Such lines can show nothing by themselves."
     return text

@@ -1,0 +1,1 @@
+"""Studies for `python -m eval.compare`."""
