@@ -1,7 +1,10 @@
 """GUE: every task with its published recipe, for each contestant and seed, beside the published figures.
 
-python -m eval.gue --data GUE --contestants ours=RUN/final --output-dir OUT
-python -m eval.gue --data GUE --list
+    python -m eval.gue --data GUE --list
+    python -m eval.gue --data GUE --contestants mine=RUN/final --controls --output-dir OUT --seeds 1 2 3
+
+OUT/gue.parquet has a row for each cell, OUT/gue.md the table as CM-GEMS prints it. The same command goes on where it
+stopped.
 """
 
 from __future__ import annotations
@@ -14,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, matthews_corrcoef
-from transformers.utils import logging as transformers_logging
 
 from eval.cells import Cell, run_cells, write_table
-from eval.contestants import Entry, parse_contestants
+from eval.contestants import Contestant, parse_contestants
 from eval.gue_report import published_names, report
 from eval.gue_tasks import SPLITS, TASKS, Task, task, unseen
 from eval.pool import default_workers, threads_of_each
@@ -31,31 +33,38 @@ class GueConfig:
     """Options of eval.gue."""
 
     data: str = option("folder of GUE: EMP, mouse, prom, splice, tf, virus")
-    contestants: tuple[str, ...] = option("name=FOLDER of a checkpoint, or name=random:FOLDER for random weights", ())
+    contestants: tuple[str, ...] = option("models as NAME=FOLDER, Hugging Face folders with their own tokenizers", ())
     output_dir: str | None = option("folder of the results; the same again goes on with what is missing", None)
     list: bool = option("say which tasks are complete and which files are missing, and do nothing", False)
     tasks: tuple[str, ...] = option("names of tasks; all that are complete if not given", ())
     seeds: tuple[int, ...] = option("of new weights, dropout and the order of rows; the papers have 42 only", (42,))
+    controls: bool = option("each contestant also with random weights", False)
     published: tuple[str, ...] = option("published columns; those of CM-GEMS if not given", ())
     max_steps: int | None = option("updates of every training, in place of the recipe's: not the protocol", None)
-    workers: int | None = option("trainings at a time; one a GPU, or a core, if not given", None)
-    threads: int | None = option("torch's threads of each; its share of the cores if not given", None)
     mixed_precision: str | None = option("no, bf16 or fp16", None)
-    trust_remote_code: bool = option("run the Python code that contestants' folders bring along", False)
+    trust_remote_code: bool = option("run the Python code that a model's folder brings along", False)
+    workers: int | None = option("processes; one a GPU, else one a core, if not given", None)
 
 
 def evaluate(config: GueConfig) -> pd.DataFrame:
-    """Run what has not been run; write gue.parquet and gue.md; return the table, a row for each cell."""
+    """Run what has not been run; write gue.parquet and gue.md; return the table, a row for each cell.
+
+    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when cells failed.
+    """
     gue = _folder(config.data)
-    entries = parse_contestants(config.contestants)
-    if not entries or not config.output_dir:
+    contestants = parse_contestants(config.contestants, controls=config.controls)
+    if not contestants or not config.output_dir:
         raise ValueError("give --contestants and --output-dir, or --list")
     published = published_names(config.published)
     tasks = _chosen(config, gue)
     out = Path(config.output_dir)
     workers = config.workers or default_workers()
+    threads = threads_of_each(workers)
     cells = [
-        _cell(config, gue, one, entry, seed, workers) for one in tasks for entry in entries for seed in config.seeds
+        _cell(config, gue, one, contestant, seed, threads)
+        for seed in config.seeds
+        for one in tasks
+        for contestant in contestants
     ]
     found = _with_unseen(run_cells(cells, out, workers=workers), cells, out, gue)
     write_table(found, out / "gue.parquet")
@@ -96,24 +105,24 @@ def _chosen(config: GueConfig, gue: Path) -> list[Task]:
     return [one for one in TASKS if one.name in asked]
 
 
-def _cell(config: GueConfig, gue: Path, one: Task, entry: Entry, seed: int, workers: int) -> Cell:
+def _cell(config: GueConfig, gue: Path, one: Task, contestant: Contestant, seed: int, threads: int) -> Cell:
     train, dev, test = (str(gue / one.folder / f"{split}.csv") for split in SPLITS)
     return Cell(
-        key={"task": one.name, "contestant": entry.name, "seed": seed},
+        key={"task": one.name, "contestant": contestant.name, "seed": seed},
         config=FinetuneConfig(
-            model=entry.folder,
+            model=contestant.folder,
             output_dir="",
             train=train,
             dev=dev,
             test=test,
             recipe=one.recipe,
             max_steps=config.max_steps,
-            random_weights=entry.random_weights,
+            random_weights=contestant.random_weights,
             trust_remote_code=config.trust_remote_code,
             other_letters="unk",
             seed=seed,
             mixed_precision=config.mixed_precision,
-            threads=config.threads or threads_of_each(workers),
+            threads=threads,
             no_model=True,
         ),
     )
@@ -148,10 +157,9 @@ def _score(metric: str, truth: np.ndarray, guessed: np.ndarray) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
-    transformers_logging.disable_progress_bar()
 
     def run() -> int:
-        config = parse(GueConfig, arguments, prog="eval.gue", description=__doc__.split("\n")[0])
+        config = parse(GueConfig, arguments, prog="python -m eval.gue", description=__doc__.split("\n")[0])
         gue = _folder(config.data)
         if config.list:
             print(listing(gue))

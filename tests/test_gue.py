@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from eval import gue, published
+from eval import cells, gue, published
 from eval.gue_tasks import TASKS, task, unseen
+from eval.pool import Job
 from tests.contestants import build
 from tests.genomes import COMPLEMENT
 from tests.test_finetune import task as rows_of_a_task
@@ -60,11 +62,17 @@ def published_rows(data_dir) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_path, capsys):
+def in_this_process(jobs: Sequence[Job], **_: object) -> None:
+    for job in jobs:
+        job.run(*job.arguments)
+
+
+def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cells, "run_jobs", in_this_process)  # processes of their own are slow to start
     out = tmp_path / "out"
     options = {
         "data": folder, "contestants": contestants, "output_dir": out, "seeds": (1, 2), "max_steps": 2,
-        "workers": 1, "threads": 1,
+        "workers": 99,
     }  # fmt: skip
     status, printed, errors = run(capsys, **options)
     assert status == 0, errors
@@ -73,6 +81,7 @@ def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_
     found = pd.read_parquet(out / "gue.parquet")
     assert len(found) == 2 * 2 * 2
     assert list(found["task"].unique()) == ["tf_0", "emp_H3"]
+    assert list(found["contestant"].unique()) == ["ours", "theirs"]
     assert found["score"].to_numpy() == pytest.approx(found["mcc"].to_numpy())
     assert set(zip(found["task"], found["unseen_rows"], strict=True)) == {("tf_0", 20), ("emp_H3", 24)}
     whole = found[found["task"] == "emp_H3"]
@@ -188,8 +197,8 @@ def test_repeated_rows_of_the_real_task(data_dir):
     [
         ({"data": "nowhere"}, "nowhere holds no task of GUE; give the folder with prom/prom_300_all"),
         ({}, "give --contestants and --output-dir, or --list"),
-        ({"contestants": "ours"}, "contestant 'ours': give name=FOLDER"),
-        ({"contestants": ("a=x", "a=y")}, "two contestants have the same name (a, a)"),
+        ({"contestants": "ours"}, "--contestants 'ours': give NAME=FOLDER"),
+        ({"contestants": ("a=x", "a=y")}, "--contestants names 'a' twice"),
         ({"contestants": "a=x", "output_dir": "out", "tasks": "soup"}, "task 'soup' is unknown: use prom_300_all,"),
         ({"contestants": "a=x", "output_dir": "out", "tasks": "mouse_0"}, "mouse/0 lacks train.csv; see --list"),
         ({"contestants": "a=x", "output_dir": "out", "published": "soup"}, "published column 'soup' is unknown"),
