@@ -10,6 +10,7 @@ stopped.
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,13 +130,18 @@ def _cell(config: GueConfig, gue: Path, one: Task, contestant: Contestant, seed:
 
 
 def _with_unseen(found: pd.DataFrame, cells: list[Cell], out: Path, gue: Path) -> pd.DataFrame:
-    """Add columns metric, score (in it), and unseen_rows and unseen_score, of test rows that train and dev lack."""
+    """Add columns from what the cells wrote.
+
+    metric; score, in that metric; unseen_rows and unseen_score, of the test rows that train and dev lack; and
+    test_rows_cut, those that are longer than the model takes.
+    """
     masks = {name: unseen(gue / task(str(name)).folder) for name in found["task"].unique()}
     extra = []
     for cell in cells:
         one = task(str(cell.key["task"]))
         kept = masks[one.name]
-        with open(cell.folder(out) / "test.predictions.tsv", newline="") as stream:
+        folder = cell.folder(out)
+        with open(folder / "test.predictions.tsv", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t"))
         truth, guessed = (np.array([row[name] for row in rows]) for name in ("label", "prediction"))
         extra.append({
@@ -143,6 +149,7 @@ def _with_unseen(found: pd.DataFrame, cells: list[Cell], out: Path, gue: Path) -
             "score": _score(one.metric, truth, guessed),
             "unseen_rows": int(kept.sum()),
             "unseen_score": _score(one.metric, truth[kept], guessed[kept]),
+            "test_rows_cut": json.loads((folder / "metrics.json").read_text())["rows"]["test"]["cut"],
         })  # fmt: skip
     return pd.concat([found, pd.DataFrame(extra)], axis=1)
 

@@ -34,7 +34,7 @@ def report(
     Parameters
     ----------
     found
-        a row for each cell: task, contestant, seed, score, unseen_score, unseen_rows, test_rows.
+        a row for each cell: task, contestant, seed, score, unseen_score, unseen_rows, test_rows, test_rows_cut.
     published
         columns of published figures, see `published_names`.
     missing
@@ -53,13 +53,21 @@ def report(
     if max_steps:
         parts.append(f"**Not the published protocol:** every training ended after {max_steps} updates.\n")
     parts += [_scores_table(found, published), ""]
+    cut = found[found["test_rows_cut"] > 0].drop_duplicates(["contestant", "task"])
+    if len(cut):
+        parts.append("Test rows that are longer than a model takes, and so seen in part only:\n")
+        for name, part in cut.groupby("contestant", sort=False):
+            shares = [f"{row.test_rows_cut} of {row.test_rows} of {row.task}" for row in part.itertuples()]
+            parts.append(f"* {name}: {', '.join(shares)}")
+        parts.append("")
     parts += ["## Test rows that are also in train or dev\n", _unseen_table(found), ""]
     if found["contestant"].nunique() > 1:
         means = found.groupby(["task", "contestant"], sort=False, as_index=False)["score"].mean()
+        means["score"] *= 100
         parts += [
             "## Ours among each other\n",
             "Means over seeds, paired by task.\n",
-            comparisons_table(paired(means, of="contestant", metric="score", pair_by=["task"])),
+            comparisons_table(paired(means, of="contestant", metric="score", pair_by=["task"]), digits=2),
             "",
         ]
     left_out = [one.name for one in TASKS if one.name not in set(found["task"]) and one.name not in missing]

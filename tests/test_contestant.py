@@ -116,6 +116,7 @@ def test_every_kind_learns_a_task(folders, kind, tmp_path, capsys):
     assert found["test"]["accuracy"] == 1.0
     with open(tmp_path / "out" / "test.predictions.tsv") as stream:
         predicted = list(csv.DictReader(stream, delimiter="\t"))
+    assert found["rows"]["test"] == {"used": 8, "dropped": 0, "cut": 0}
     assert [row["label"] for row in predicted] == [row["prediction"] for row in predicted]
     assert list(predicted[0]) == ["label", "prediction", "p_no", "p_yes"]
     status, _, errors = tune(capsys, model=tmp_path / "out" / "final", output_dir=tmp_path / "again", test=test, **code)

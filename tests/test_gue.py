@@ -147,7 +147,14 @@ def test_covid_stands_below_when_it_ran_with_the_other_papers_figure():
 def results(tasks) -> pd.DataFrame:
     """One contestant, one seed, half of everything right."""
     rows = [{"task": one.name, "contestant": "ours", "seed": 42, "score": 0.5, "unseen_score": 0.5} for one in tasks]
-    return pd.DataFrame(rows).assign(test_rows=10, unseen_rows=10)
+    return pd.DataFrame(rows).assign(test_rows=10, unseen_rows=10, test_rows_cut=0)
+
+
+def test_rows_that_a_model_sees_in_part_are_reported():
+    found = results([task("tf_0"), task("tf_1")])
+    found.loc[1, "test_rows_cut"] = 7
+    text = gue.report(found, published=["dnabert"], missing={}, max_steps=None)
+    assert "seen in part only:\n\n* ours: 7 of 10 of tf_1\n" in text
 
 
 def test_published_figures_are_the_papers(published_rows, data_dir):
