@@ -105,10 +105,16 @@ def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_
     )
     assert repeated[:4] == ["TFP (Human)", "0", "24", "4"]
 
-    made = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    done = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    lost = out / "cells" / "tf_0" / "theirs" / "seed-2" / "cell.json"
+    lost.unlink()
+    (out / "gue.md").unlink()
     assert run(capsys, **options)[0] == 0
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")} == made
+    again = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    assert {path for path in done if again[path] != done[path]} == {lost}
     assert (out / "gue.md").read_text() == text
+    status, _, errors = run(capsys, **{**options, "max_steps": 3})
+    assert (status, "was run with another max_steps" in errors) == (2, True)
 
 
 def test_the_layout_is_the_published_tables(published_rows, contestants):

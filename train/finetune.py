@@ -25,7 +25,7 @@ if __package__ in (None, ""):  # started as a file: make `train` importable, and
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -82,7 +82,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     files = {name: _read(path, config) for name in _SPLITS if (path := getattr(config, name))}
     to_predict = [_read(path, config, needs_labels=False) for path in config.predict]
     recipe = _recipe(config, files.get("train"))
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)  # such as ESM's head for contacts
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused_weights])
     use_cores(accelerator, config.threads)
     set_seed(config.seed)
     contestant = load_contestant(
