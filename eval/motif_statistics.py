@@ -134,15 +134,6 @@ def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
     return stats.false_discovery_control(p_values.ravel()).reshape(p_values.shape)
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return p-values float64[m] adjusted by Holm's step-down procedure."""
-    order = np.argsort(p_values, kind="stable")
-    steps = np.maximum.accumulate(p_values[order] * np.arange(p_values.size, 0, -1))
-    out = np.empty_like(steps)
-    out[order] = np.minimum(steps, 1)
-    return out
-
-
 def _superiority(x: np.ndarray, group: np.ndarray, is_top: np.ndarray) -> float:
     wins, total = 0.0, 0
     for stratum in np.unique(group):

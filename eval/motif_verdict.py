@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.motif_ranking import Pairs, gc_and_cpg
-from eval.motif_statistics import Comparison, Correlation, holm, rank_correlation
+from eval.motif_statistics import Comparison, Correlation, rank_correlation
+from eval.statistics import holm
 
 ALPHA = 0.05
 LARGE_DELTA = 0.474

@@ -46,6 +46,11 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     return float(stats.wilcoxon(found).pvalue) if found.size else 1.0
 
 
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return p-values float64[m] adjusted by Holm's step-down procedure."""
+    return multipletests(p_values, method="holm")[1] if p_values.size else p_values
+
+
 def least_p(num_pairs: int) -> float:
     """Return the smallest p that the exact signed-rank test of n pairs can give, 2 / 2**n (two-sided)."""
     return min(1.0, 2.0 / 2.0**num_pairs)
@@ -115,5 +120,4 @@ def paired(
     found_rows = pd.DataFrame(
         rows, columns=["where", "a", "b", "num_pairs", "difference", "low", "high", "wins", "ties", "losses", "p"]
     )
-    p_holm = multipletests(found_rows["p"], method="holm")[1] if rows else np.empty(0)
-    return found_rows.assign(p_holm=p_holm)
+    return found_rows.assign(p_holm=holm(found_rows["p"].to_numpy(float)))

@@ -48,7 +48,7 @@ class Curriculum:
         raise ValueError(f"curriculum {self.name!r} does not listen to perplexities; use 'cm-gems'")
 
     def with_options(self, **options: Any) -> Curriculum:
-        """Return the same curriculum over maskings that have ``options``, such as ``budget=0.15``, in place of theirs."""
+        """Return the same curriculum over maskings with these options, such as ``budget=0.15``."""
         changed: dict[str, Any] = {}
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)

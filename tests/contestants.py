@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
@@ -88,12 +89,17 @@ class OwnClassifier(BertForSequenceClassification):
     def __init__(self, config):
         super().__init__(config)
         self.own = torch.nn.Parameter(torch.zeros(1))
+        self.slopes = torch.arange(2.0) * torch.Tensor([1.0, 3.0])  # as ALiBi: fails where tensors have no memory
+        self.register_buffer("frequencies", torch.full((2,), 7.0), persistent=False)
 """
 
 
 def with_code(folder: Path) -> Path:
-    """As DNABERT-2 again: model type "bert", but a class of its own."""
+    """As DNABERT-2 again: model type "bert", but a class of its own, and weights as pytorch_model.bin."""
     ours(folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
     (folder / "own_model.py").write_text(CODE)
     config = json.loads((folder / "config.json").read_text())
     names = {"AutoConfig": "own_model.OwnConfig", "AutoModelForSequenceClassification": "own_model.OwnClassifier"}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +18,9 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, dynam
 from gemsdata.tokenizer import KmerTokenizer
 from tests.contestants import KINDS, TINY, build, kmer_text, ours
 from tests.genomes import random_dna
+from tests.ports import free_port
 from tests.test_finetune import task, tune, write
-from tests.train_support import _fresh_accelerate  # noqa: F401
+from tests.train_support import REPOSITORY, _fresh_accelerate, arguments  # noqa: F401
 from train.contestant import load_contestant
 from train.labelled import batches, tokenise
 
@@ -116,6 +120,7 @@ def test_every_kind_learns_a_task(folders, kind, tmp_path, capsys):
     assert found["test"]["accuracy"] == 1.0
     with open(tmp_path / "out" / "test.predictions.tsv") as stream:
         predicted = list(csv.DictReader(stream, delimiter="\t"))
+    assert found["rows"]["test"] == {"used": 8, "dropped": 0, "cut": 0}
     assert [row["label"] for row in predicted] == [row["prediction"] for row in predicted]
     assert list(predicted[0]) == ["label", "prediction", "p_no", "p_yes"]
     status, _, errors = tune(capsys, model=tmp_path / "out" / "final", output_dir=tmp_path / "again", test=test, **code)
@@ -125,6 +130,27 @@ def test_every_kind_learns_a_task(folders, kind, tmp_path, capsys):
     assert again["k"] == (3 if kind in ("kmer text", "ours", "own code") else None)
 
 
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_two_processes_train_a_model_with_weights_that_a_classifier_does_not_use(folders, tmp_path):
+    """ESM's head for contacts gets no gradient, which processes that wait for all gradients must know."""
+    rows = write(tmp_path / "rows.tsv", task(9, 1))
+    out = tmp_path / "out"
+    options = {"model": folders["esm"], "train": rows, "test": rows, "epochs": 2, "batch_rows": 4, "threads": 1}
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--main_process_port", str(free_port()), "train/finetune.py"]
+    done = subprocess.run(
+        [sys.executable, *launch, *arguments(output_dir=out, **options)],
+        env={**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads((out / "metrics.json").read_text())["curve"]) == 2
+
+
 def test_code_of_a_checkpoint_runs_on_request_only(folders, tmp_path, capsys):
     train = write(tmp_path / "train.tsv", task(4, 1))
     status, _, errors = tune(capsys, model=folders["own code"], output_dir=tmp_path / "out", train=train)
@@ -132,8 +158,10 @@ def test_code_of_a_checkpoint_runs_on_request_only(folders, tmp_path, capsys):
     assert "comes with Python code of its own (config.json has an auto_map)" in errors
     assert "--trust-remote-code" in errors
     assert not (tmp_path / "out").exists()
-    assert type(load(folders["own code"]).model).__name__ == "OwnClassifier"
-    assert type(load(folders["own code"], random_weights=True).model).__name__ == "OwnClassifier"
+    for random_weights in (False, True):
+        model = load(folders["own code"], random_weights=random_weights).model
+        assert type(model).__name__ == "OwnClassifier"
+        assert (model.slopes.tolist(), model.frequencies.tolist()) == ([0.0, 3.0], [7.0, 7.0])
 
 
 def test_no_model_and_scores_only(folders, tmp_path, capsys):

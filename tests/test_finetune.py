@@ -178,7 +178,10 @@ def test_mistakes_in_a_file_end_with_one_line(model, tmp_path, capsys, content, 
 
 def test_other_letters_are_dropped_or_kept_on_request(model, tmp_path, capsys):
     path = write(tmp_path / "train.tsv", [*task(10, 1), ("ACGTNACGTACG", "1")])
-    for other_letters, rows in (("drop", {"used": 10, "dropped": 1}), ("unk", {"used": 11, "dropped": 0})):
+    for other_letters, rows in (
+        ("drop", {"used": 10, "dropped": 1, "cut": 0}),
+        ("unk", {"used": 11, "dropped": 0, "cut": 0}),
+    ):
         out = tmp_path / other_letters
         options = {"train": path, "max_steps": 1, "other_letters": other_letters}
         assert tune(capsys, model=model, output_dir=out, **options)[0] == 0

@@ -13,6 +13,7 @@ from eval.motif_enrichment import kmer_enrichment
 from eval.motif_ranking import pairs_of, strata
 from eval.motif_repeats import count_in_repeats
 from eval.motif_statistics import compare_within_strata, rank_correlation
+from eval.statistics import holm
 from gemsdata.vocab import all_kmers, kmer_value
 from tests.genomes import awkward_genome, random_dna, write_fasta
 from tests.motif_support import (
@@ -136,7 +137,7 @@ def test_a_partial_correlation_takes_a_common_cause_away() -> None:
 
 def test_corrections_and_odds_are_those_of_the_definitions() -> None:
     p_values = np.array([0.01, 0.04, 0.03, 0.005, 0.6])
-    np.testing.assert_allclose(motif_statistics.holm(p_values), [0.04, 0.09, 0.09, 0.025, 0.6])
+    np.testing.assert_allclose(holm(p_values), [0.04, 0.09, 0.09, 0.025, 0.6])
     np.testing.assert_allclose(motif_statistics.benjamini_hochberg(p_values), [0.025, 0.05, 0.05, 0.025, 0.6])
     odds = motif_statistics.log2_odds_ratio(np.array([10]), np.array([5]), 20, 20)
     assert odds[0] == pytest.approx(np.log2((10.5 / 10.5) / (5.5 / 15.5)))

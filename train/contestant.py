@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
@@ -73,6 +74,7 @@ def load_contestant(
     if not trust_remote_code:
         _refuse_code(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    config.pad_token_id = getattr(config, "pad_token_id", None)  # code made for transformers 4 relies on it
     if classes is not None:
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
@@ -115,27 +117,48 @@ def _load_model(
 ) -> tuple[PreTrainedModel, set[str]]:
     """Return a model and the names of its tensors that are not the folder's."""
     auto = AutoModelForSequenceClassification
+    own_code = auto.__name__ in (getattr(config, "auto_map", None) or {})
     with quiet_loading():  # that the head is new is known
         try:
-            if random_weights:
+            if random_weights or own_code:
                 model = auto.from_config(config, trust_remote_code=trust_remote_code, dtype=torch.float32)
-                return model, set(model.state_dict())
-            model, report = auto.from_pretrained(
-                folder,
-                config=config,
-                trust_remote_code=trust_remote_code,
-                local_files_only=True,
-                dtype=torch.float32,
-                ignore_mismatched_sizes=True,  # a head for other classes
-                output_loading_info=True,
-            )
+                new = set(model.state_dict()) if random_weights else _fill(model, folder)
+            else:
+                model, report = auto.from_pretrained(
+                    folder,
+                    config=config,
+                    local_files_only=True,
+                    dtype=torch.float32,
+                    ignore_mismatched_sizes=True,  # a head for other classes
+                    output_loading_info=True,
+                )
+                new = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
         except ValueError as error:
             if "Unrecognized configuration class" not in str(error):
                 raise
             raise ValueError(f"{folder}: models of type {config.model_type} cannot classify sequences") from error
-    new = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-    _check_weights(folder, model, new)
+    if not random_weights:
+        _check_weights(folder, model, new)
     return model, new
+
+
+def _fill(model: PreTrainedModel, folder: Path) -> set[str]:
+    """Fill a model of a folder's own code with its weights; return the names of the tensors that are not there.
+
+    transformers' from_pretrained builds models without memory first, which code that was written before that does not
+    bear (DNABERT-2 computes its ALiBi slopes then), or bears with wrong values (rotary frequencies).
+    """
+    found: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")):
+        if path.suffix == ".safetensors":
+            found |= load_file(path)
+        else:
+            found |= torch.load(path, map_location="cpu", weights_only=True)
+    own, prefix = model.state_dict(), model.base_model_prefix
+    named = {name if name in own else f"{prefix}.{name}": tensor for name, tensor in found.items()}
+    fitting = {name: tensor for name, tensor in named.items() if name in own and tensor.shape == own[name].shape}
+    model.load_state_dict(fitting, strict=False)
+    return set(own) - set(fitting)
 
 
 def _check_weights(folder: Path, model: PreTrainedModel, new: set[str]) -> None:

@@ -25,7 +25,7 @@ if __package__ in (None, ""):  # started as a file: make `train` importable, and
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -82,7 +82,8 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     files = {name: _read(path, config) for name in _SPLITS if (path := getattr(config, name))}
     to_predict = [_read(path, config, needs_labels=False) for path in config.predict]
     recipe = _recipe(config, files.get("train"))
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)  # such as ESM's head for contacts
+    accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused_weights])
     use_cores(accelerator, config.threads)
     set_seed(config.seed)
     contestant = load_contestant(
@@ -95,12 +96,12 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     )
     encoder, classes = contestant.encoder, contestant.classes
     truth = {name: class_ids(rows, classes) for name, rows in files.items()}
-    tokens = {name: _tokens(rows, encoder, accelerator) for name, rows in files.items()}
+    tokens = {name: encoder.encode(rows.sequences) for name, rows in files.items()}
     results: dict[str, Any] = {
         "config": dataclasses.asdict(config),
         "k": encoder.k,
         "classes": classes,
-        "rows": {name: {"used": len(rows), "dropped": rows.num_dropped} for name, rows in files.items()},
+        "rows": {name: _rows(rows, tokens[name], encoder, accelerator) for name, rows in files.items()},
     }
     model = accelerator.prepare(contestant.model)
     if "train" in files:
@@ -109,10 +110,11 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     scored = [name for name in files if name != "train"]
     found = {name: probabilities(model, tokens[name], accelerator, pad_id=encoder.pad_id) for name in scored}
     results |= {name: scores(found[name], truth[name]) for name in scored}
-    predicted = [
-        probabilities(model, _tokens(rows, encoder, accelerator), accelerator, pad_id=encoder.pad_id)
-        for rows in to_predict
-    ]
+    predicted = []
+    for rows in to_predict:
+        encoded = encoder.encode(rows.sequences)
+        _rows(rows, encoded, encoder, accelerator)
+        predicted.append(probabilities(model, encoded, accelerator, pad_id=encoder.pad_id))
 
     if accelerator.is_main_process:
         out = Path(config.output_dir)
@@ -231,15 +233,15 @@ def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
     return dataclasses.replace(found, **own)
 
 
-def _tokens(rows: Labelled, encoder: Encoder, accelerator: Accelerator) -> list[np.ndarray]:
-    tokens = encoder.encode(rows.sequences)
+def _rows(rows: Labelled, tokens: list[np.ndarray], encoder: Encoder, accelerator: Accelerator) -> dict[str, int]:
+    """Return how many rows of a file are used, dropped and cut; say how many are cut."""
     num_cut = encoder.num_cut(rows.sequences, tokens)
     if num_cut and accelerator.is_main_process:
         longest = f"{encoder.max_tokens} tokens"
         if encoder.k and encoder.max_tokens:
             longest = f"{encoder.max_tokens - 2 + encoder.k - 1} bases"
         print(f"note: {num_cut} sequences of {rows.path} are cut to {longest}", file=sys.stderr)
-    return tokens
+    return {"used": len(rows), "dropped": rows.num_dropped, "cut": num_cut}
 
 
 def _table(column: str, cells: list[str], found: np.ndarray, classes: list[str]) -> str:

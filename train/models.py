@@ -71,8 +71,8 @@ def build_model(name: str, *, k: int = 6, max_positions: int = 512) -> BertForMa
     Parameters
     ----------
     name
-        "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), "small" (for comparisons on a few cores), or "smoke" (for
-        tests).
+        "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), "small" (for comparisons on a few cores), or "smoke"
+        (for tests).
     k
         bases of a token; the vocabulary has 4**k + 5 ids.
     max_positions
