@@ -1,0 +1,1 @@
+"""Honest evaluation of DNA language models."""
