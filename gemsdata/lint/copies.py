@@ -25,7 +25,8 @@ def check_copies(sequences: Sequences, places: Places, *, compare_labels: bool) 
             yield from _across(sequences, first, second)
         if compare_labels:
             yield from _conflicts(sequences, first, second)
-        yield from _reverse_complements(sequences, first, second, other_strand)
+        if first == second or sequences.leaks(first, second):
+            yield from _reverse_complements(sequences, first, second, other_strand)
 
 
 def _within(sequences: Sequences, file: int) -> Iterator[Finding]:
@@ -39,7 +40,7 @@ def _within(sequences: Sequences, file: int) -> Iterator[Finding]:
             files=(sequences.files[file].name,),
             text=f"{number_of(repeated.size, 'sequence')} more than once: {number_of(num_extra, 'row')} too many",
             counts={"sequences": repeated.size, "extra_rows": num_extra},
-            examples=tuple(_lines_of(sequences, sequence, file) for sequence in repeated[:_NUM_EXAMPLES].tolist()),
+            examples=_lines_of(sequences, repeated, file),
         )
 
 
@@ -77,7 +78,7 @@ def _conflicts(sequences: Sequences, first: int, second: int) -> Iterator[Findin
             files=_names(sequences, first, second),
             text=f"{number_of(found.size, 'sequence')} with {what}",
             counts={"sequences": found.size},
-            examples=tuple(_lines_of(sequences, sequence, first) for sequence in found[:_NUM_EXAMPLES].tolist())
+            examples=_lines_of(sequences, found, first)
             if first == second
             else _pair_examples(sequences, found, found, first, second),
         )
@@ -94,7 +95,7 @@ def _reverse_complements(sequences: Sequences, first: int, second: int, other_st
     num_differ = int(sequences.labels_differ(there, other_strand[there]).sum())
     yield Finding(
         code="reverse-complements",
-        severity="warning" if first == second or sequences.leaks(first, second) else "note",
+        severity="warning",
         files=_names(sequences, first, second),
         text=f"{number_of(there.size, 'pair')} of sequences on opposite strands, {num_differ:,} of different labels",
         counts={"pairs": there.size, "different_labels": num_differ},
@@ -112,14 +113,15 @@ def _names(sequences: Sequences, first: int, second: int) -> tuple[str, ...]:
     return tuple(sequences.files[file].name for file in dict.fromkeys((first, second)))
 
 
-def _lines_of(sequences: Sequences, sequence: int, file: int) -> str:
-    rows = np.flatnonzero(sequences.rows_of(file) == sequence)[:_NUM_EXAMPLES].tolist()
-    lines = sequences.files[file].lines
-    return f"{sequences.files[file].name}:" + " = ".join(str(lines[row]) for row in rows)
+def _lines_of(sequences: Sequences, repeated: np.ndarray, file: int) -> tuple[str, ...]:
+    """Return ``FILE:LINE = LINE`` for those sequences that stand first in a file."""
+    rows, lines = sequences.rows_of(file), sequences.files[file].lines
+    chosen = repeated[np.argsort(sequences.first_rows(file)[repeated])][:_NUM_EXAMPLES].tolist()
+    found = [np.flatnonzero(rows == sequence)[:_NUM_EXAMPLES].tolist() for sequence in chosen]
+    return tuple(f"{sequences.files[file].name}:" + " = ".join(str(lines[row]) for row in group) for group in found)
 
 
 def _pair_examples(
     sequences: Sequences, left: np.ndarray, right: np.ndarray, first: int, second: int
 ) -> tuple[str, ...]:
-    pairs = zip(left[:_NUM_EXAMPLES].tolist(), right[:_NUM_EXAMPLES].tolist(), strict=True)
-    return tuple(f"{sequences.where(a, first)} = {sequences.where(b, second)}" for a, b in pairs)
+    return tuple(f"{a} = {b}" for a, b in sequences.places(left, right, first, second, _NUM_EXAMPLES))

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 from gemsdata.lint.finding import Counts, Finding
 from gemsdata.lint.labelled_file import LabelledFile
+from gemsdata.lint.proportion import interval
 
 UNBALANCED = 1.5
-"""largest class in rows of the smallest, from which accuracy misleads"""
+"""rows of the largest class for one of the smallest, from which accuracy misleads, if it is no accident"""
 
 
 def check_labels(rows: LabelledFile) -> Iterator[Finding]:
@@ -30,7 +31,7 @@ def check_labels(rows: LabelledFile) -> Iterator[Finding]:
     if len(classes) == 1:
         text = f"all {total:,} rows have the label {next(iter(classes))}"
         yield Finding(code="balance", severity="warning", files=(rows.name,), text=text, counts=counts)
-    elif largest >= UNBALANCED * smallest:
+    elif largest >= UNBALANCED * smallest and interval(largest, total)[0] > 1 / len(classes):
         text = f"the classes are unbalanced ({shown}): always the largest is right for {largest / total:.0%}"
         yield Finding(code="balance", severity="warning", files=(rows.name,), text=text, counts=counts)
     yield from _pooled_runs(rows, classes)

@@ -9,13 +9,13 @@ import numpy as np
 
 from gemsdata.lint.finding import Finding
 from gemsdata.lint.labelled_file import LabelledFile
+from gemsdata.lint.proportion import CONFIDENCE, interval
 
 MATTERS = 0.05
 """accuracy above that of the largest class from which a shortcut is a warning and no note"""
 
 _FOLDS = 5
 _LEAVES = 8
-_CONFIDENCE = 0.99
 
 
 def check_length(rows: LabelledFile) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ def check_length(rows: LabelledFile) -> Iterator[Finding]:
     by_content = np.lexsort((labels, lengths))  # the folds must not depend on the order of the rows
     num_right = _num_right(lengths[by_content], labels[by_content])
     majority = max(found[label] for label in kept) / len(chosen)
-    low, high = _interval(num_right, len(chosen))
+    low, high = interval(num_right, len(chosen))
     if low <= majority:
         return
     accuracy = num_right / len(chosen)
@@ -44,7 +44,7 @@ def check_length(rows: LabelledFile) -> Iterator[Finding]:
         severity="warning" if accuracy - majority >= MATTERS else "note",
         files=(rows.name,),
         text=(
-            f"length alone is right for {accuracy:.1%} of rows ({_CONFIDENCE:.0%} interval {low:.1%} to {high:.1%}),"
+            f"length alone is right for {accuracy:.1%} of rows ({CONFIDENCE:.0%} interval {low:.1%} to {high:.1%}),"
             f" the largest class for {majority:.1%}; lengths are {lengths.min():,} to {lengths.max():,} bases"
         ),
         counts={
@@ -68,10 +68,3 @@ def _num_right(lengths: np.ndarray, labels: np.ndarray) -> int:
     tree = DecisionTreeClassifier(max_leaf_nodes=_LEAVES, random_state=0)
     answers = cross_val_predict(tree, lengths[:, None], labels, cv=folds)
     return int((answers == labels).sum())
-
-
-def _interval(num_right: int, num_rows: int) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    interval = binomtest(num_right, num_rows).proportion_ci(_CONFIDENCE, method="exact")
-    return float(interval.low), float(interval.high)

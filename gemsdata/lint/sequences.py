@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,9 +62,25 @@ class Sequences:
         """Return the sequence of each row of a file, int64[rows]."""
         return self.of_row[self.file_of_row == file]
 
-    def where(self, sequence: int, file: int) -> str:
-        """Return FILE:LINE of the first row of a file that holds a sequence."""
-        row = int(np.argmax(self.rows_of(file) == sequence))
+    def first_rows(self, file: int) -> np.ndarray:
+        """Return the first row of a file that holds each sequence, int64[S]; the number of its rows where none does."""
+        rows = self.rows_of(file)
+        first = np.full(len(self.texts), rows.size)
+        np.minimum.at(first, rows, np.arange(rows.size))
+        return first
+
+    def places(
+        self, left: np.ndarray, right: np.ndarray, first: int, second: int, num: int
+    ) -> Iterator[tuple[str, str]]:
+        """Yield where some pairs stand, FILE:LINE each: the sequence on the left in the first file, the other in the second.
+
+        Those ``num`` pairs are chosen that come first in the first file.
+        """
+        rows_left, rows_right = self.first_rows(first)[left], self.first_rows(second)[right]
+        for pair in np.lexsort((rows_right, rows_left))[:num].tolist():
+            yield self._where(first, rows_left[pair]), self._where(second, rows_right[pair])
+
+    def _where(self, file: int, row: int) -> str:
         return f"{self.files[file].name}:{self.files[file].lines[row]}"
 
     def labels_differ(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:

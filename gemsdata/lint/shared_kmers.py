@@ -81,7 +81,7 @@ def _sketches(texts: Sequence[str], scaled: int) -> tuple[np.ndarray, np.ndarray
     for text in texts:
         minhash.clear()
         minhash.add_sequence(text, force=True)
-        kept = minhash.get_mins()
+        kept = list(minhash.hashes)
         hashes += kept
         sizes.append(len(kept))
     return np.array(hashes, np.uint64), np.repeat(np.arange(len(texts)), sizes)

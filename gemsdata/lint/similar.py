@@ -22,8 +22,9 @@ _NUM_EXAMPLES = 3
 
 
 def check_similar(sequences: Sequences, places: Places, *, compare_labels: bool) -> Iterator[Finding]:
-    """Yield near-duplicates and, where labels can be compared, mutated twins; both within and across files."""
+    """Yield near-duplicates and, where labels can be compared, mutated twins; within files and where they leak."""
     texts = sequences.texts
+    places = [(first, second) for first, second in places if first == second or sequences.leaks(first, second)]
     near, num_left_out = pairs_of_shared_content(texts, NEAR)
     both_strands = np.array([reverse_complement(texts[a]) == texts[b] for a, b in near.T.tolist()], bool)
     near = near[:, ~both_strands]
@@ -73,7 +74,7 @@ def _near(sequences: Sequences, pairs: Pairs, shifted: np.ndarray, first: int, s
     )
     yield Finding(
         code="near-duplicates",
-        severity="warning" if first == second or sequences.leaks(first, second) else "note",
+        severity="warning",
         files=tuple(sequences.files[file].name for file in dict.fromkeys((first, second))),
         text=text,
         counts={
@@ -101,7 +102,7 @@ def _twins(sequences: Sequences, pairs: Pairs, first: int, second: int) -> Itera
     )
     yield Finding(
         code="mutated-twins",
-        severity="warning" if many and (first == second or sequences.leaks(first, second)) else "note",
+        severity="warning" if many else "note",
         files=tuple(sequences.files[file].name for file in dict.fromkeys((first, second))),
         text=text,
         counts={
@@ -118,12 +119,6 @@ def _between(sequences: Sequences, pairs: Pairs, first: int, second: int) -> np.
     a, b = pairs
     held = sequences.held
     return (held[first, a] & held[second, b]) | (held[first, b] & held[second, a])
-
-
-def _oriented(sequences: Sequences, pairs: Pairs, first: int, second: int) -> Pairs:
-    """Return the pairs with the sequence of the first file first."""
-    forward = sequences.held[first, pairs[0]] & sequences.held[second, pairs[1]]
-    return np.where(forward, pairs, pairs[::-1])
 
 
 def _involved(sequences: Sequences, pairs: Pairs, first: int, second: int) -> tuple[int, int]:
@@ -144,5 +139,6 @@ def _shares(sequences: Sequences, involved: tuple[int, int], first: int, second:
 
 
 def _examples(sequences: Sequences, pairs: Pairs, first: int, second: int) -> tuple[str, ...]:
-    oriented = _oriented(sequences, pairs[:, :_NUM_EXAMPLES], first, second)
-    return tuple(f"{sequences.where(a, first)} ~ {sequences.where(b, second)}" for a, b in oriented.T.tolist())
+    forward = sequences.held[first, pairs[0]] & sequences.held[second, pairs[1]]
+    left, right = np.where(forward, pairs, pairs[::-1])
+    return tuple(f"{a} ~ {b}" for a, b in sequences.places(left, right, first, second, _NUM_EXAMPLES))
