@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemsdata.cli import main
-from gemsdata.lint import Finding, lint
+from gemsdata.lint import Finding, lint, shared_kmers
 from gemsdata.lint.grouping import file_sets, role_of
 from gemsdata.lint.sequences import reverse_complement
 from gemsdata.lint.similar import is_shifted
@@ -152,6 +152,12 @@ def test_a_missing_header_column_or_row_is_an_error(tmp_path: Path, text: str, m
     assert message in finding.text
 
 
+def test_rows_of_too_many_cells(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.csv", [*rows_of(3, 0), (random_dna(30, 1), "1,5")])
+    finding = only(path, code="columns")
+    assert (finding.severity, finding.counts, finding.examples) == ("error", {"rows": 1}, (f"{path}:5",))
+
+
 def test_other_names_of_columns_are_read_and_reported(tmp_path: Path) -> None:
     train = write(tmp_path / "train.tsv", rows_of(4, 0), header="sequence\tlabel")
     test = write(tmp_path / "test.tsv", rows_of(6, 1), header="Seq\tclass")
@@ -271,6 +277,16 @@ def test_long_sequences_are_sketched_and_verified(tmp_path: Path) -> None:
     train = write(tmp_path / "train.csv", [(text, i % 2) for i, text in enumerate(texts)])
     test = write(tmp_path / "test.csv", [(text, i % 2) for i, text in enumerate(near + less)])
     assert only(train, test, code="near-duplicates").counts["pairs"] == 20
+
+
+def test_what_is_too_much_to_compare_is_said(tmp_path: Path, monkeypatch) -> None:
+    """A library of variants has its 12-mers in thousands of rows; here the limit is lowered instead."""
+    parent = random_dna(60, 0)
+    path = write(tmp_path / "train.csv", [(changed(parent, at), at % 2) for at in range(60)])
+    assert only(path, code="near-duplicates").counts["pairs"] > 1000
+    monkeypatch.setattr(shared_kmers, "_MOST_WORK", 10_000)
+    (finding,) = [finding for finding in found(path, code="near-duplicates") if finding.severity == "note"]
+    assert finding.counts["kmers_left_out"] > 0
 
 
 def test_shifted_windows() -> None:

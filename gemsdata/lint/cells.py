@@ -78,6 +78,10 @@ def _columns(rows: LabelledFile) -> Iterator[Finding]:
                 {"columns": len(rows.columns)},
             )
             return
+    if rows.extra_cell_lines:
+        lines = rows.extra_cell_lines
+        text = f"{number_of(len(lines), 'row')} with more cells than the first line names"
+        yield _finding("columns", "error", [rows], text, _rows(lines), lines)
     if not (len(rows) or rows.broken_text_lines):
         yield _finding("columns", "error", [rows], "the file has a first line and no rows", {"rows": 0})
 

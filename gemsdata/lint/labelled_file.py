@@ -40,6 +40,8 @@ class LabelledFile:
     """of each of them, the tokens that hold a quote for a reader that keeps quotes"""
     open_quote_lines: list[int] = field(default_factory=list)
     """lines with a quote that is not closed on the line"""
+    extra_cell_lines: list[int] = field(default_factory=list)
+    """rows of more cells than the first line names"""
     empty_lines: list[int] = field(default_factory=list)
     missing_sequence_lines: list[int] = field(default_factory=list)
     missing_label_lines: list[int] = field(default_factory=list)
@@ -101,6 +103,8 @@ def read_file(path: str | Path) -> LabelledFile:
             _note_quotes(rows, raw[sequence_at] if sequence_at < len(raw) else "", number)
             if line.count('"') % 2:
                 rows.open_quote_lines.append(number)
+        if len(cells) > len(columns):
+            rows.extra_cell_lines.append(number)
         _add(rows, _cell(cells, sequence_at), _cell(cells, label_at), number)
     return rows
 

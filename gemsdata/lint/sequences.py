@@ -70,14 +70,11 @@ class Sequences:
         return first
 
     def places(
-        self, left: np.ndarray, right: np.ndarray, first: int, second: int, num: int
+        self, left: np.ndarray, right: np.ndarray, first: int, second: int, num_pairs: int
     ) -> Iterator[tuple[str, str]]:
-        """Yield where some pairs stand, FILE:LINE each: the sequence on the left in the first file, the other in the second.
-
-        Those ``num`` pairs are chosen that come first in the first file.
-        """
+        """Yield where the first pairs stand, FILE:LINE each: ``left`` in the first file, ``right`` in the second."""
         rows_left, rows_right = self.first_rows(first)[left], self.first_rows(second)[right]
-        for pair in np.lexsort((rows_right, rows_left))[:num].tolist():
+        for pair in np.lexsort((rows_right, rows_left))[:num_pairs].tolist():
             yield self._where(first, rows_left[pair]), self._where(second, rows_right[pair])
 
     def _where(self, file: int, row: int) -> str:

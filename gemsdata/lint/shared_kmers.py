@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,8 @@ def _sketches(texts: Sequence[str], scaled: int) -> tuple[np.ndarray, np.ndarray
     return np.array(hashes, np.uint64), np.repeat(np.arange(len(texts)), sizes)
 
 
-def _minhash(scaled: int):  # type: ignore[no-untyped-def]
+def _minhash(scaled: int) -> Any:
+    """Return an empty sourmash.MinHash that keeps one k-mer in ``scaled``, the same of both strands."""
     import sourmash
 
     return sourmash.MinHash(n=0, ksize=SKETCH_K, scaled=scaled)
@@ -141,10 +143,12 @@ def _join(
 
 
 def _most_often(times: np.ndarray) -> int:
-    """Return the number of sequences from which a k-mer is left out, so that the join ends in a minute or so."""
+    """Return in how many sequences a k-mer may stand to be looked for, so that the join ends in a minute or so."""
     often = np.sort(times)
-    work = np.cumsum(often.astype(np.float64) ** 2)
-    return int(often[max(0, int(np.searchsorted(work, _MOST_WORK, side="right")) - 1)]) if often.size else 0
+    num_fit = int(np.searchsorted(np.cumsum(often.astype(np.float64) ** 2), _MOST_WORK, side="right"))
+    if num_fit == often.size:
+        return int(often[-1]) if often.size else 0
+    return int(often[num_fit]) - 1
 
 
 def _blocks(work: np.ndarray) -> Iterator[tuple[int, int]]:
