@@ -135,7 +135,7 @@ def _shares(sequences: Sequences, involved: tuple[int, int], first: int, second:
     num = [int(sequences.held[file].sum()) for file in (first, second)]
     if first == second:
         return f"{involved[0]:,} of {num[0]:,} sequences"
-    return f"{involved[0]:,} of {num[0]:,} sequences of the one file, {involved[1]:,} of {num[1]:,} of the other"
+    return f"{involved[0]:,} of {num[0]:,} sequences of the first file, {involved[1]:,} of {num[1]:,} of the second"
 
 
 def _examples(sequences: Sequences, pairs: Pairs, first: int, second: int) -> tuple[str, ...]:
