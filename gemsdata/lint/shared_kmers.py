@@ -14,7 +14,7 @@ IN_PLACE_K = 8
 
 _SKETCH_SIZE = 64
 """k-mers that a sketch keeps of a sequence of the usual length"""
-_MOST_WORK = 1_000_000_000
+_MOST_WORK = 300_000_000
 """pairs of occurrences of one k-mer that a join may look at"""
 _BLOCK_WORK = 20_000_000
 _OTHER = 4
@@ -77,15 +77,12 @@ def _num_positions(texts: Sequence[str], k: int) -> np.ndarray:
 def _sketches(texts: Sequence[str], scaled: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the hashes of all sketches and the sequence of each, uint64[H], int64[H]."""
     minhash = _minhash(scaled)
-    hashes: list[int] = []
-    sizes: list[int] = []
+    hashes = [np.zeros(0, np.uint64)]
     for text in texts:
         minhash.clear()
         minhash.add_sequence(text, force=True)
-        kept = list(minhash.hashes)
-        hashes += kept
-        sizes.append(len(kept))
-    return np.array(hashes, np.uint64), np.repeat(np.arange(len(texts)), sizes)
+        hashes.append(np.fromiter(minhash.hashes, np.uint64))
+    return np.concatenate(hashes), np.repeat(np.arange(len(texts)), [each.size for each in hashes[1:]])
 
 
 def _minhash(scaled: int) -> Any:
@@ -143,7 +140,7 @@ def _join(
 
 
 def _most_often(times: np.ndarray) -> int:
-    """Return in how many sequences a k-mer may stand to be looked for, so that the join ends in a minute or so."""
+    """Return in how many sequences a k-mer may stand to be looked for, so that the join ends within a minute."""
     often = np.sort(times)
     num_fit = int(np.searchsorted(np.cumsum(often.astype(np.float64) ** 2), _MOST_WORK, side="right"))
     if num_fit == often.size:
