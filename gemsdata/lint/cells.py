@@ -155,7 +155,7 @@ def _letters(rows: LabelledFile, k: int) -> Iterator[Finding]:
                 windows = np.lib.stride_tricks.sliding_window_view(codes, k)
                 num_unknown += int((windows.max(axis=1) >= _OTHER).sum())
     if lines:
-        letters = ", ".join(f"{letter} {count:,}" for letter, count in sorted(found.items()))
+        letters = ", ".join(f"{_shown(letter)} {count:,}" for letter, count in sorted(found.items()))
         counts = {**_rows(lines), "letters": sum(found.values())}
         text = f"{number_of(len(lines), 'row')} with other letters than A, C, G, T: {letters}"
         yield _finding("letters", "warning", [rows], text, counts, lines)
@@ -169,6 +169,10 @@ def _letters(rows: LabelledFile, k: int) -> Iterator[Finding]:
         lines = rows.lower_case_lines
         text = f"{number_of(len(lines), 'row')} with lower-case letters: a vocabulary of capitals reads [UNK]"
         yield _finding("letters", "warning", [rows], text, _rows(lines), lines)
+
+
+def _shown(letter: str) -> str:
+    return letter if letter.isprintable() else repr(letter)
 
 
 def _rows(lines: Sequence[int]) -> Counts:

@@ -158,7 +158,7 @@ def _add(rows: LabelledFile, cell: str, label: str, number: int) -> None:
         rows.word_lengths[len(words[0])] += 1
     if not label:
         rows.missing_label_lines.append(number)
-    if not cell.isupper():
+    if cell != cell.upper():
         rows.lower_case_lines.append(number)
     rows.sequences.append(words[0] + "".join(word[-1] for word in words[1:]))
     rows.labels.append(label)

@@ -32,7 +32,7 @@ def check_similar(sequences: Sequences, places: Places, *, compare_labels: bool)
     if num_left_out:
         yield Finding(
             code="near-duplicates",
-            severity="note",
+            severity="warning",
             files=tuple(file.name for file in sequences.files),
             text=f"{num_left_out:,} {SKETCH_K}-mers stand in too many sequences to compare all: pairs may be missing",
             counts={"kmers_left_out": num_left_out},
