@@ -28,6 +28,7 @@ LEVELS = [
         "sql",
         "plot",
         "report",
+        "lint",
         "strategies",
         "masking",
         "audit_tally",

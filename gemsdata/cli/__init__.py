@@ -16,6 +16,7 @@ COMMANDS = {
     "encode": "Encode some parts of a planned shard set (for clusters).",
     "finalise": "Complete a shard set whose parts are all encoded.",
     "info": "Say what is in a shard set.",
+    "lint": "Find what is wrong with labelled DNA before training or scoring on it.",
     "npmi": "Count n-grams and write their NPMI table as Parquet.",
     "plot": "Draw figures of a shard set or an NPMI table.",
     "query": "Ask shard sets and NPMI tables by SQL.",
