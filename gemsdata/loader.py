@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import math
 import warnings
 import weakref
 from collections.abc import Generator, Iterator
@@ -16,7 +15,7 @@ import torch
 import torch.distributed
 import torch.utils.data
 
-from gemsdata.kernels.widen import widen
+from gemsdata.delivery import deliver
 from gemsdata.stream import BatchInfo, MaskedStream, WorkerPlan
 
 STATE_VERSION = 1
@@ -295,22 +294,7 @@ class Loader(torch.utils.data.DataLoader):
                 shutdown()
 
     def _delivered(self, buffer: np.ndarray, *, fresh: bool) -> Batch:
-        """Return the arrays of a filled buffer as new tensors; ``fresh``: nobody writes to the buffer again."""
-        if self.device is not None and self.device.type == "cpu":
-            return {name: _widened(values) for name, values in self.stream.layout.views(buffer).items()}
-        packed = torch.from_numpy(buffer)
-        if self.device is None:
-            packed = packed if fresh else packed.clone()
-        else:  # one transfer of narrow bytes, widened where they arrive
-            if self.device.type == "cuda":
-                packed = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True).copy_(packed)
-            packed = packed.to(self.device, non_blocking=True)
-        batch = {}
-        for name, (offset, shape, dtype) in self.stream.layout.fields.items():
-            num_bytes = math.prod(shape) * dtype.itemsize
-            narrow = packed[offset : offset + num_bytes].view(getattr(torch, dtype.name)).view(shape)
-            batch[name] = narrow if self.device is None else narrow.to(torch.int64)
-        return batch
+        return deliver(self.stream.layout, buffer, self.device, fresh=fresh)
 
     def _count_skipped(self, info: BatchInfo) -> None:
         if info.num_skipped and not self.num_skipped:
@@ -348,12 +332,6 @@ class Loader(torch.utils.data.DataLoader):
     @_is_accelerate_prepared.setter
     def _is_accelerate_prepared(self, value: bool) -> None:
         """Accelerate says so after it passed a prepared loader through."""
-
-
-def _widened(values: np.ndarray) -> torch.Tensor:
-    wide = torch.empty(values.shape, dtype=torch.int64)
-    widen(values.reshape(-1), wide.numpy().reshape(-1))
-    return wide
 
 
 def _as_it_is(item: Any) -> Any:
