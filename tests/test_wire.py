@@ -156,6 +156,8 @@ def listed(batch: pa.RecordBatch, ends: list[int], num_values: int) -> pa.Array:
 def test_what_reaches_outside_the_rows_is_refused():
     codec = codec_of(2, 20, 6)
     buffer = filled(codec, 1, share_strange=0)
+    views = codec.layout.views(buffer)
+    views["input_ids"][0, 1], views["labels"][0, 1] = 7, 8
     batch, told = codec.encode([(buffer, INFO)] * 2, 2)
     long = changed_column(batch, "num_tokens", pa.array([3, 19, 0, 0], pa.uint16()))
     with pytest.raises(ValueError, match="a row of 19 tokens; the server is broken"):
