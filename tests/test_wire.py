@@ -157,7 +157,8 @@ def test_what_reaches_outside_the_rows_is_refused():
     codec = codec_of(2, 20, 6)
     buffer = filled(codec, 1, share_strange=0)
     views = codec.layout.views(buffer)
-    views["input_ids"][0, 1], views["labels"][0, 1] = 7, 8
+    views["input_ids"][0, 1], views["labels"][0, 1] = 7, 8  # a token that is listed
+    views["attention_mask"][0] = np.arange(20) < 3
     batch, told = codec.encode([(buffer, INFO)] * 2, 2)
     long = changed_column(batch, "num_tokens", pa.array([3, 19, 0, 0], pa.uint16()))
     with pytest.raises(ValueError, match="a row of 19 tokens; the server is broken"):
