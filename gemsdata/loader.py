@@ -227,10 +227,10 @@ class Loader(torch.utils.data.DataLoader):
             for parcel, info in batches:
                 if info.step != self.step:
                     raise RuntimeError(f"batch {info.step} came where {self.step} was due; one loader, one iterator")
+                batch = deliver(self.stream.layout, parcel, self.device)
                 self._count_skipped(info)
                 self.step += 1
                 self.end_of_dataloader = self.step >= stop
-                batch = deliver(self.stream.layout, parcel, self.device)
                 yield {**batch, "step": info.step, "epoch": info.epoch, "stage": info.stage}
         self._exhausted = self.step > start  # a run that was resumed at its end stays finished
 
