@@ -156,6 +156,19 @@ def test_a_restarted_server_is_found_again(shards):
     assert digest(batches) == whole(shards, **RUN)
 
 
+def test_a_batch_that_cannot_be_opened_does_not_count_as_taken(shards, addresses, monkeypatch):
+    [loader] = loaders_of_ranks(addresses, 1, **RUN)
+    iterator = iter(loader)
+    next(iterator)
+    with monkeypatch.context() as patch:
+        patch.setattr("gemsdata.flight.wire.expand", lambda *arguments: -1)
+        with pytest.raises(ValueError, match="its rows have -1; the server is broken"):
+            next(iterator)
+    assert loader.state_dict()["step"] == 1
+    [local] = loaders_of_ranks(shards, 1, **RUN)
+    assert digest(global_batches([loader])) == digest(global_batches([local])[1:])
+
+
 def test_a_server_of_another_set_is_refused_by_name(shards, other, addresses):
     prints = [ShardSet.open(folder).manifest.fingerprint for folder in (shards, other)]
     with served(other) as [stranger]:
