@@ -36,7 +36,7 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --readme
 	$(BIN)/python -m bench.bench_queries
-	$(BIN)/python -m bench.bench_serve
+	$(BIN)/python -m bench.bench_serve --readme
 
 clean:
 	rm -rf .venv .bench-peers demo build *.egg-info

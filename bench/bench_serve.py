@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4)
     parser.add_argument("--readme", action="store_true", help="put the table into the README")
     options = parser.parse_args()
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gemsdata-bench-") as scratch:
         fasta, folder = Path(scratch) / "genome.fa", Path(scratch) / "set"
         with open(fasta, "wb") as stream:
@@ -101,7 +102,7 @@ def main() -> None:
     header = ["tensors", "loader", "rows/s", "/ local processes", "/ local threads", "its own processor time, µs a row"]
     text = (
         f"Measured by `make bench` on {machine()}; medians of {options.rounds} rounds in which the loaders take turns;"
-        f" servers and client on the same machine.\n\n{markdown(header, lines)}"
+        f" servers and client on the same machine, whose load was {load:.1f} before.\n\n{markdown(header, lines)}"
     )
     print(text)
     if options.readme:

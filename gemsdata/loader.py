@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import math
 import warnings
 import weakref
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed
 import torch.utils.data
 
-from gemsdata.kernels.widen import widen
+from gemsdata.delivery import deliver
+from gemsdata.packing import Packed, Parcel
 from gemsdata.stream import BatchInfo, MaskedStream, WorkerPlan
 
 STATE_VERSION = 1
@@ -225,9 +224,10 @@ class Loader(torch.utils.data.DataLoader):
             self.stream.log.at(0)  # raises
         produce = self._from_threads if self.num_threads else self._from_processes if self.num_workers else self._inline
         with self._known_to_accelerate(), contextlib.closing(produce(start, stop)) as batches:
-            for batch, info in batches:
+            for parcel, info in batches:
                 if info.step != self.step:
                     raise RuntimeError(f"batch {info.step} came where {self.step} was due; one loader, one iterator")
+                batch = deliver(self.stream.layout, parcel, self.device)
                 self._count_skipped(info)
                 self.step += 1
                 self.end_of_dataloader = self.step >= stop
@@ -246,18 +246,18 @@ class Loader(torch.utils.data.DataLoader):
         finally:
             self.gradient_state._remove_dataloader(self)
 
-    def _inline(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
+    def _inline(self, start: int, stop: int) -> Generator[tuple[Parcel, BatchInfo], None, None]:
         for step in range(start, stop):
-            yield from self._compute(range(step, step + 1))
+            yield from self.stream.compute(range(step, step + 1))
 
-    def _from_threads(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
+    def _from_threads(self, start: int, stop: int) -> Generator[tuple[Parcel, BatchInfo], None, None]:
         """Compute stretches of steps ahead; the next one is begun when the last batch of the first of them is taken."""
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gemsdata")
-        ahead: collections.deque[Future[list[tuple[Batch, BatchInfo]]]] = collections.deque()
+        ahead: collections.deque[Future[list[tuple[Parcel, BatchInfo]]]] = collections.deque()
 
         def begin(first: int) -> None:
             if first < stop:
-                ahead.append(pool.submit(self._compute, range(first, min(first + self.stretch, stop))))
+                ahead.append(pool.submit(self.stream.compute, range(first, min(first + self.stretch, stop))))
 
         try:
             for first in range(start, start + self.depth, self.stretch):
@@ -271,10 +271,7 @@ class Loader(torch.utils.data.DataLoader):
             self.stream.interrupt()
             pool.shutdown(cancel_futures=True)
 
-    def _compute(self, steps: range) -> list[tuple[Batch, BatchInfo]]:
-        return [(self._delivered(buffer, fresh=True), info) for buffer, info in self.stream.compute(steps)]
-
-    def _from_processes(self, start: int, stop: int) -> Generator[tuple[Batch, BatchInfo], None, None]:
+    def _from_processes(self, start: int, stop: int) -> Generator[tuple[Parcel, BatchInfo], None, None]:
         """Take batches out of a ring of slots in anonymous shared memory, into which the workers write.
 
         Batch s + depth is ordered when batch s is taken, before it is copied out, so depth + 1 slots are enough.
@@ -287,30 +284,13 @@ class Loader(torch.utils.data.DataLoader):
         workers = super().__iter__()
         try:
             for info in workers:
-                yield self._delivered(views[info.step % len(views)][:num_bytes], fresh=False), info
+                buffer = views[info.step % len(views)][:num_bytes]
+                yield Packed(layout=self.stream.layout, buffer=buffer, fresh=False), info
         finally:
             self.stream.plan = None
             shutdown = getattr(workers, "_shutdown_workers", None)
             if shutdown is not None:
                 shutdown()
-
-    def _delivered(self, buffer: np.ndarray, *, fresh: bool) -> Batch:
-        """Return the arrays of a filled buffer as new tensors; ``fresh``: nobody writes to the buffer again."""
-        if self.device is not None and self.device.type == "cpu":
-            return {name: _widened(values) for name, values in self.stream.layout.views(buffer).items()}
-        packed = torch.from_numpy(buffer)
-        if self.device is None:
-            packed = packed if fresh else packed.clone()
-        else:  # one transfer of narrow bytes, widened where they arrive
-            if self.device.type == "cuda":
-                packed = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True).copy_(packed)
-            packed = packed.to(self.device, non_blocking=True)
-        batch = {}
-        for name, (offset, shape, dtype) in self.stream.layout.fields.items():
-            num_bytes = math.prod(shape) * dtype.itemsize
-            narrow = packed[offset : offset + num_bytes].view(getattr(torch, dtype.name)).view(shape)
-            batch[name] = narrow if self.device is None else narrow.to(torch.int64)
-        return batch
 
     def _count_skipped(self, info: BatchInfo) -> None:
         if info.num_skipped and not self.num_skipped:
@@ -348,12 +328,6 @@ class Loader(torch.utils.data.DataLoader):
     @_is_accelerate_prepared.setter
     def _is_accelerate_prepared(self, value: bool) -> None:
         """Accelerate says so after it passed a prepared loader through."""
-
-
-def _widened(values: np.ndarray) -> torch.Tensor:
-    wide = torch.empty(values.shape, dtype=torch.int64)
-    widen(values.reshape(-1), wide.numpy().reshape(-1))
-    return wide
 
 
 def _as_it_is(item: Any) -> Any:

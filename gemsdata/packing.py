@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+
+from gemsdata.kernels.widen import widen
 
 _ALIGNMENT = 64
 
@@ -53,3 +57,31 @@ class BatchLayout:
             name: buffer[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
             for name, (offset, shape, dtype) in self.fields.items()
         }
+
+
+class Parcel(Protocol):
+    """A batch on its way to the training; it is opened, once, when its turn has come."""
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the batch to arrays of the layout's shapes and any integers wide enough."""
+
+    def take(self) -> np.ndarray:
+        """Return the batch as a buffer of the layout, nobody else's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """A parcel that lies in a buffer."""
+
+    layout: BatchLayout
+    buffer: np.ndarray
+    """uint8[layout.num_bytes]"""
+    fresh: bool
+    """nobody writes to the buffer again"""
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:  # noqa: D102
+        for name, values in self.layout.views(self.buffer).items():
+            widen(values.reshape(-1), arrays[name].reshape(-1))
+
+    def take(self) -> np.ndarray:  # noqa: D102
+        return self.buffer if self.fresh else self.buffer.copy()

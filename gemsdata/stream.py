@@ -23,7 +23,7 @@ from gemsdata.manifest import Manifest
 from gemsdata.masking import Masker
 from gemsdata.mixture import Mixture
 from gemsdata.order import PADDING, Order, Run
-from gemsdata.packing import BatchLayout
+from gemsdata.packing import BatchLayout, Packed, Parcel
 from gemsdata.reader import SplitReader
 from gemsdata.stage import StageLog
 from gemsdata.world import World
@@ -103,7 +103,7 @@ class MaskedStream(torch.utils.data.IterableDataset):
             [Masker(masking, ranks=table, seed=seed) for masking in curriculum.maskings()] for table in ranks
         ]
         self._first_id = np.concatenate([[0], np.cumsum([reader.num_rows for reader in readers])]).tolist()
-        self.row_tokens = readers[0].row_tokens
+        self.row_tokens, self.k = readers[0].row_tokens, readers[0].shards.k
         empty = self._maskers[0][0].empty_batch(0, self.row_tokens)
         self.layout = BatchLayout(
             num_rows=len(world.share(order.global_batch)),
@@ -152,12 +152,12 @@ class MaskedStream(torch.utils.data.IterableDataset):
             num_skipped, why = num_skipped + lost, why or reason
         return BatchInfo(step=step, epoch=self.order.epoch(step), stage=stage, num_skipped=num_skipped, why_skipped=why)
 
-    def compute(self, steps: range) -> list[tuple[np.ndarray, BatchInfo]]:
-        """Return this rank's batches ``steps``, each in a new buffer."""
-        batches = []
+    def compute(self, steps: range) -> list[tuple[Parcel, BatchInfo]]:
+        """Return this rank's batches ``steps``."""
+        batches: list[tuple[Parcel, BatchInfo]] = []
         for step in steps:
-            buffer = self.layout.empty()
-            batches.append((buffer, self.fill(step, buffer)))
+            parcel = Packed(layout=self.layout, buffer=self.layout.empty(), fresh=True)
+            batches.append((parcel, self.fill(step, parcel.buffer)))
         return batches
 
     def interrupt(self) -> None:

@@ -37,7 +37,7 @@ LEVELS = [
         "show",
         "curriculum",
     },
-    {"world", "order", "mixture", "stage", "packing", "reader", "shuffling"},
+    {"world", "order", "mixture", "stage", "packing", "delivery", "reader", "shuffling"},
     {"stream", "collate", "tokenizer"},
     {"loader", "build", "accelerate_glue", "flight"},
     {"cli"},

@@ -148,7 +148,7 @@ def test_a_changed_byte_is_read_or_refused(place, byte):
         ({"maskings": [{"name": "dnabert", "masking_version": 1, "rate": 7}]}, "ticket: masking .*rate = 7"),
         ({"ranks": "AAA="}, "ranks holds 2 bytes"),
         ({"ranks": "!"}, "ranks = '!'; give the ranks in base64"),
-        ({"version": 2}, "ticket version 2; this server reads version 1"),
+        ({"version": 1}, "ticket version 1; this server reads version 2"),
         ({"more": 1}, "unknown fields: 'more'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",

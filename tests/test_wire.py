@@ -8,58 +8,136 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata.flight.wire import from_arrow, refusal, refusal_of, schema_of, to_arrow
-from gemsdata.kernels.mask import UNMASKED
-from gemsdata.kernels.sparse import pack
+from gemsdata.flight.wire import Codec, refusal, refusal_of
+from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
+from gemsdata.kernels.mask import MASK_ID, UNMASKED
 from gemsdata.packing import BatchLayout
 from gemsdata.stream import BatchInfo
 
 INFO = BatchInfo(step=2**40, epoch=3, stage=1, num_skipped=2, why_skipped="shard ä is missing")
+KINDS = {6: ("uint16", "int16"), 8: ("uint32", "int32")}
 
 
-def filled(seed: int, num_rows: int, width: int, dtypes: tuple[str, str]) -> tuple[BatchLayout, np.ndarray]:
-    """A batch of random ids, lengths and labels; some rows without labels, some all labels."""
-    layout = BatchLayout(num_rows=num_rows, width=width, id_dtype=dtypes[0], label_dtype=dtypes[1])
+def codec_of(num_rows: int, width: int, k: int) -> Codec:
+    id_dtype, label_dtype = KINDS[k]
+    return Codec(layout=BatchLayout(num_rows=num_rows, width=width, id_dtype=id_dtype, label_dtype=label_dtype), k=k)
+
+
+def filled(codec: Codec, seed: int, share_strange: float = 0.2) -> np.ndarray:
+    """A batch of rows of any length, empty ones too, masked to any degree; some ids are not those of a sequence."""
     rng = np.random.default_rng(seed)
+    layout, k = codec.layout, codec.k
     buffer = np.zeros(layout.num_bytes, np.uint8)
     views = layout.views(buffer)
-    top = np.iinfo(dtypes[1]).max
-    views["input_ids"][:] = rng.integers(0, min(top, np.iinfo(dtypes[0]).max), (num_rows, width), endpoint=True)
-    views["sample_ids"][:] = rng.integers(-1, 2**62, num_rows)
-    views["attention_mask"][:] = np.arange(width) < rng.integers(2, width, (num_rows, 1), endpoint=True)
-    share = rng.choice([0, 0.15, 1], (num_rows, 1))
-    labels = rng.integers(0, min(top, np.iinfo(dtypes[0]).max), (num_rows, width), endpoint=True)
-    views["labels"][:] = np.where(rng.random((num_rows, width)) < share, labels, UNMASKED)
-    return layout, buffer
+    views["labels"][:] = UNMASKED
+    views["sample_ids"][:] = rng.integers(-1, 2**62, layout.num_rows)
+    for i in range(layout.num_rows):
+        tokens = int(rng.integers(0, layout.width - 2, endpoint=True))
+        bases = rng.integers(0, 4, tokens + k - 1)
+        ids = np.array([int("".join(map(str, bases[t : t + k])), 4) + 5 for t in range(tokens)], np.int64)
+        strange = rng.random(tokens) < share_strange * (rng.random() < 0.3)
+        ids[strange] = rng.integers(0, 4**k + 5, strange.sum())
+        masked = rng.random(tokens) < rng.choice([0, 0.15, 1])
+        fate = rng.random(tokens)
+        seen = np.where(masked & (fate < 0.8), MASK_ID, ids)
+        seen = np.where(masked & (fate > 0.9), rng.integers(0, 4**k + 5, tokens), seen)
+        views["input_ids"][i, : tokens + 2] = [2, *seen, 3]
+        views["labels"][i, 1 : tokens + 1] = np.where(masked, ids, UNMASKED)
+        views["attention_mask"][i, : tokens + 2] = 1
+    return buffer
 
 
-@given(
-    st.integers(0, 2**32),
-    st.integers(1, 9),
-    st.integers(2, 40),
-    st.sampled_from([("uint16", "int16"), ("uint16", "int32"), ("uint32", "int32")]),
-)
-def test_a_batch_comes_back_as_it_was(seed, num_rows, width, dtypes):
-    layout, buffer = filled(seed, num_rows, width, dtypes)
-    batch, told = to_arrow(layout, buffer, INFO)
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 3), st.integers(2, 40), st.sampled_from([6, 8]))
+def test_batches_come_back_as_they_were(seed, num_rows, num_batches, width, k):
+    codec = codec_of(num_rows, width, k)
+    buffers = [filled(codec, seed + n) for n in range(num_batches)]
+    batch, told = codec.encode([(buffer, INFO) for buffer in buffers], num_batches)
     batch.validate(full=True)
-    again = np.full(layout.num_bytes, 0xAA, np.uint8)
-    assert from_arrow(batch, told, layout, again) == INFO
-    for name, view in layout.views(buffer).items():
-        np.testing.assert_array_equal(layout.views(again)[name], view, err_msg=name)
+    sent = codec.decode(batch, told)
+    assert [info for _, info in sent] == [INFO] * num_batches
+    for buffer, (parcel, _) in zip(buffers, sent, strict=True):
+        wide = {name: np.full(shape, -7, np.int64) for name, (_, shape, _) in codec.layout.fields.items()}
+        parcel.write(wide)
+        narrow = codec.layout.views(parcel.take())
+        for name, view in codec.layout.views(buffer).items():
+            np.testing.assert_array_equal(narrow[name], view, err_msg=name)
+            np.testing.assert_array_equal(wide[name], view, err_msg=name)
 
 
-def test_pack_is_its_naive_twin():
-    layout, buffer = filled(5, 7, 20, ("uint16", "int16"))
-    views = layout.views(buffer)
-    ends, length = np.empty(8, np.int32), np.empty(7, np.uint16)
-    position, token_id = np.empty(141, np.uint16), np.empty(141, np.uint16)
-    pack(views["labels"], views["attention_mask"], ends, position, token_id, length)
-    rows, expected = np.nonzero(views["labels"] != UNMASKED)
-    assert ends.tolist() == [int((rows < i).sum()) for i in range(8)]
-    assert position[: ends[-1]].tolist() == expected.tolist()
-    assert token_id[: ends[-1]].tolist() == views["labels"][rows, expected].tolist()
-    assert length.tolist() == views["attention_mask"].sum(axis=1).tolist()
+def test_a_row_of_512_tokens_takes_a_quarter_of_its_narrow_bytes():
+    codec = codec_of(16, 512, 6)
+    batch, _ = codec.encode([(filled(codec, 3, share_strange=0), INFO)], 1)
+    assert batch.nbytes / 16 < codec.layout.num_bytes / 16 / 4
+
+
+def compressed(codec: Codec, buffer: np.ndarray) -> dict[str, np.ndarray]:
+    views, rows = codec.layout.views(buffer), codec.layout.num_rows
+    fours, most = (rows, -(-(codec.layout.width - 2) // 4)), rows * codec.layout.width
+    out = {
+        "tokens": np.empty(rows, np.uint16),
+        "head": np.empty(rows, np.uint16),
+        "bases": np.empty(fours, np.uint8),
+        "fates": np.empty(fours, np.uint8),
+        "ends": np.zeros(rows + 1, np.int32),
+        "listed_id": np.empty(most, codec.layout.id_dtype),
+        "listed_label": np.empty(most, codec.layout.label_dtype),
+    }
+    compress(views["input_ids"], views["labels"], views["attention_mask"], codec.k, *out.values())
+    return out
+
+
+@pytest.mark.parametrize("k", [6, 8])
+def test_compress_is_its_naive_twin(k):
+    """Read the bits as the module's first lines define them."""
+    codec = codec_of(40, 23, k)
+    buffer = filled(codec, 5)
+    views, out = codec.layout.views(buffer), compressed(codec, buffer)
+    listed = []
+    for i in range(40):
+        tokens = int(views["attention_mask"][i].sum()) - 2
+        seen, label = (views[name][i, 1 : tokens + 1].tolist() for name in ("input_ids", "labels"))
+        bits = ["".join(f"{byte:08b}" for byte in out[name][i]) for name in ("bases", "fates")]
+        last, fates = ([int(text[2 * t : 2 * t + 2], 2) for t in range(len(text) // 2)] for text in bits)
+        bases = [int(out["head"][i]) >> 2 * (k - 2 - b) & 3 for b in range(k - 1)] + last
+        assert out["tokens"][i] == tokens
+        assert not any(last[tokens:] + fates[tokens:])
+        for t in range(tokens):
+            told = 5 + int("".join(map(str, bases[t : t + k])), 4)
+            expected = {SHOWN: (told, UNMASKED), HIDDEN: (MASK_ID, told), KEPT: (told, told)}
+            if fates[t] == LISTED:
+                listed.append((seen[t], label[t]))
+            else:
+                assert (seen[t], label[t]) == expected[fates[t]]
+        assert out["ends"][i + 1] == len(listed)
+    assert listed == list(zip(out["listed_id"].tolist(), out["listed_label"].tolist(), strict=True))[: len(listed)]
+
+
+def test_only_random_replacements_are_listed():
+    codec = codec_of(40, 60, 6)
+    buffer = filled(codec, 7, share_strange=0)
+    views, out = codec.layout.views(buffer), compressed(codec, buffer)
+    replaced = (views["labels"] != UNMASKED) & (views["input_ids"] != MASK_ID) & (views["input_ids"] != views["labels"])
+    assert out["ends"][-1] == replaced.sum() > 0
+
+
+@given(st.integers(0, 2**32), st.integers(2, 21))
+def test_expand_stays_within_its_arrays_whatever_it_is_given(seed, width):
+    rng = np.random.default_rng(seed)
+    fours = (3, -(-(width - 2) // 4))
+    rows = [
+        rng.integers(0, width - 2, 3, dtype=np.uint16, endpoint=True),
+        rng.integers(0, 2**16, 3, dtype=np.uint16),
+        *(rng.integers(0, 2**8, fours, dtype=np.uint8) for _ in range(2)),
+        np.full(2, 77, np.uint16),
+        np.full(2, 88, np.int16),
+    ]
+    guarded = [np.full((5, width), -7, np.int64) for _ in range(3)]
+    count = expand(*rows, 6, *(array[1:4] for array in guarded))
+    fates = [rows[3][i, t // 4] >> 6 - 2 * (t % 4) & 3 for i in range(3) for t in range(rows[0][i])]
+    assert count == fates.count(LISTED)
+    for array in guarded:
+        assert (array[[0, 4]] == -7).all()
+        assert (array[1:4] != -7).all()
 
 
 def changed_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.RecordBatch:
@@ -67,36 +145,46 @@ def changed_column(batch: pa.RecordBatch, name: str, values: pa.Array) -> pa.Rec
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
-def lists(batch: pa.RecordBatch, ends: list[int], values: list[int]) -> pa.Array:
-    kind = batch.schema.field("masked_pos").type
+def listed(batch: pa.RecordBatch, ends: list[int], num_values: int) -> pa.Array:
+    kind = batch.schema.field("listed").type
+    values = [pa.array([9] * num_values, field.type) for field in kind.value_type]
+    items = pa.StructArray.from_arrays(values, fields=list(kind.value_type))
     offsets = pa.py_buffer(np.array(ends, np.int32))
-    return pa.Array.from_buffers(kind, len(ends) - 1, [None, offsets], children=[pa.array(values, pa.uint16())])
+    return pa.Array.from_buffers(kind, len(ends) - 1, [None, offsets], children=[items])
 
 
-@pytest.mark.parametrize(
-    ("ends", "values"),
-    [([0, 1, 2], [3, 20]), ([0, 2, 1], [1, 2])],
-)
-def test_positions_outside_the_rows_are_refused(ends, values):
-    layout, buffer = filled(1, 2, 20, ("uint16", "int16"))
-    batch, told = to_arrow(layout, buffer, INFO)
-    with pytest.raises(ValueError, match="masked positions lie outside its rows; the server is broken"):
-        from_arrow(changed_column(batch, "masked_pos", lists(batch, ends, values)), told, layout, buffer)
-    long = changed_column(batch, "num_tokens", pa.array([3, 65_535], pa.uint16()))
-    with pytest.raises(ValueError, match="the server is broken"):
-        from_arrow(long, told, layout, buffer)
+def test_what_reaches_outside_the_rows_is_refused():
+    codec = codec_of(2, 20, 6)
+    buffer = filled(codec, 1, share_strange=0)
+    views = codec.layout.views(buffer)
+    views["input_ids"][0, 1], views["labels"][0, 1] = 7, 8  # a token that is listed
+    views["attention_mask"][0] = np.arange(20) < 3
+    batch, told = codec.encode([(buffer, INFO)] * 2, 2)
+    long = changed_column(batch, "num_tokens", pa.array([3, 19, 0, 0], pa.uint16()))
+    with pytest.raises(ValueError, match="a row of 19 tokens; the server is broken"):
+        codec.decode(long, told)
+    ends = batch.column("listed").offsets.to_numpy()
+    sent = batch.serialize().to_pybytes()
+    assert sent.count(ends.tobytes()) == 1
+    sent = sent.replace(ends.tobytes(), np.append(ends[:-1], np.int32(1000)).tobytes())
+    with pytest.raises(ValueError, match=r"is damaged \(.*\); the server is broken") as caught:
+        codec.decode(pa.ipc.read_record_batch(pa.py_buffer(sent), batch.schema), told)
+    assert type(caught.value) is ValueError, "a client would ask again"
+    for ends in ([0, 30, 30, 30, 30], [0, 30, -9, 40, 30], [0, 0, 2**31 - 1, 0, 30]):
+        parcels = codec.decode(changed_column(batch, "listed", listed(batch, ends, 30)), told)
+        with pytest.raises(ValueError, match=r"listed tokens, its rows have .*; the server is broken"):
+            [parcel.take() for parcel, _ in parcels]
 
 
 def test_a_batch_of_another_shape_is_refused():
-    layout, buffer = filled(1, 2, 20, ("uint16", "int16"))
-    other, _ = filled(1, 3, 20, ("uint16", "int16"))
-    batch, told = to_arrow(layout, buffer, INFO)
-    with pytest.raises(ValueError, match=r"a batch of 2 rows came .*; wanted were 3 rows of 20 tokens"):
-        from_arrow(batch, told, other, other.empty())
-    wide = BatchLayout(num_rows=2, width=21, id_dtype="uint16", label_dtype="int16")
-    assert schema_of(wide) != batch.schema
-    with pytest.raises(ValueError, match="wanted were 2 rows of 21 tokens"):
-        from_arrow(batch, told, wide, wide.empty())
+    codec = codec_of(2, 20, 6)
+    batch, told = codec.encode([(filled(codec, 1), INFO)], 1)
+    with pytest.raises(ValueError, match=r"1 batches of 2 rows came .*; wanted were 3 rows of 20 tokens"):
+        codec_of(3, 20, 6).decode(batch, told)
+    wide = codec_of(2, 30, 6)
+    assert wide.schema != batch.schema
+    with pytest.raises(ValueError, match="wanted were 2 rows of 30 tokens"):
+        wide.decode(batch, told)
 
 
 def test_only_mistakes_are_refusals():

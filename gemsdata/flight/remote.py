@@ -15,11 +15,12 @@ import pyarrow.flight as fl
 from gemsdata.curriculum import Curriculum
 from gemsdata.flight.servers import Connections, Servers
 from gemsdata.flight.ticket import VERSION, Ticket
-from gemsdata.flight.wire import from_arrow
+from gemsdata.flight.wire import Codec
 from gemsdata.manifest import Manifest
 from gemsdata.mixture import Mixture
 from gemsdata.npmi import NpmiTable
 from gemsdata.order import Order
+from gemsdata.packing import Parcel
 from gemsdata.strategies import MASKING_VERSION
 from gemsdata.stream import BatchInfo, MaskedStream, fingerprint_of
 from gemsdata.world import World
@@ -151,6 +152,7 @@ class RemoteStream(MaskedStream):
             world=world,
         )
         self.connections = sets.connections
+        self.codec = Codec(layout=self.layout, k=self.k)
         first = readers[0]
         self._asked = {
             "fingerprint": self.fingerprint,
@@ -171,24 +173,25 @@ class RemoteStream(MaskedStream):
     def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
         """Write this rank's batch ``step`` to ``buffer``; its stage is always that of the curriculum."""
         assert stage is None
-        [(filled, info)] = self.compute(range(step, step + 1))
-        buffer[...] = filled
+        [(parcel, info)] = self.compute(range(step, step + 1))
+        parcel.write(self.layout.views(buffer))
         return info
 
-    def compute(self, steps: range) -> list[tuple[np.ndarray, BatchInfo]]:
+    def compute(self, steps: range) -> list[tuple[Parcel, BatchInfo]]:
         """Return this rank's batches ``steps``, from whichever server answers; another may go on in the middle."""
-        batches: list[tuple[np.ndarray, BatchInfo]] = []
+        batches: list[tuple[Parcel, BatchInfo]] = []
 
         def question(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
             left = steps[len(batches) :]
             if not left:  # the server was lost after its last batch and before the end of its answer
                 return
-            for chunk, step in zip(client.do_get(fl.Ticket(self._ticket(left)), options), left, strict=False):
-                buffer = self.layout.empty()
-                info = from_arrow(chunk.data, chunk.app_metadata.to_pybytes(), self.layout, buffer)
-                if info.step != step:
-                    raise ValueError(f"a server sent batch {info.step}, wanted was {step}")
-                batches.append((buffer, info))
+            for chunk in client.do_get(fl.Ticket(self._ticket(left)), options):
+                sent = self.codec.decode(chunk.data, chunk.app_metadata.to_pybytes())
+                told = [info.step for _, info in sent]
+                wanted = list(steps[len(batches) : len(batches) + len(sent)])
+                if told != wanted:
+                    raise ValueError(f"a server sent batches {told}, wanted were {wanted}")
+                batches.extend(sent)
             if len(batches) < len(steps):
                 raise ConnectionError("the answer broke off")
 

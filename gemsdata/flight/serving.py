@@ -13,6 +13,7 @@ from gemsdata.flight.access import Address, check_binding, read_file, read_token
 from gemsdata.flight.kitchen import Kitchen
 from gemsdata.flight.server import Server
 from gemsdata.flight.ticket import MAX_SEED, Ticket
+from gemsdata.flight.wire import Codec
 from gemsdata.shardset import ShardSet
 from gemsdata.strategies import resolve
 
@@ -107,7 +108,9 @@ def warm_up(kitchen: Kitchen) -> None:
         stage_log=((0, 0),),
     )
     stream = kitchen.stream(ticket)
-    stream.fill(0, stream.layout.empty(), stage=0)
+    buffer = stream.layout.empty()
+    info = stream.fill(0, buffer, stage=0)
+    Codec(layout=stream.layout, k=stream.k).encode([(buffer, info)], 1)
 
 
 def _stopper(stop: threading.Event) -> Callable[[int, FrameType | None], None]:

@@ -24,7 +24,8 @@ from gemsdata.order import REMAINDERS
 from gemsdata.reader import CHECKS, FAULT_POLICIES
 from gemsdata.strategies import MASKING_VERSION, Strategy, names, resolve
 
-VERSION = 1
+VERSION = 2
+"""Of tickets and of what answers them"""
 MAX_BYTES = 1 << 20
 """A larger ticket is refused unread; the largest honest one, with ranks of k = 8, has 0.35 MB"""
 MAX_STEPS = 1024
