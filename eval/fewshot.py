@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from eval.cells import Cell, run_cells, write_table
@@ -44,6 +45,7 @@ class FewshotConfig:
     draws: int = option("training sets of each size, where the files allow", 1)
     seeds: tuple[int, ...] = option("of the new head, dropout and the order of rows", (1, 2, 3))
     controls: bool = option("each contestant also with random weights", False)
+    published: str | None = option("CSV of figures to set beside: dataset, shots, contestant, accuracy (and mcc)", None)
     max_test_rows: int | None = option("score a random choice of this many test rows", None)
     mixed_precision: str | None = option("no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code that a model's folder brings along", False)
@@ -59,6 +61,7 @@ def fewshot(config: FewshotConfig) -> pd.DataFrame:
     contestants = parse_contestants(config.contestants, controls=config.controls)
     if config.draws < 1 or not config.seeds or not config.shots:
         raise ValueError(f"--draws {config.draws}, --seeds {config.seeds}, --shots {config.shots}: give 1 or more each")
+    published = read_published(config.published) if config.published else None
     tasks, remarks, chance = find_tasks(
         Path(config.data),
         out,
@@ -83,7 +86,7 @@ def fewshot(config: FewshotConfig) -> pd.DataFrame:
         for contestant in contestants
     ]
     found = run_cells(cells, out, workers=workers)
-    write_results(found, out, of="contestant", chance=chance, remarks=remarks)
+    write_results(found, out, published=published, chance=chance, remarks=remarks)
     return found
 
 
@@ -165,22 +168,41 @@ def fewshot_cell(
     )
 
 
+def read_published(path: str) -> pd.DataFrame:
+    """Return published figures: dataset, shots, contestant, and accuracy or mcc or both, as shares of 1."""
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist; give a CSV of published figures with --published")
+    found = pd.read_csv(path)
+    lacking = {"dataset", "shots", "contestant"} - set(found.columns)
+    metrics = [name for name in ("accuracy", "mcc") if name in found]
+    if lacking or not metrics:
+        raise ValueError(f"{path} has columns {', '.join(found.columns)}; give dataset, shots, contestant, accuracy")
+    if (found[metrics].abs() > 1).any(axis=None):
+        raise ValueError(f"{path} has figures above 1; give shares, such as 0.715 for 71.5 %")
+    return found
+
+
 def write_results(
-    found: pd.DataFrame, out: Path, *, of: str, chance: dict[str, float], remarks: Sequence[str], notes: str = ""
+    found: pd.DataFrame,
+    out: Path,
+    *,
+    published: pd.DataFrame | None,
+    chance: dict[str, float],
+    remarks: Sequence[str],
 ) -> None:
-    """Write results.parquet, results.md and accuracy.png / .svg; ``of`` is the column of what is compared."""
+    """Write results.parquet, comparisons.parquet, results.md and accuracy.png / .svg."""
     write_table(found, out / "results.parquet")
-    parts = [f"# Few-shot evaluation\n\n{notes}".strip()]
+    parts = ["# Few-shot evaluation"]
     for metric, name in (("accuracy", "Accuracy"), ("mcc", "MCC")):
-        means = summary(found, by=["dataset", "shots", of], metric=metric)
+        means = summary(found, by=["dataset", "shots", "contestant"], metric=metric)
         parts.append(
-            f"## {name}\n\nMean and Student's 95 % interval over {_cells_of(found, of)}; the best of a line is bold."
-            "\n\n" + wide_table(means, rows=["dataset", "shots"], columns=of)
+            f"## {name}\n\nMean and Student's 95 % interval over {_cells_of(found)}; the best of a line is bold."
+            "\n\n" + wide_table(_beside(means, published, metric), rows=["dataset", "shots"], columns="contestant")
         )
         if metric == "accuracy":
-            draw_scores(means, out / "accuracy", of=of, metric="accuracy", chance=chance)
-    if found[of].nunique() > 1:
-        tests = paired(found, of=of, metric="accuracy", pair_by=PAIR_BY, within="dataset")
+            draw_scores(means, out / "accuracy", of="contestant", metric="accuracy", chance=chance)
+    if found["contestant"].nunique() > 1:
+        tests = paired(found, of="contestant", metric="accuracy", pair_by=PAIR_BY, within="dataset")
         write_table(tests, out / "comparisons.parquet")
         parts.append(
             "## Differences in accuracy\n\nPairs of cells of one data set, shots, draw and seed; Wilcoxon's signed-rank"
@@ -191,8 +213,19 @@ def write_results(
     write_text(out / "results.md", "\n\n".join(parts) + "\n")
 
 
-def _cells_of(found: pd.DataFrame, of: str) -> str:
-    sizes = found.groupby(["dataset", "shots", of]).agg({"draw": "nunique", "seed": "nunique"})
+def _beside(means: pd.DataFrame, published: pd.DataFrame | None, metric: str) -> pd.DataFrame:
+    """Return the means with published figures as further contestants, where they are of tasks that ran."""
+    if published is None or metric not in published:
+        return means
+    ran = set(zip(means["dataset"], means["shots"], strict=True))
+    same = [task in ran for task in zip(published["dataset"], published["shots"], strict=True)]
+    rows = published[same].rename(columns={metric: "mean"})
+    rows = rows.assign(contestant=rows["contestant"] + " (published)", low=np.nan, high=np.nan, num=1)
+    return pd.concat([means, rows[means.columns]], ignore_index=True)
+
+
+def _cells_of(found: pd.DataFrame) -> str:
+    sizes = found.groupby(["dataset", "shots", "contestant"]).agg({"draw": "nunique", "seed": "nunique"})
     draws, seeds = (sorted({int(value) for value in sizes[column]}) for column in ("draw", "seed"))
     return f"{' or '.join(map(str, seeds))} seeds and {' or '.join(map(str, draws))} draws"
 

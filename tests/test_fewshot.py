@@ -221,6 +221,19 @@ def test_an_evaluation_ends_in_tables_and_figures_and_runs_no_cell_twice(tmp_pat
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
+def test_published_figures_stand_beside_ours(tmp_path, model, in_process, capsys):
+    figures = tmp_path / "paper.csv"
+    figures.write_text("dataset,shots,contestant,accuracy\none,4,theirs,0.9\none,99,theirs,0.8\n")
+    assert evaluate(tmp_path, model, published=str(figures)) == 0
+    accuracy, mcc = (tmp_path / "out/results.md").read_text().split("## MCC")
+    assert "| dataset | shots | ours | theirs (published) |" in accuracy
+    assert accuracy.count("**0.900**") == 1
+    assert "theirs" not in mcc
+    figures.write_text("dataset,shots,contestant,accuracy\none,4,theirs,90\n")
+    assert evaluate(tmp_path, model, published=str(figures)) == 2
+    assert "give shares, such as 0.715" in capsys.readouterr().err
+
+
 def test_a_cell_is_the_same_wherever_it_runs_and_half_a_cell_is_begun_anew(tmp_path, model, in_process):
     assert evaluate(tmp_path, model, seeds=(1,)) == 0
     cell = tmp_path / "out/cells/one/shots-4/draw-0/ours/seed-1/cell.json"
