@@ -11,7 +11,7 @@ BIN := .venv/bin
 
 test: .venv/.installed
 	$(BIN)/python -m pytest -n auto --dist loadfile
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not compiled"
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not compiled and not once"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -17,6 +17,8 @@ from tests.test_fewshot import pooled, published
 from tests.train_support import FAST, _fresh_accelerate, reset_accelerate  # noqa: F401
 from train.options import Stopped
 
+pytestmark = pytest.mark.compiled
+
 OPTIONS = {name: value for name, value in FAST.items() if name not in ("masking", "threads", "switch_lag")}
 STUDY = Study(
     arms=[

@@ -24,6 +24,8 @@ from tests.train_support import REPOSITORY, _fresh_accelerate, arguments  # noqa
 from train.contestant import load_contestant
 from train.labelled import batches, tokenise
 
+pytestmark = pytest.mark.once
+
 CLASSES = ["0", "1"]
 SEQUENCES = [random_dna(length, seed) for seed, length in enumerate((5, 6, 20, 37, 63))] + ["ACGTNACGTACGT", "AC"]
 

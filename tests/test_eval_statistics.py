@@ -15,6 +15,8 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc
 from eval.statistics import interval, least_p, paired, summary, wilcoxon_p
 from train.scores import scores
 
+pytestmark = pytest.mark.once
+
 VALUES = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 3)), min_size=2, max_size=30)
 
 

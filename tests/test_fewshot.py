@@ -22,6 +22,8 @@ from tests.train_support import _fresh_accelerate, arguments  # noqa: F401
 from train import finetune
 from train.labelled import read_labelled
 
+pytestmark = pytest.mark.once
+
 NUM_BASES = 24
 
 

@@ -20,6 +20,8 @@ from tests.test_finetune import write
 from tests.train_support import _fresh_accelerate, arguments  # noqa: F401
 from train.recipes import finetune_recipe
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def contestants(tmp_path_factory) -> tuple[str, str]:

@@ -11,6 +11,8 @@ import pytest
 from eval.pool import Job, run_jobs
 from train.options import Stopped
 
+pytestmark = pytest.mark.once
+
 
 def touch(path: str) -> None:
     print("touched", path)

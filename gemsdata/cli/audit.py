@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from gemsdata.audit import Audit, audit
-from gemsdata.cli.masking_options import masking_options, strategy_of
+from gemsdata.cli.masking_options import masking_options
 from gemsdata.cli.progress import ProgressBars
+from gemsdata.strategies import Strategy
 
 _COLORS = {"alarm": "red", "warning": "yellow"}
 
@@ -26,11 +27,7 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
 @click.option("--strict", is_flag=True, help="Exit with status 1 on any warning or alarm.")
 def command(
     out: Path,
-    masking: str,
-    rate: float | None,
-    budget: float | None,
-    budget_unit: str,
-    corruption: str,
+    strategy: Strategy,
     split: str,
     seed: int,
     stage: int,
@@ -40,7 +37,6 @@ def command(
     strict: bool,
 ) -> int:
     """Mask rows of the shard set OUT, and say what is masked, what is hidden, what gives it away, and what is wrong."""
-    strategy = strategy_of(masking, rate, budget, budget_unit, corruption)
     with ProgressBars() as progress:
         result = audit(out, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
     if plot:

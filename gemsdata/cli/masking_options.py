@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import click
 
-from gemsdata.strategies import Strategy, names, resolve
+from gemsdata.strategies import names, resolve
 
 
 def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --masking and what goes with it."""
+    """Add --masking and what goes with it; the command gets a ``strategy``, and ``split``, ``seed`` and ``stage``."""
+
+    @functools.wraps(command)
+    def with_strategy(
+        masking: str, rate: float | None, budget: float | None, budget_unit: str, corruption: str, **others: Any
+    ) -> Any:
+        strategy = resolve(masking, rate=rate, budget=budget, budget_unit=budget_unit, corruption=corruption)
+        return command(strategy=strategy, **others)
+
     options = [
         click.option("--masking", "masking", required=True, help=f"Strategy: {', '.join(names())}."),
         click.option("--rate", type=float, help="Probability that a token is a centre; default: the strategy's own."),
@@ -35,10 +44,5 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--stage", type=int, default=0, show_default=True, help="Stage of a strategy that grows."),
     ]
     for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def strategy_of(masking: str, rate: float | None, budget: float | None, budget_unit: str, corruption: str) -> Strategy:
-    """Return the strategy that the options describe."""
-    return resolve(masking, rate=rate, budget=budget, budget_unit=budget_unit, corruption=corruption)
+        with_strategy = option(with_strategy)
+    return with_strategy

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.masking_options import masking_options, strategy_of
+from gemsdata.cli.masking_options import masking_options
 from gemsdata.show import draw, mask_row
+from gemsdata.strategies import Strategy
 
 
 @click.command("show")
@@ -20,18 +21,13 @@ from gemsdata.show import draw, mask_row
 def command(
     out: Path,
     row: int,
-    masking: str,
-    rate: float | None,
-    budget: float | None,
-    budget_unit: str,
-    corruption: str,
+    strategy: Strategy,
     split: str,
     seed: int,
     stage: int,
     tokens: str | None,
 ) -> None:
     """Draw one row of the shard set OUT as a model would see it: nucleotides, tokens, spans and NPMI ranks."""
-    strategy = strategy_of(masking, rate, budget, budget_unit, corruption)
     masked_row = mask_row(out, row, strategy, split=split, seed=seed, stage=stage)
     first, last = _range(tokens)
     color = sys.stdout.isatty()
