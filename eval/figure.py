@@ -55,6 +55,7 @@ def draw_scores(summary: pd.DataFrame, path: Path, *, of: str, metric: str, chan
         if dataset in chance:
             panel.axhline(chance[dataset], color="grey", linewidth=0.8, linestyle=":")
         panel.set_xscale("log")
+        panel.set_xlim(shots[0] / 1.6, shots[-1] * 1.6)
         panel.set_xticks(shots, [str(size) for size in shots])
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_title(dataset, fontsize=10)
