@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ import pandas as pd
 
 from eval.pool import Job, run_jobs
 from gemsdata.atomic import publish, write_text, xxh3_of
+from train.contestant import refuse_code
 from train.finetune import FinetuneConfig, finetune
+from train.options import Stopped
 
 SCORES = ("accuracy", "mcc", "f1", "auroc", "loss")
-_NOT_COMPARED = ("output_dir", "threads")
+_NOT_COMPARED = ("output_dir", "threads", "trust_remote_code")
 """options that change nothing about a result"""
 
 
@@ -44,11 +46,13 @@ class Cell:
         return out / "cells" / self.name
 
 
-def run_cells(cells: Sequence[Cell], out: Path, *, workers: int) -> pd.DataFrame:
-    """Run the cells that have not been run, ``workers`` at a time; return the table of all (see `table`).
+def run_cells(
+    cells: Sequence[Cell], out: Path, *, workers: int, report: Callable[[pd.DataFrame], None]
+) -> pd.DataFrame:
+    """Run the cells that have not been run, ``workers`` at a time; ``report`` and return the `table` of all.
 
-    Raises ValueError when ``out`` holds a cell of the same key made from other files or options, and `Stopped` as
-    `run_jobs` does.
+    Raises ValueError when ``out`` holds a cell of the same key made from other files or options, or a model is none
+    that may be run; and `Stopped` as `run_jobs` does, after the cells that did not fail have been reported.
     """
     hashes = _Hashes()
     missing = []
@@ -57,14 +61,25 @@ def run_cells(cells: Sequence[Cell], out: Path, *, workers: int) -> pd.DataFrame
         saved = read_cell(cell, out)
         if saved is None:
             missing.append(Job(cell.name, _run, (cell, out, inputs)))
-        elif saved["inputs"] != inputs:
-            changed = sorted(name for name in inputs | saved["inputs"] if inputs.get(name) != saved["inputs"].get(name))
+            continue
+        before = {name: value for name, value in saved["inputs"].items() if name not in _NOT_COMPARED}
+        if before != inputs:
+            changed = sorted(name for name in inputs | before if inputs.get(name) != before.get(name))
             raise ValueError(
                 f"{cell.folder(out)} was run with another {', '.join(changed)}; choose another --output-dir, or remove"
                 " that folder"
             )
-    run_jobs(missing, workers=workers, label="fine-tuning", log=out / "log.txt")
-    return table(cells, out)
+    failure: Stopped | None = None
+    try:
+        run_jobs(missing, workers=workers, label="fine-tuning", log=out / "log.txt")
+    except Stopped as error:
+        failure = error
+    found = table(cells, out)
+    if len(found):
+        report(found)
+    if failure is not None:
+        raise failure
+    return found
 
 
 def read_cell(cell: Cell, out: Path) -> dict[str, Any] | None:
@@ -118,8 +133,10 @@ def _inputs(config: FinetuneConfig, hashes: _Hashes) -> dict[str, Any]:
         if options[name]:
             options[name] = hashes[_existing(options[name])]
     options["predict"] = [hashes[_existing(path)] for path in config.predict]
-    folder = Path(config.model)
-    files = sorted(path for path in folder.glob("*") if path.is_file()) if folder.is_dir() else []
+    folder = _existing(str(Path(config.model) / "config.json")).parent
+    if not config.trust_remote_code:
+        refuse_code(folder)
+    files = sorted(path for path in folder.glob("*") if path.is_file())
     options["model"] = {path.name: hashes[path] for path in files}
     return options
 

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from train.metrics import read_metrics
 from train.options import Stopped, exit_status, option, parse
 from train.pretrain import train
 
+_BEGUN, _FINISHED = "begun.json", "pretrained.json"
 _NOT_COMPARED = ("output_dir", "threads", "resume", "shards", "workers")
 
 
@@ -63,12 +65,13 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
         Path(config.data), out, sets=study.sets, shots=study.shots, num_draws=study.draws,
         max_test_rows=study.max_test_rows,
     )  # fmt: skip
+    is_done = {key: _is_done(run) for key, run in runs.items()}
     finished: list[Cell] = []
     found = pd.DataFrame()
-    for seed in study.seeds:
+    for number, seed in enumerate(study.seeds, start=1):
         own = {arm.name: runs[arm.name, seed] for arm in study.arms}
         run_jobs(
-            [Job(f"{name}, seed {seed}", _run, (run,)) for name, run in own.items() if not _is_done(run)],
+            [Job(f"{name}, seed {seed}", _run, (run,)) for name, run in own.items() if not is_done[name, seed]],
             workers=workers,
             label="pretraining",
             log=out / "log.txt",
@@ -81,9 +84,9 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
             for task in tasks
             for contestant in contestants
         ]
-        found = run_cells(finished, out, workers=workers)
-        done = [run for (_, of_seed), run in runs.items() if of_seed in found["seed"].unique()]
-        _write(study, found, pretrainings(done), remarks, out)
+        done = [run for (_, of_seed), run in runs.items() if of_seed in study.seeds[:number]]
+        report = partial(_write, study=study, runs=pretrainings(done), remarks=remarks, out=out)
+        found = run_cells(finished, out, workers=workers, report=report)
     return found
 
 
@@ -132,34 +135,44 @@ def _identity(run: PretrainConfig) -> dict[str, Any]:
 
 
 def _is_done(run: PretrainConfig) -> bool:
-    """Whether a pretraining is finished; raise ValueError when it was another one."""
-    path = Path(run.output_dir) / "pretrained.json"
-    if not path.exists():
-        return False
-    if json.loads(path.read_text()) != _identity(run):
-        raise ValueError(f"{run.output_dir} was pretrained with other options or shards; choose another --output-dir")
-    return True
+    """Whether a pretraining is finished; raise ValueError when another one was finished or begun in its folder."""
+    folder = Path(run.output_dir)
+    for name in (_BEGUN, _FINISHED):
+        if (folder / name).exists() and json.loads((folder / name).read_text()) != _identity(run):
+            raise ValueError(f"{folder} was pretrained with other options or shards; choose another --output-dir")
+    return (folder / _FINISHED).exists()
 
 
 def _run(run: PretrainConfig) -> None:
+    folder, identity = Path(run.output_dir), json.dumps(_identity(run), indent=1) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / _BEGUN, identity)
     if not train(run):
-        raise Stopped(f"{run.output_dir} was interrupted; the same command goes on")
-    write_text(Path(run.output_dir) / "pretrained.json", json.dumps(_identity(run), indent=1) + "\n")
+        raise Stopped(f"{folder} was interrupted; the same command goes on")
+    write_text(folder / _FINISHED, identity)
 
 
-def _write(study: Study, found: pd.DataFrame, runs: pd.DataFrame, remarks: Sequence[str], out: Path) -> None:
+def _write(found: pd.DataFrame, *, study: Study, runs: pd.DataFrame, remarks: Sequence[str], out: Path) -> None:
     """Write results.md, the Parquet files and the figure."""
     seeds = found["seed"].nunique()
-    means = summary(found, by=["dataset", "shots", "contestant"], metric="accuracy")
+    of_draws = ["dataset", "shots", "contestant", "seed"]
+    of_seeds = found.groupby(of_draws, sort=False)["accuracy"].mean().reset_index()  # draws are not independent
+    means = summary(of_seeds, by=of_draws[:-1], metric="accuracy")
     cells = means.assign(task=means["dataset"] + " " + means["shots"].astype(str))
     tests = paired(
-        found, of="contestant", metric="accuracy", pair_by=PAIR_BY, within="dataset", pairs=study.comparisons or None
+        found,
+        of="contestant",
+        metric="accuracy",
+        pair_by=PAIR_BY,
+        within="dataset",
+        pairs=study.comparisons or None,
+        unit="seed",
     )
     perplexities = summary(runs, by=["arm"], metric="valid_perplexity")
     lines = [
         [
             row.arm, f"{row.mean:.0f} [{row.low:.0f}, {row.high:.0f}]",
-            ", ".join(f"{step:.0f}" if step == step else "–" for step in runs[runs["arm"] == row.arm]["switched_at"]),
+            ", ".join("–" if pd.isna(step) else f"{step:.0f}" for step in runs["switched_at"][runs["arm"] == row.arm]),
         ]
         for row in perplexities.itertuples()
     ]  # fmt: skip
@@ -172,14 +185,16 @@ Pretraining: {shown}; {seeds} of {len(study.seeds)} seeds. Arms with options of 
 
 ## Accuracy
 
-Mean and Student's 95 % interval over {seeds} seeds (pretraining and fine-tuning) and {study.draws} draws.
+Mean and Student's 95 % interval over {seeds} seeds; each is a pretraining and the mean of its {study.draws} draws.
 
 {wide_table(cells, rows=["contestant"], columns="task", best="column")}
 
 ## Differences in accuracy
 
-Pairs of cells of one data set, shots, draw and seed; Wilcoxon's signed-rank test, two-sided, with Holm's correction
-over all lines. The comparisons were named in the study's file.
+The comparisons were named in the study's file. Means and their 95 % intervals are over seeds, which are independent.
+Pairs are cells of one data set, shots, draw and seed, compared by Wilcoxon's signed-rank test, two-sided, with Holm's
+correction over the lines of all sets together, and over the others. The cells of a seed share a pretraining, so these p
+are too small: read them beside the intervals.
 
 {comparisons_table(tests)}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,8 @@ def fewshot(config: FewshotConfig) -> pd.DataFrame:
     """
     out = Path(config.output_dir)
     contestants = parse_contestants(config.contestants, controls=config.controls)
+    if config.max_test_rows is not None and config.max_test_rows < 1:
+        raise ValueError(f"--max-test-rows {config.max_test_rows}; give 1 or more, or leave it out for all rows")
     if config.draws < 1 or not config.seeds or not config.shots:
         raise ValueError(f"--draws {config.draws}, --seeds {config.seeds}, --shots {config.shots}: give 1 or more each")
     published = read_published(config.published) if config.published else None
@@ -85,9 +88,8 @@ def fewshot(config: FewshotConfig) -> pd.DataFrame:
         for task in tasks
         for contestant in contestants
     ]
-    found = run_cells(cells, out, workers=workers)
-    write_results(found, out, published=published, chance=chance, remarks=remarks)
-    return found
+    report = partial(write_results, out=out, published=published, chance=chance, remarks=remarks)
+    return run_cells(cells, out, workers=workers, report=report)
 
 
 def find_tasks(
@@ -206,8 +208,9 @@ def write_results(
         write_table(tests, out / "comparisons.parquet")
         parts.append(
             "## Differences in accuracy\n\nPairs of cells of one data set, shots, draw and seed; Wilcoxon's signed-rank"
-            " test, two-sided, with Holm's correction over all lines. Cells of one training set are not independent of"
-            " each other, so these p are rather too small than too large.\n\n" + comparisons_table(tests)
+            " test, two-sided, with Holm's correction over the lines of all sets together, and over the others. Cells"
+            " of one training set are not independent of each other, so these p are rather too small than too large.\n\n"
+            + comparisons_table(tests)
         )
     parts.append("## Data\n\n" + "\n".join(f"* {remark}" for remark in remarks))
     write_text(out / "results.md", "\n\n".join(parts) + "\n")

@@ -76,9 +76,9 @@ def prepare(
 ) -> tuple[list[Task], list[str]]:
     """Write the training files of all draws and the test file; return them, and remarks on what was left out.
 
-    Test rows are left out that have a letter other than A, C, G, T, that occur twice, or that occur in any training
-    file of the set on either strand; of more than ``max_test_rows`` a random choice is kept. Everything is published by
-    rename and the same for the same files.
+    Test rows are left out that have a letter other than A, C, G, T, that repeat an earlier row, or that occur in any
+    training file of the set on either strand; of more than ``max_test_rows`` a random choice is kept. Everything is
+    published by rename and the same for the same files.
     """
     folder = out / "data" / found.name
     folder.mkdir(parents=True, exist_ok=True)

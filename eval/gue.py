@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from eval.cells import Cell, run_cells, write_table
+from eval.cells import Cell, read_cell, run_cells, write_table
 from eval.contestants import Contestant, parse_contestants
 from eval.gue_report import published_names, report
 from eval.gue_tasks import SPLITS, TASKS, Task, task, unseen
@@ -67,11 +67,15 @@ def evaluate(config: GueConfig) -> pd.DataFrame:
         for one in tasks
         for contestant in contestants
     ]
-    found = _with_unseen(run_cells(cells, out, workers=workers), cells, out, gue)
-    write_table(found, out / "gue.parquet")
-    text = report(found, published=published, missing=_missing(gue), max_steps=config.max_steps)
-    write_text(out / "gue.md", text)
-    return found
+
+    def write(found: pd.DataFrame) -> None:
+        scored = _with_unseen(found, [cell for cell in cells if read_cell(cell, out)], out, gue)
+        write_table(scored, out / "gue.parquet")
+        text = report(scored, published=published, missing=_missing(gue), max_steps=config.max_steps)
+        write_text(out / "gue.md", text)
+
+    run_cells(cells, out, workers=workers, report=write)
+    return pd.read_parquet(out / "gue.parquet")
 
 
 def listing(gue: Path) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,8 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
     """
     if not jobs:
         return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
     context = multiprocessing.get_context("spawn")
     numbers = context.SimpleQueue()
     for number in range(workers):
@@ -64,16 +68,18 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
             for number, future in enumerate(as_completed(futures), start=1):
                 job, error = futures[future], future.exception()
                 if isinstance(error, BrokenProcessPool):
-                    raise Stopped(
-                        f"a process was killed, perhaps for want of memory, at the latest during {job.name}; the same"
-                        " command goes on with what is missing, fewer --workers need less memory"
-                    )
+                    raise error
                 if error is not None:
                     failures.append((job.name, f"{type(error).__name__}: {error}"))
                 bar.update()
                 bar.set_postfix_str(job.name)
                 if silent:
                     print(f"{label} {number}/{len(jobs)}: {job.name}", file=sys.stderr, flush=True)
+    except BrokenProcessPool as error:
+        raise Stopped(
+            f"a process was killed, perhaps for want of memory; the same command goes on with what is missing, fewer"
+            f" --workers need less memory; what they printed is in {log}"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
     if failures:
@@ -82,8 +88,10 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
 
 
 def _settle(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -> None:
-    """Send what this process prints to the log; give it its GPU, where there are several, before one is touched."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    """Send what this process prints to the log, end with the parent, take a GPU where there are several."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
@@ -93,3 +101,9 @@ def _settle(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -> None
     devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
     if len(devices) > 1:
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
+
+
+def _end_with(sentinel: int) -> None:
+    """End this process when its parent has ended, however that was."""
+    wait([sentinel])
+    os._exit(1)

@@ -41,9 +41,14 @@ def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
 
     Differences of 0 are left out (Wilcoxon's own way); with none other p is 1.
     """
-    found = np.asarray(differences, float)
+    found = _exact(differences)
     found = found[found != 0]
     return float(stats.wilcoxon(found).pvalue) if found.size else 1.0
+
+
+def _exact(differences: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return differences of shares such as k/n without the noise of their last bits, which would break ties."""
+    return np.round(np.asarray(differences, float), 12)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -73,6 +78,7 @@ def paired(
     pair_by: Sequence[str],
     within: str | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
+    unit: str | None = None,
 ) -> pd.DataFrame:
     """Compare values of column ``of`` over cells that agree in the columns ``pair_by``.
 
@@ -87,15 +93,17 @@ def paired(
     pair_by
         columns that make two cells a pair, such as dataset, shots, draw, seed.
     within
-        compare also within each value of this column, such as dataset; all comparisons are corrected together.
+        compare also within each value of this column, such as dataset.
     pairs
         what to compare; default: each value with each other.
+    unit
+        one of ``pair_by``: cells that agree in it are not independent, so the interval is that of their means.
 
     Returns
     -------
     A row for each comparison: where ("all" or the value of ``within``), a, b, num_pairs, mean difference a - b with
-    Student's interval (difference, low, high), wins, ties, losses of a, Wilcoxon's p, and p_holm after Holm's
-    correction over all rows.
+    Student's interval (difference, low, high), wins, ties, losses of a, Wilcoxon's p over pairs, and p_holm
+    after Holm's correction over the rows of "all", and over the others.
     """
     parts: list[tuple[str, pd.DataFrame]] = [("all", table)]
     if within is not None and table[within].nunique() > 1:
@@ -107,12 +115,13 @@ def paired(
         for a, b in chosen:
             if a not in wide or b not in wide:
                 continue
-            differences = (wide[a] - wide[b]).dropna().to_numpy()
+            each = (wide[a] - wide[b]).dropna()
+            differences = _exact(each.to_numpy())
             if not differences.size:
                 continue
-            found = interval(differences)
+            found = interval(each.groupby(unit).mean() if unit else differences)
             rows.append({
-                "where": where, "a": a, "b": b, "num_pairs": found.num,
+                "where": where, "a": a, "b": b, "num_pairs": differences.size,
                 "difference": found.mean, "low": found.low, "high": found.high,
                 "wins": int((differences > 0).sum()), "ties": int((differences == 0).sum()),
                 "losses": int((differences < 0).sum()), "p": wilcoxon_p(differences),
@@ -120,4 +129,8 @@ def paired(
     found_rows = pd.DataFrame(
         rows, columns=["where", "a", "b", "num_pairs", "difference", "low", "high", "wins", "ties", "losses", "p"]
     )
-    return found_rows.assign(p_holm=holm(found_rows["p"].to_numpy(float)))
+    everywhere = (found_rows["where"] == "all").to_numpy()
+    p_holm = found_rows["p"].to_numpy(float, copy=True)
+    for family in (everywhere, ~everywhere):
+        p_holm[family] = holm(p_holm[family])
+    return found_rows.assign(p_holm=p_holm)

@@ -50,6 +50,8 @@ class Study:
         unknown = {name for pair in self.comparisons for name in pair} - {*names, RANDOM}
         if unknown:
             raise ValueError(f"comparisons name {', '.join(sorted(unknown))}; the arms are {', '.join(names)}")
+        if not self.sets or not self.shots or self.draws < 1 or (self.max_test_rows or 1) < 1:
+            raise ValueError("a study needs sets, shots, at least one draw, and max_test_rows of 1 or more, or None")
         if len(self.seeds) < 3:
             raise ValueError(f"{len(self.seeds)} seeds: a comparison needs at least three")
 

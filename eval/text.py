@@ -40,7 +40,7 @@ def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, best
     alone = summary.groupby(groups)["mean"].transform("size") == 1
     shown = [
         mean_with_interval(entry.mean, entry.low, entry.high, digits=digits)
-        if entry.mean < top or single
+        if not entry.mean >= top or single
         else f"**{mean_with_interval(entry.mean, entry.low, entry.high, digits=digits)}**"
         for entry, top, single in zip(summary.itertuples(), highest, alone, strict=True)
     ]
@@ -63,8 +63,15 @@ def comparisons_table(found: pd.DataFrame, *, digits: int = 3) -> str:
         for entry in found.itertuples()
     ]  # fmt: skip
     text = markdown(["where", "difference", "pairs", "mean", "wins/ties/losses", "p", "p (Holm)"], lines)
-    few = sorted({int(num) for num in found["num_pairs"] if least_p(int(num)) > 0.05})
+    size_of_family = found.groupby(found["where"] == "all")["p"].transform("size")
+    least = [least_p(int(num)) for num in found["num_pairs"]]
+    few = {
+        (int(num), p) for num, p, size in zip(found["num_pairs"], least, size_of_family, strict=True) if p * size > 0.05
+    }
     if few:
-        listed = ", ".join(f"{num} pairs {least_p(num):.2g}" for num in few)
-        text += f"\n\nThe least p that is possible: {listed}. Such lines can show nothing by themselves."
+        listed = ", ".join(f"{num} pairs {p:.2g}" for num, p in sorted(few))
+        text += (
+            f"\n\nThe least p that is possible before correction: {listed}. After it such lines can hardly show"
+            " anything by themselves."
+        )
     return text

@@ -99,9 +99,23 @@ def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(confi
     in_process.clear()
     compare.compare(STUDY, config)
     assert in_process == []
+    without = dataclasses.replace(STUDY, arms=[arm for arm in STUDY.arms if arm.name != "cm-gems"], comparisons=())
+    compare.compare(without, config)
+    assert in_process == []
+    assert "| –, –, – |" in (out / "results.md").read_text(), "no arm that switches"
     other = dataclasses.replace(STUDY, pretrain={**STUDY.pretrain, "peak_lr": 1e-3})
     with pytest.raises(ValueError, match="pretrained with other options"):
         compare.compare(other, config)
+
+
+def test_a_pretraining_that_was_begun_with_other_options_is_not_gone_on_with(config, in_process, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "train", lambda run: False)
+        with pytest.raises(Stopped, match="was interrupted; the same command goes on"):
+            compare.compare(STUDY, config)
+    longer = dataclasses.replace(STUDY, pretrain={**STUDY.pretrain, "max_steps": 18})
+    with pytest.raises(ValueError, match="pretrained with other options"):
+        compare.compare(longer, config)
 
 
 def test_every_arm_masks_the_same_number_of_tokens(config):

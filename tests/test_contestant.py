@@ -227,3 +227,13 @@ def test_folders_that_do_not_fit_end_with_one_line(folders, tmp_path):
         (folder / name).unlink()
     with pytest.raises(ValueError, match="has no tokenizer, and 256 token ids, which is 4\\*\\*k \\+ 5 for no k"):
         load(folder)
+
+
+def test_weights_of_other_shapes_are_refused_but_a_head_for_other_classes_is_not(tmp_path):
+    folder = ours(tmp_path / "ours")
+    load_contestant(folder, CLASSES).model.save_pretrained(folder)
+    load_contestant(folder, ["a", "b", "c"])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 128}))
+    with pytest.raises(ValueError, match=r"position_embeddings.weight has another shape"):
+        load_contestant(folder, CLASSES)

@@ -91,14 +91,31 @@ def test_comparisons_do_not_depend_on_the_order_of_cells(seed):
     assert (one["wins"] + one["ties"] + one["losses"] == 8).all()
 
 
-def test_holm_is_computed_over_all_lines():
+def test_holm_is_computed_over_the_lines_of_all_and_over_the_others():
     rng = np.random.default_rng(1)
     table = cells({"a": (rng.random(12) + 0.3).tolist(), "b": rng.random(12).tolist(), "c": rng.random(12).tolist()})
     found = paired(table, of="contestant", metric="accuracy", pair_by=PAIR_BY, within="dataset")
-    assert len(found) == 9, "three pairs in both sets together and in each"
-    order = np.argsort(found["p"], kind="stable")
-    steps = found["p"].to_numpy()[order] * np.arange(9, 0, -1)
-    assert found["p_holm"].to_numpy()[order] == pytest.approx(np.minimum(np.maximum.accumulate(steps), 1.0))
+    assert found["where"].tolist() == ["all"] * 3 + ["set0"] * 3 + ["set1"] * 3
+    for family in (found[:3], found[3:]):
+        order = np.argsort(family["p"], kind="stable")
+        steps = family["p"].to_numpy()[order] * np.arange(len(family), 0, -1)
+        assert family["p_holm"].to_numpy()[order] == pytest.approx(np.minimum(np.maximum.accumulate(steps), 1.0))
+
+
+def test_the_interval_of_a_comparison_is_that_of_independent_units():
+    rng = np.random.default_rng(2)
+    table = cells({"a": rng.random(12).tolist(), "b": rng.random(12).tolist()})
+    found = paired(table, of="contestant", metric="accuracy", pair_by=PAIR_BY, unit="draw").iloc[0]
+    of_draws = table.groupby(["draw", "contestant"])["accuracy"].mean().unstack()
+    assert found[["difference", "low", "high"]].tolist() == pytest.approx(interval(of_draws["a"] - of_draws["b"])[:3])
+    assert found["num_pairs"] == 12
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 2000)), min_size=3, max_size=12))
+def test_equal_differences_of_shares_tie_as_those_of_counts_do(counts):
+    """k / n - m / n differs in its last bits from other shares that are as far apart."""
+    shares = [k / 2000 - m / 2000 for k, m in counts]
+    assert wilcoxon_p(shares) == pytest.approx(wilcoxon_p([k - m for k, m in counts]))
 
 
 def test_only_cells_of_both_are_compared():

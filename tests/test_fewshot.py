@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -264,6 +265,7 @@ def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_pro
         ({"sets": "three"}, "is no few-shot set"),
         ({"shots": 7}, "has training files of 7 shots"),
         ({"draws": 0}, "--draws 0"),
+        ({"max_test_rows": 0}, "--max-test-rows 0"),
         ({"test": "nine=x.tsv"}, "give SET=FILE"),
         ({"data": "nowhere"}, "nowhere does not exist"),
     ],
@@ -275,13 +277,30 @@ def test_mistakes_are_one_line(tmp_path, model, capsys, options, message):
     assert printed.err.count("\n") == 1
 
 
+def test_code_of_a_checkpoint_is_refused_before_anything_runs_and_does_not_spoil_what_ran(
+    tmp_path, model, in_process, capsys
+):
+    own_code = tmp_path / "own_code"
+    own_code.mkdir()
+    (own_code / "config.json").write_text('{"auto_map": {"AutoConfig": "code.Config"}}')
+    assert evaluate(tmp_path, model, sets="one", contestants=(f"ours={model}", f"theirs={own_code}")) == 2
+    assert "--trust-remote-code" in capsys.readouterr().err
+    assert evaluate(tmp_path, model, sets="one", contestants=f"nobody={tmp_path / 'nowhere'}") == 2
+    assert "config.json does not exist" in capsys.readouterr().err
+    assert in_process == []
+    assert evaluate(tmp_path, model, sets="one") == 0
+    assert evaluate(tmp_path, model, sets="one", trust_remote_code=True) == 0
+    assert len(in_process) == 2
+
+
 def test_cells_run_in_processes_and_one_that_fails_does_not_stop_the_others(tmp_path, model, capsys):
     broken = tmp_path / "broken"
-    broken.mkdir()
-    (broken / "config.json").write_text("{}")
+    shutil.copytree(model, broken)
+    (broken / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     contestants = (f"broken={broken}", f"ours={model}")
     assert evaluate(tmp_path, model, contestants=contestants, sets="one", seeds=1, workers=2) == 1
     error = capsys.readouterr().err
     assert "1 of 2 jobs failed; one/shots-4/draw-0/broken/seed-1: " in error
     assert (tmp_path / "out/cells/one/shots-4/draw-0/ours/seed-1/cell.json").exists()
-    assert not (tmp_path / "out/results.md").exists()
+    assert "Git LFS pointer" in error
+    assert "| one | 4 | " in (tmp_path / "out/results.md").read_text(), "the table of those that did not fail"

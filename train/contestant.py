@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
@@ -72,7 +74,7 @@ def load_contestant(
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give RUN/final")
     if not trust_remote_code:
-        _refuse_code(folder)
+        refuse_code(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     config.pad_token_id = getattr(config, "pad_token_id", None)  # code made for transformers 4 relies on it
     if classes is not None:
@@ -97,7 +99,7 @@ def load_contestant(
     return Contestant(model, encoder, classes or [config.id2label[i] for i in range(config.num_labels)])
 
 
-def _refuse_code(folder: Path) -> None:
+def refuse_code(folder: Path) -> None:
     """Raise ValueError where a configuration names Python files.
 
     transformers itself would take its own class of that model type, if it has one, and leave the weights out that do
@@ -132,7 +134,13 @@ def _load_model(
                     ignore_mismatched_sizes=True,  # a head for other classes
                     output_loading_info=True,
                 )
-                new = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+                misfits = {name for name, *_ in report["mismatched_keys"]}
+                _check_shapes(folder, model, misfits)
+                new = {*report["missing_keys"], *misfits}
+        except (SafetensorError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{folder}: the weights cannot be read ({error}); is the file whole, and not a Git LFS pointer?"
+            ) from error
         except ValueError as error:
             if "Unrecognized configuration class" not in str(error):
                 raise
@@ -157,8 +165,19 @@ def _fill(model: PreTrainedModel, folder: Path) -> set[str]:
     own, prefix = model.state_dict(), model.base_model_prefix
     named = {name if name in own else f"{prefix}.{name}": tensor for name, tensor in found.items()}
     fitting = {name: tensor for name, tensor in named.items() if name in own and tensor.shape == own[name].shape}
+    _check_shapes(folder, model, set(named) & set(own) - set(fitting))
     model.load_state_dict(fitting, strict=False)
     return set(own) - set(fitting)
+
+
+def _check_shapes(folder: Path, model: PreTrainedModel, misfits: set[str]) -> None:
+    """Raise ValueError where pretrained tensors have other shapes than the model's; a head may be for other classes."""
+    pretrained = sorted(name for name in misfits if name.startswith(f"{model.base_model_prefix}."))
+    if pretrained:
+        raise ValueError(
+            f"{folder}: {pretrained[0]} has another shape in the weights than config.json says; random numbers would"
+            " stand in its place; give the configuration that belongs to the weights"
+        )
 
 
 def _check_weights(folder: Path, model: PreTrainedModel, new: set[str]) -> None:
