@@ -207,10 +207,10 @@ def write_results(
         tests = paired(found, of="contestant", metric="accuracy", pair_by=PAIR_BY, within="dataset")
         write_table(tests, out / "comparisons.parquet")
         parts.append(
-            "## Differences in accuracy\n\nPairs of cells of one data set, shots, draw and seed; Wilcoxon's signed-rank"
-            " test, two-sided, with Holm's correction over the lines of all sets together, and over the others. Cells"
-            " of one training set are not independent of each other, so these p are rather too small than too large.\n\n"
-            + comparisons_table(tests)
+            "## Differences in accuracy\n\nPairs of cells of one data set, shots, draw and seed; Wilcoxon's"
+            " signed-rank test, two-sided, with Holm's correction over the lines of all sets together, and over the"
+            " others. Cells of one training set are not independent of each other, so these p are rather too small than"
+            " too large.\n\n" + comparisons_table(tests)
         )
     parts.append("## Data\n\n" + "\n".join(f"* {remark}" for remark in remarks))
     write_text(out / "results.md", "\n\n".join(parts) + "\n")
