@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
@@ -76,6 +76,7 @@ def cells(scores_of: dict[str, list[float]]) -> pd.DataFrame:
 PAIR_BY = ["dataset", "shots", "draw", "seed"]
 
 
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_comparisons_do_not_depend_on_the_order_of_cells(seed):
     rng = np.random.default_rng(seed)
@@ -111,6 +112,7 @@ def test_the_interval_of_a_comparison_is_that_of_independent_units():
     assert found["num_pairs"] == 12
 
 
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 2000)), min_size=3, max_size=12))
 def test_equal_differences_of_shares_tie_as_those_of_counts_do(counts):
     """k / n - m / n differs in its last bits from other shares that are as far apart."""
