@@ -131,7 +131,7 @@ def error_of(capsys, status: int) -> str:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"model": "bert-huge"}, "--model 'bert-huge' is unknown: use one of logo, dnabert, smoke"),
+        ({"model": "bert-huge"}, "--model 'bert-huge' is unknown: use one of logo, dnabert, small, smoke"),
         ({"masking": "magic"}, "masking 'magic' is unknown: use one of"),
         ({"eval_masking": "magic"}, "masking 'magic' is unknown: use one of"),
         ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
