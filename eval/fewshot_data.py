@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from gemsdata.atomic import write_text, xxh3_of
+from gemsdata.vocab import reverse_complement
 from train.labelled import Labelled, class_names, read_labelled
 
 DRAW_SEED = 20_240_810
 """of draws and of shortened test files; the same for everybody, so that results can be compared"""
 _SEQUENCE_COLUMNS = ("sequence", "seq")
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _part(dealt: dict[str, Rows], number: int, shots: int) -> Rows:
 def _test_rows(found: FewshotSet, training: dict[int, Labelled], max_rows: int | None) -> tuple[Rows, str]:
     """Return the test rows, and what was left out of them."""
     seen = {sequence for rows in training.values() for sequence in rows.sequences}
-    seen |= {sequence.translate(_COMPLEMENT)[::-1] for sequence in seen}
+    seen |= {reverse_complement(sequence) for sequence in seen}
     files = [_read(path) for path in found.test]
     pairs = [pair for rows in files for pair in _pairs(rows)]
     unique = list(dict.fromkeys(pairs))

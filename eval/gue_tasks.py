@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gemsdata.vocab import reverse_complement
 from train.labelled import read_labelled
 
 SPLITS = ("train", "dev", "test")
 _MARKS = ("H3", "H3K14ac", "H3K36me3", "H3K4me1", "H3K4me2", "H3K4me3", "H3K79me3", "H3K9ac", "H4", "H4ac")
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ def _sequences(folder: Path, split: str) -> list[str]:
 
 def _either_strand(sequence: str) -> str:
     """Return the same text for a sequence and its reverse complement."""
-    return min(sequence, sequence.translate(_COMPLEMENT)[::-1])
+    return min(sequence, reverse_complement(sequence))

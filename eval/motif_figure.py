@@ -18,6 +18,7 @@ from eval.motif_matches import Alignments
 from eval.motif_ranking import Pairs
 from eval.motif_statistics import Comparison, Correlation
 from gemsdata.plot.style import BASE_COLOURS, BLUE, FAINT, INK, RED, THOUSANDS
+from gemsdata.vocab import reverse_complement
 
 LOGO_P_VALUE = 1e-3
 """a k-mer stands under a motif when TOMTOM's p-value, uncorrected, is at most this"""
@@ -26,7 +27,6 @@ _RUNNING_PAIRS = 100
 _WIDTH, _UPPER_HEIGHT, _ROW_HEIGHT = 7.0, 2.65, 1.75
 """inches"""
 _NAMED_KMERS = 5
-_COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _logo(upper: Axes, lower: Axes, cluster: Cluster, motif: Motif, kmers: Seque
     for i in cluster.members:
         kmer, start = kmers[i], int(found.offset[i, cluster.motif])
         if found.reverse[i, cluster.motif]:
-            kmer, start = kmer.translate(_COMPLEMENT)[::-1], width - k - start
+            kmer, start = reverse_complement(kmer), width - k - start
         placed.append((kmer, start))
     first = min(0, *(start for _, start in placed))
     last = max(width, *(start + k for _, start in placed))

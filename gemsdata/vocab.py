@@ -17,6 +17,7 @@ MIN_K, MAX_K = 1, 12
 _CODE = np.full(256, 255, np.uint8)
 for _code, _base in enumerate(BASES):
     _CODE[ord(_base)] = _CODE[ord(_base.lower())] = _code
+_COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 
 
 def check_k(k: int) -> int:
@@ -45,6 +46,11 @@ def base_codes(sequence: str | bytes) -> np.ndarray:
     """Return the digit of each base, uint8[n]: A0 T1 C2 G3 in either case, 255 for any other letter."""
     data = sequence.encode("ascii") if isinstance(sequence, str) else sequence
     return _CODE[np.frombuffer(data, np.uint8)]
+
+
+def reverse_complement(sequence: str) -> str:
+    """Return the other strand of upper-case bases, IUPAC letters included."""
+    return sequence.translate(_COMPLEMENT)[::-1]
 
 
 def kmer_value(kmer: str) -> int:

@@ -11,7 +11,6 @@ import numpy as np
 from gemsdata.lint.grouping import role_of
 from gemsdata.lint.labelled_file import LabelledFile
 
-_COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 _NO_LABEL = -1
 
 
@@ -95,8 +94,3 @@ class Sequences:
         """Return whether two files should have nothing in common: they are not known to play the same part."""
         role = role_of(self.files[first].path)
         return role is None or role != role_of(self.files[second].path)
-
-
-def reverse_complement(sequence: str) -> str:
-    """Return the other strand, IUPAC letters included."""
-    return sequence.translate(_COMPLEMENT)[::-1]
