@@ -133,7 +133,9 @@ def _inputs(config: FinetuneConfig, hashes: _Hashes) -> dict[str, Any]:
         if options[name]:
             options[name] = hashes[_existing(options[name])]
     options["predict"] = [hashes[_existing(path)] for path in config.predict]
-    folder = _existing(str(Path(config.model) / "config.json")).parent
+    folder = Path(config.model)
+    if not (folder / "config.json").exists():
+        raise FileNotFoundError(f"{folder} is no Hugging Face model folder (it has no config.json); give RUN/final")
     if not config.trust_remote_code:
         refuse_code(folder)
     files = sorted(path for path in folder.glob("*") if path.is_file())

@@ -286,7 +286,7 @@ def test_code_of_a_checkpoint_is_refused_before_anything_runs_and_does_not_spoil
     assert evaluate(tmp_path, model, sets="one", contestants=(f"ours={model}", f"theirs={own_code}")) == 2
     assert "--trust-remote-code" in capsys.readouterr().err
     assert evaluate(tmp_path, model, sets="one", contestants=f"nobody={tmp_path / 'nowhere'}") == 2
-    assert "config.json does not exist" in capsys.readouterr().err
+    assert "nowhere is no Hugging Face model folder" in capsys.readouterr().err
     assert in_process == []
     assert evaluate(tmp_path, model, sets="one") == 0
     assert evaluate(tmp_path, model, sets="one", trust_remote_code=True) == 0

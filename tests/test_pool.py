@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,6 +52,51 @@ def test_a_job_that_fails_is_named_after_the_others_have_run(tmp_path):
 def test_a_killed_process_ends_the_run_with_the_way_out(tmp_path):
     with pytest.raises(Stopped, match=r"a process was killed.*goes on with what is missing"):
         run([Job("killed", die, ())], tmp_path)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from eval.pool import Job, run_jobs
+from tests.test_pool import wait_long
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    run_jobs([Job("waits", wait_long, (str(folder / "pid"),))], workers=1, label="testing", log=folder / "log.txt")
+"""
+
+
+def wait_long(path: str) -> None:
+    Path(path + ".new").write_text(str(os.getpid()))
+    os.rename(path + ".new", path)
+    time.sleep(240)
+
+
+def until(is_so: Callable[[], bool], seconds: float = 120) -> bool:
+    end = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.05)
+    return is_so()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits for nobody to ask how does not."""
+    path = Path(f"/proc/{pid}/stat")
+    return path.exists() and path.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc whether a process is alive")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    parent = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
+    assert until((tmp_path / "pid").exists)
+    worker = int((tmp_path / "pid").read_text())
+    assert is_alive(worker)
+    parent.kill()
+    parent.wait()
+    assert until(lambda: not is_alive(worker))
 
 
 def test_nothing_to_do_starts_nothing(tmp_path):
