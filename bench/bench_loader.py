@@ -31,10 +31,10 @@ import torch
 import gemsdata as gd
 from bench.peers import stub_torchvision
 from bench.table import machine, markdown, put_in_readme
-from gemsdata import sharding
-from gemsdata.manifest import Manifest
-from gemsdata.options import ShardOptions
-from gemsdata.shardset import ShardSet
+from gemsdata.shards import write as sharding
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
 from tools.synthesize import GenomeRecipe, write_fasta
 
 BATCH = 256

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import click
 import numpy as np
 
-from gemsdata import masking
-from gemsdata.strategies import Strategy
+from gemsdata.masking import masker as masking
+from gemsdata.masking.strategies import Strategy
 
 BATCH_ROWS = 256
 ROW_TOKENS = 510
@@ -49,7 +49,7 @@ def hugging_face(rows: np.ndarray) -> Callable[[], None]:
     import torch
     from transformers import DataCollatorForLanguageModeling
 
-    from gemsdata.tokenizer import KmerTokenizer
+    from gemsdata.stream.tokenizer import KmerTokenizer
 
     torch.set_num_threads(1)
     collator = DataCollatorForLanguageModeling(KmerTokenizer(K), mlm_probability=0.15)

@@ -23,10 +23,10 @@ import numpy as np
 
 from bench.peers import stub_torchvision
 from bench.table import machine, markdown, put_in_readme
-from gemsdata import sharding
-from gemsdata.options import ShardOptions
-from gemsdata.plan import make_plan
-from gemsdata.shardset import ShardSet
+from gemsdata.shards import write as sharding
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.plan import make_plan
+from gemsdata.shards.shard_set import ShardSet
 from tools.synthesize import GenomeRecipe, write_fasta
 
 ONE_CORE = ["taskset", "-c", "0"]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import gemsdata as gd
-from gemsdata.sharding import shard
+from gemsdata.shards.write import shard
 
 ROOT = Path(__file__).resolve().parents[1]
 STREAMING = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from gemsdata.memory import keep_freed_memory
-from gemsdata.npmi import NpmiTable
+from gemsdata.cli.malloc import keep_freed_memory
+from gemsdata.npmi.table import NpmiTable
 
 if __name__ == "__main__":
     keep_freed_memory()

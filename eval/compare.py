@@ -27,7 +27,7 @@ from eval.pool import Job, default_workers, run_jobs, threads_of_each
 from eval.statistics import paired, summary
 from eval.study import RANDOM, Arm, Study, load_study
 from eval.text import comparisons_table, markdown, wide_table
-from gemsdata.atomic import write_text
+from gemsdata.files.publish import write_text
 from train.config import PretrainConfig, open_shards
 from train.metrics import read_metrics
 from train.options import Stopped, exit_status, option, parse

@@ -24,7 +24,7 @@ from eval.figure import draw_scores
 from eval.pool import default_workers, threads_of_each
 from eval.statistics import paired, summary
 from eval.text import comparisons_table, wide_table
-from gemsdata.atomic import write_text
+from gemsdata.files.publish import write_text
 from train.finetune import FinetuneConfig
 from train.options import exit_status, option, parse
 

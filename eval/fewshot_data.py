@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gemsdata.atomic import write_text, xxh3_of
-from gemsdata.vocab import reverse_complement
+from gemsdata.files.publish import write_text, xxh3_of
+from gemsdata.genome.vocab import reverse_complement
 from train.labelled import Labelled, class_names, read_labelled
 
 DRAW_SEED = 20_240_810

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from gemsdata.atomic import publish
+from gemsdata.files.publish import publish
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")

@@ -24,7 +24,7 @@ from eval.contestants import Contestant, parse_contestants
 from eval.gue_report import published_names, report
 from eval.gue_tasks import SPLITS, TASKS, Task, task, unseen
 from eval.pool import default_workers, threads_of_each
-from gemsdata.atomic import write_text
+from gemsdata.files.publish import write_text
 from train.finetune import FinetuneConfig
 from train.options import exit_status, option, parse
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gemsdata.vocab import reverse_complement
+from gemsdata.genome.vocab import reverse_complement
 from train.labelled import read_labelled
 
 SPLITS = ("train", "dev", "test")

@@ -11,7 +11,7 @@ from memelite import fimo
 from eval.motif_files import LETTERS, Motif
 from eval.motif_ranking import Pairs
 from eval.motif_statistics import benjamini_hochberg, fisher_p_values, log2_odds_ratio
-from gemsdata.vocab import BASES, base_codes
+from gemsdata.genome.vocab import BASES, base_codes
 from train.labelled import class_names, read_labelled
 
 _ACGT = np.array([LETTERS.index(base) for base in BASES])

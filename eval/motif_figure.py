@@ -17,8 +17,8 @@ from eval.motif_files import LETTERS, Motif
 from eval.motif_matches import Alignments
 from eval.motif_ranking import Pairs
 from eval.motif_statistics import Comparison, Correlation
-from gemsdata.plot.style import BASE_COLOURS, BLUE, FAINT, INK, RED, THOUSANDS
-from gemsdata.vocab import reverse_complement
+from gemsdata.genome.vocab import reverse_complement
+from gemsdata.inspect.plot.style import BASE_COLOURS, BLUE, FAINT, INK, RED, THOUSANDS
 
 LOGO_P_VALUE = 1e-3
 """a k-mer stands under a motif when TOMTOM's p-value, uncorrected, is at most this"""

@@ -17,7 +17,7 @@ from eval.motif_ranking import Pairs, Ranking
 from eval.motif_repeats import Repeats
 from eval.motif_statistics import Comparison, Correlation
 from eval.motif_verdict import Verdict
-from gemsdata.vocab import all_kmers, reverse_complement_values
+from gemsdata.genome.vocab import all_kmers, reverse_complement_values
 
 MATCH = "-log10 p of the best motif"
 """the quantity that the verdict rests on"""

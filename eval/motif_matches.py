@@ -11,7 +11,7 @@ from memelite import tomtom
 from eval.motif_files import LETTERS, Motif
 from eval.motif_ranking import Pairs
 from eval.motif_statistics import benjamini_hochberg
-from gemsdata.vocab import BASES
+from gemsdata.genome.vocab import BASES
 
 FEWEST_MOTIFS = 25
 """with fewer, the columns of the motifs are too few for a background (memelite warns, MEME's tomtom below 50)"""

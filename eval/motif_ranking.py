@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from gemsdata.npmi import NpmiTable, rank_descending
-from gemsdata.plan import NPMI_FILE
-from gemsdata.shardset import ShardSet
-from gemsdata.vocab import BASES, check_k, kmer_of_value, kmer_value, num_kmers, reverse_complement_values
+from gemsdata.genome.vocab import BASES, check_k, kmer_of_value, kmer_value, num_kmers, reverse_complement_values
+from gemsdata.npmi.table import NpmiTable, rank_descending
+from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.shard_set import ShardSet
 
 _KMER_COLUMNS = ("kmer", "ngram")
 _SCORE_COLUMNS = ("npmi", "norm_dp_true_pmi")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from eval.motif_ranking import Pairs
-from gemsdata.counts import Tally
-from gemsdata.genome import GenomeReport, complement, read_contigs
-from gemsdata.npmi import countable_runs
+from gemsdata.genome.packed import GenomeReport, complement, read_contigs
+from gemsdata.npmi.counts import Tally
+from gemsdata.npmi.table import countable_runs
 
 
 @dataclass(frozen=True)

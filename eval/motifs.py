@@ -29,8 +29,8 @@ from eval.motif_repeats import count_in_repeats
 from eval.motif_report import report
 from eval.motif_statistics import Comparison, compare_within_strata
 from eval.motif_verdict import correlations, judge
-from gemsdata.atomic import publish, write_text
-from gemsdata.plot.style import house_style, save
+from gemsdata.files.publish import publish, write_text
+from gemsdata.inspect.plot.style import house_style, save
 from train.options import exit_status, option, parse
 
 Result = TypeVar("Result")

@@ -9,17 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from gemsdata.curriculum import Curriculum, resolve_curriculum
-from gemsdata.flight.remote import RemoteSets, RemoteSplit, RemoteStream
-from gemsdata.flight.servers import Servers
-from gemsdata.loader import Loader
-from gemsdata.mixture import Mixture
-from gemsdata.order import Order, Permutation
-from gemsdata.reader import SplitReader
-from gemsdata.shardset import ShardSet
-from gemsdata.strategies import Strategy
-from gemsdata.stream import MaskedStream
-from gemsdata.world import World
+from gemsdata.masking.curriculum import Curriculum, resolve_curriculum
+from gemsdata.masking.strategies import Strategy
+from gemsdata.service.client import Servers
+from gemsdata.service.remote_stream import RemoteSets, RemoteSplit, RemoteStream
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.stream.loader import Loader
+from gemsdata.stream.mixture import order_of
+from gemsdata.stream.reader import SplitReader
+from gemsdata.stream.stream import MaskedStream
+from gemsdata.stream.world import World
 
 MODEL_INPUTS = ("input_ids", "labels", "attention_mask")
 
@@ -68,7 +67,7 @@ def build_loader(
     shuffle
         True: over all rows; a number of rows: within windows of it, for sets that must be fetched or decoded; False.
     remainder
-        what happens where an epoch ends inside a batch: "wrap", "pad" or "drop"; see `gemsdata.order`.
+        what happens where an epoch ends inside a batch: "wrap", "pad" or "drop"; see `gemsdata.stream.order`.
     weights
         of several sets: their exact shares of every batch, to a thousandth; default: by their numbers of rows.
     reverse_complement
@@ -76,7 +75,7 @@ def build_loader(
     ranks
         NPMI ranks to mask by, integers[4**k + 5]; default: each set's own.
     check, faults
-        see `gemsdata.reader.SplitReader`.
+        see `gemsdata.stream.reader.SplitReader`.
     world
         rank and number of ranks; default: detected.
     **loader_options
@@ -123,35 +122,3 @@ def build_loader(
         )
     stream = RemoteStream(remote, readers, order, curriculum, own_ranks=ranks, **options)
     return Loader(stream, num_steps=num_steps, **{**loader_options, "threads": True, "start_method": None})
-
-
-def order_of(
-    readers: Sequence[SplitReader | RemoteSplit],
-    *,
-    global_batch: int,
-    seed: int,
-    shuffle: bool | int,
-    remainder: str,
-    weights: Sequence[float] | None,
-) -> Order | Mixture:
-    """Return which rows form batch s; the arguments are those of `build_loader`."""
-    if shuffle is True and any(reader.needs_windows for reader in readers):
-        raise ValueError(
-            "the split is larger than cache_bytes, so a shuffle over all rows would fetch every shard again and again;"
-            " give ShardSet.open a larger cache_bytes, or shuffle=ROWS, the rows of a window, such as 100_000"
-        )
-    permutations = [
-        Permutation(num_rows=reader.num_rows, seed=seed, source=source, shuffle=shuffle)
-        for source, reader in enumerate(readers)
-    ]
-    if len(readers) == 1:
-        if weights is not None:
-            raise ValueError("weights are for mixing several shard sets; one is given")
-        return Order(permutation=permutations[0], global_batch=global_batch, remainder=remainder)
-    if remainder != "wrap":
-        raise ValueError(f"remainder = {remainder!r} is for a single shard set; sets in a mixture wrap, each by itself")
-    return Mixture(
-        permutations=tuple(permutations),
-        weights=tuple(float(reader.num_rows) for reader in readers) if weights is None else tuple(weights),
-        global_batch=global_batch,
-    )

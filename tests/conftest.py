@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from gemsdata import vocab
+from gemsdata.genome import vocab
 
 settings.register_profile("gemsdata", deadline=None)  # the first call of a kernel compiles it
 settings.load_profile("gemsdata")

@@ -10,7 +10,7 @@ from eval.motif_enrichment import LabelledSet
 from eval.motif_files import Motif
 from eval.motif_ranking import Ranking
 from eval.motifs import MotifConfig, evaluate
-from gemsdata.vocab import all_kmers, base_codes, kmer_value
+from gemsdata.genome.vocab import all_kmers, base_codes, kmer_value
 from tests.genomes import COMPLEMENT
 
 

@@ -18,7 +18,7 @@ import pyarrow.flight as fl
 
 REPOSITORY = str(Path(__file__).parents[1])
 _FORKSERVER = multiprocessing.get_context("forkserver")
-_FORKSERVER.set_forkserver_preload(["gemsdata.flight.serving", "gemsdata.cli.serve"])
+_FORKSERVER.set_forkserver_preload(["gemsdata.service.run_server", "gemsdata.cli.serve"])
 
 
 @dataclass

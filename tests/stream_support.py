@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import gemsdata as gd
-from gemsdata.options import ShardOptions
-from gemsdata.sharding import shard
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.write import shard
 from tests.genomes import random_dna, write_fasta
 
 ARRAYS = ("input_ids", "labels", "attention_mask", "sample_ids")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gemsdata as gd
-from gemsdata.shardset import ShardSet
+from gemsdata.shards.shard_set import ShardSet
 from tests.ports import free_port
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 

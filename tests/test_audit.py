@@ -8,11 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from gemsdata import masking
-from gemsdata.audit import audit
 from gemsdata.cli import main
-from gemsdata.shardset import ShardSet
-from gemsdata.show import draw, mask_row
+from gemsdata.inspect.audit import audit
+from gemsdata.inspect.show import draw, mask_row
+from gemsdata.masking import masker as masking
+from gemsdata.shards.shard_set import ShardSet
 from tests.naive_masking import hidden_bases
 
 LETTERS = np.frombuffer(b"ACGT", np.uint8)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gemsdata.cli import COMMANDS, main
-from gemsdata.manifest import Manifest
+from gemsdata.shards.manifest import Manifest
 from tests.genomes import awkward_genome, random_dna, write_fasta
 
 GEMSDATA = [sys.executable, "-m", "gemsdata.cli"]

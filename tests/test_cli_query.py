@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gemsdata.cli import main
-from gemsdata.npmi import NpmiTable
+from gemsdata.npmi.table import NpmiTable
 
 SQL = "SELECT kmer, count, npmi FROM npmi WHERE k = 2 ORDER BY kmer LIMIT 3"
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, Trainer, TrainingArguments
 
 import gemsdata as gd
-from gemsdata import vocab
+from gemsdata.genome import vocab
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import gemsdata as gd
-from gemsdata.curriculum import curriculum_names, resolve_curriculum
-from gemsdata.stage import CAPACITY, StageLog
+from gemsdata.masking.curriculum import curriculum_names, resolve_curriculum
+from gemsdata.stream.stage_log import CAPACITY, StageLog
 from tests.stream_support import digest, global_batches, joined, loaders_of_ranks, make_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")

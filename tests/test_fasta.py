@@ -13,8 +13,7 @@ import pysam
 import pytest
 import xopen
 
-from gemsdata import fasta
-from gemsdata.genome import GenomeReport, read_contigs
+from gemsdata.genome.packed import GenomeReport, fasta, read_contigs
 from tests.genomes import awkward_genome, random_dna, write_fasta, write_twobit
 
 CONTIGS = awkward_genome()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gemsdata as gd
-from gemsdata.shardset import ShardSet
+from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
 NUM_STEPS = 45

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemsdata import keys
+from gemsdata.kernels import keys
 from gemsdata.kernels.order import permute_range
-from gemsdata.plain_bases import _splitmix
+from gemsdata.shards.verify.reference import _splitmix
 
 WORD = st.integers(0, 2**64 - 1)
 

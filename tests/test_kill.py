@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gemsdata.atomic import xxh3_of
 from gemsdata.cli import main
-from gemsdata.manifest import FILE_NAME, Manifest
+from gemsdata.files.publish import xxh3_of
+from gemsdata.shards.manifest import FILE_NAME, Manifest
 from tests.test_sharding import hashes
 from tools.synthesize import GenomeRecipe, write_fasta
 
@@ -22,7 +22,7 @@ OPTIONS = ["--format", "both", "--rows-per-shard", "1024", "--row-tokens", "100"
 VICTIM = """
 import sys
 from gemsdata.cli import main
-import gemsdata.cli.shard, gemsdata.sharding
+import gemsdata.cli.shard, gemsdata.shards.write
 print("ready", flush=True)
 sys.exit(main(sys.argv[1:]))
 """

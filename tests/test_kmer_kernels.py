@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata import genome
-from gemsdata.counts import Tally, both_strands
-from gemsdata.fasta import Record, letters
+from gemsdata.genome import packed as genome
+from gemsdata.genome.fasta import Record, letters
+from gemsdata.genome.vocab import BASES, kmer_value, token_id
 from gemsdata.kernels import kmer
-from gemsdata.vocab import BASES, kmer_value, token_id
+from gemsdata.npmi.counts import Tally, both_strands
 from tests.genomes import COMPLEMENT, random_dna
 
 SEQUENCES = st.text("ACGTACGTACGTacgtacgtNRn", max_size=300)

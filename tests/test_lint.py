@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemsdata.cli import main
+from gemsdata.genome.vocab import reverse_complement
 from gemsdata.lint import Finding, lint, shared_kmers
 from gemsdata.lint.grouping import file_sets, role_of
 from gemsdata.lint.similar import is_shifted
-from gemsdata.vocab import reverse_complement
 from tests.genomes import random_dna
 
 REPOSITORY = Path(__file__).parents[1]

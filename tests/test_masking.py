@@ -11,8 +11,10 @@ import pytest
 import xxhash
 
 import gemsdata as gd
-from gemsdata import masking, strategies, vocab
+from gemsdata.genome import vocab
 from gemsdata.kernels import mask as kernels
+from gemsdata.masking import masker as masking
+from gemsdata.masking import strategies
 from tests.conftest import tokens_of
 from tests.naive_masking import hidden_bases
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemsdata import masking
-from gemsdata.vocab import token_dtype
+from gemsdata.genome.vocab import token_dtype
+from gemsdata.masking import masker as masking
 from tests import naive_masking as naive
 
 DEFAULT_RATE = {

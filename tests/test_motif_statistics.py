@@ -14,7 +14,7 @@ from eval.motif_ranking import pairs_of, strata
 from eval.motif_repeats import count_in_repeats
 from eval.motif_statistics import compare_within_strata, rank_correlation
 from eval.statistics import holm
-from gemsdata.vocab import all_kmers, kmer_value
+from gemsdata.genome.vocab import all_kmers, kmer_value
 from tests.genomes import awkward_genome, random_dna, write_fasta
 from tests.motif_support import (
     labelled_of,

@@ -17,8 +17,8 @@ from eval.motif_ranking import Pairs, pairs_of, read_ranking
 from eval.motif_repeats import count_in_repeats
 from eval.motif_statistics import compare_within_strata
 from eval.motifs import MotifConfig, evaluate, main
-from gemsdata.npmi import NpmiTable
-from gemsdata.vocab import base_codes, kmer_value, num_kmers
+from gemsdata.genome.vocab import base_codes, kmer_value, num_kmers
+from gemsdata.npmi.table import NpmiTable
 from tests.genomes import random_dna, write_fasta
 from tests.motif_support import (
     labelled_of,

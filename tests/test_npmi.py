@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
-from gemsdata.npmi import ESTIMATORS, NpmiTable, _log, _pmi_with_pieces, _shared_total, rank_descending
-from gemsdata.vocab import kmer_of_value, kmer_value
+from gemsdata.genome.vocab import kmer_of_value, kmer_value
+from gemsdata.npmi.table import ESTIMATORS, NpmiTable, _log, _pmi_with_pieces, _shared_total, rank_descending
 from tests.genomes import random_dna, write_fasta
 
 PUBLISHED = "published_6mer_npmi_grch38_chr1-3.csv"

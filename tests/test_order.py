@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemsdata.mixture import Mixture, shares
-from gemsdata.order import Order, Permutation
-from gemsdata.world import World
+from gemsdata.stream.mixture import Mixture, shares
+from gemsdata.stream.order import Order, Permutation
+from gemsdata.stream.world import World
 
 SIZES = st.integers(1, 60)
 GOLDEN_ORDER = [4, 5, 8, 0, 9, 6, 3, 7, 1, 2]

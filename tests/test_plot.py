@@ -8,14 +8,15 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gemsdata import plot, vocab
 from gemsdata.cli import main
-from gemsdata.npmi import NpmiTable
-from gemsdata.plan import ShardOptions
-from gemsdata.plot import set_figures, style, table_figures
-from gemsdata.plot.set_figures import Region, parse_region, ranks_along, surroundings
-from gemsdata.sharding import shard
-from gemsdata.shardset import ShardSet
+from gemsdata.genome import vocab
+from gemsdata.inspect import plot
+from gemsdata.inspect.plot import set_figures, style, table_figures
+from gemsdata.inspect.plot.set_figures import Region, parse_region, ranks_along, surroundings
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.write import shard
 
 TABLE_FIGURES = {"npmi_by_k", "rank_against_frequency", "rank_map"}
 SET_FIGURES = TABLE_FIGURES | {"rank_profile", "logos"}

@@ -9,7 +9,7 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.cli.query_output import write_table
-from gemsdata.sharding import shard
+from gemsdata.shards.write import shard
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("GEMSDATA_TEST_DATA", ROOT.parent / "shared" / "data")).resolve()

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from gemsdata.options import ShardOptions
-from gemsdata.schema import Rows
-from gemsdata.sharding import shard
-from gemsdata.shardset import ShardSet
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.schema import Rows
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, write_fasta
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import gemsdata as gd
-from gemsdata.cache import FileCache
-from gemsdata.shardset import ShardSet
+from gemsdata.files.cache import FileCache
+from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
 fsspec = pytest.importorskip("fsspec")

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gemsdata import report
 from gemsdata.cli import main
-from gemsdata.plan import ShardOptions
-from gemsdata.report.runs import read_run
-from gemsdata.sharding import shard
+from gemsdata.inspect import report
+from gemsdata.inspect.report.runs import read_run
+from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.write import shard
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import gemsdata as gd
-from gemsdata.manifest import Manifest
-from gemsdata.options import ShardOptions
-from gemsdata.sharding import shard
-from gemsdata.shardset import ShardSet
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.write import shard
 from tests.genomes import random_dna, write_fasta
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 

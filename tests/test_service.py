@@ -15,13 +15,13 @@ import pyarrow.flight as fl
 import pytest
 
 import gemsdata as gd
-from gemsdata.flight import server as server_module
-from gemsdata.flight.access import Address
-from gemsdata.flight.kitchen import Kitchen
-from gemsdata.flight.remote import RemoteSets
-from gemsdata.flight.server import Server
-from gemsdata.shardset import ShardSet
-from gemsdata.vocab import vocab_size
+from gemsdata.genome.vocab import vocab_size
+from gemsdata.service import server as server_module
+from gemsdata.service.auth import Address
+from gemsdata.service.remote_stream import RemoteSets
+from gemsdata.service.server import Server
+from gemsdata.service.stream_cache import Kitchen
+from gemsdata.shards.shard_set import ShardSet
 from tests.service_support import command_line, forked, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
@@ -161,7 +161,7 @@ def test_a_batch_that_cannot_be_opened_does_not_count_as_taken(shards, addresses
     iterator = iter(loader)
     next(iterator)
     with monkeypatch.context() as patch:
-        patch.setattr("gemsdata.flight.wire.expand", lambda *arguments: -1)
+        patch.setattr("gemsdata.service.codec.expand", lambda *arguments: -1)
         with pytest.raises(ValueError, match="its rows have -1; the server is broken"):
             next(iterator)
     assert loader.state_dict()["step"] == 1

@@ -14,9 +14,9 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.cli import main
-from gemsdata.flight.access import Address, TokenCheck, read_token
-from gemsdata.flight.server import ACTIONS
-from gemsdata.shardset import ShardSet
+from gemsdata.service.auth import Address, TokenCheck, read_token
+from gemsdata.service.server import ACTIONS
+from gemsdata.shards.shard_set import ShardSet
 from tests.service_support import command_line, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 from tests.tickets import GOOD, changed

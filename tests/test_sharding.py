@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gemsdata.manifest import Manifest
-from gemsdata.options import ShardOptions
-from gemsdata.plan import make_plan, open_plan
-from gemsdata.sharding import encode_part, finalise, prepare_folder, shard
-from gemsdata.shardset import ShardSet
-from gemsdata.verify import verify
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.plan import make_plan, open_plan
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.verify.rows import verify
+from gemsdata.shards.write import encode_part, finalise, prepare_folder, shard
 from tests.genomes import awkward_genome, random_dna, write_fasta
 
 SMALL = ShardOptions(format="both", k=3, row_tokens=40, block_rows=4, rows_per_shard=8, valid_fraction=0.1, min_count=2)

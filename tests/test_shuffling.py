@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gemsdata.cli import main
-from gemsdata.shardset import ShardSet
-from gemsdata.shuffling import ideal_mean_distance, ideal_near_share, row_positions, shuffle_quality
+from gemsdata.inspect.shuffle import ideal_mean_distance, ideal_near_share, row_positions, shuffle_quality
+from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import make_set
 
 

@@ -6,10 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import gemsdata as gd
-from gemsdata import vocab
-from gemsdata.plan import ShardOptions
-from gemsdata.sharding import shard
-from gemsdata.shardset import ShardSet
+from gemsdata.genome import vocab
+from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, write_fasta
 
 OPTIONS = {

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import gemsdata as gd
-from gemsdata import vocab
-from gemsdata.shardset import ShardSet
+from gemsdata.genome import vocab
+from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
 NUM_ROWS = 137

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata.flight import ticket as module
-from gemsdata.flight.ticket import FIELDS, Ticket
-from gemsdata.strategies import names, resolve
+from gemsdata.masking.strategies import names, resolve
+from gemsdata.service import batch_request as module
+from gemsdata.service.batch_request import FIELDS, Ticket
 from tests.tickets import GOOD, changed
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)

@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gemsdata import arrow_shards, atomic, plan, sharding
 from gemsdata.cli import main
-from gemsdata.difference import Difference
-from gemsdata.npmi import NpmiTable
-from gemsdata.options import ShardOptions
-from gemsdata.schema import Rows
-from gemsdata.sharding import shard
-from gemsdata.verify import verify
+from gemsdata.files import publish as atomic
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards import arrow as arrow_shards
+from gemsdata.shards import plan
+from gemsdata.shards import write as sharding
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.schema import Rows
+from gemsdata.shards.verify.error import Difference
+from gemsdata.shards.verify.rows import verify
+from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, write_fasta
 
 OPTIONS = ShardOptions(k=3, row_tokens=40, block_rows=8, rows_per_shard=32, min_count=2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata import vocab
+from gemsdata.genome import vocab
 from tests.genomes import COMPLEMENT
 
 KMERS = st.integers(1, 8).flatmap(lambda k: st.text("ACGT", min_size=k, max_size=k))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemsdata import windows
-from gemsdata.fasta import Record
-from gemsdata.genome import GenomeWriter, PackedGenome, pack_record
+from gemsdata.genome.fasta import Record
+from gemsdata.genome.packed import GenomeWriter, PackedGenome, pack_record
+from gemsdata.shards import windows
 from tests.genomes import awkward_genome, random_dna
 
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata.flight.wire import Codec, refusal, refusal_of
 from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
 from gemsdata.kernels.mask import MASK_ID, UNMASKED
-from gemsdata.packing import BatchLayout
-from gemsdata.stream import BatchInfo
+from gemsdata.service.codec import Codec, refusal, refusal_of
+from gemsdata.stream.batch import BatchLayout
+from gemsdata.stream.stream import BatchInfo
 
 INFO = BatchInfo(step=2**40, epoch=3, stage=1, num_skipped=2, why_skipped="shard ä is missing")
 KINDS = {6: ("uint16", "int16"), 8: ("uint32", "int32")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import gemsdata as gd
-from gemsdata.flight.ticket import Ticket
+from gemsdata.service.batch_request import Ticket
 
 GOOD = Ticket(
     fingerprint="0123456789abcdef" * 4,

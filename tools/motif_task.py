@@ -13,8 +13,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from gemsdata.fasta import records
-from gemsdata.vocab import base_codes
+from gemsdata.genome.fasta import records
+from gemsdata.genome.vocab import base_codes
 
 
 def cut_sequences(genome: Path, motif: str, *, count: int, num_bases: int, rng: np.random.Generator) -> list[str]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_model
 from transformers import BertForMaskedLM
 
 import gemsdata as gd
-from gemsdata.atomic import sync_folder
+from gemsdata.files.publish import sync_folder
 
 VERSION = 1
 

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate.tracking import get_available_trackers
 
 import gemsdata as gd
-from gemsdata.curriculum import CMGems, Curriculum, resolve_curriculum
+from gemsdata.masking.curriculum import CMGems, Curriculum, resolve_curriculum
 from train.models import model_names
 from train.options import option
 from train.recipes import pretrain_recipe

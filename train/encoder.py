@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from gemsdata.tokenizer import KmerTokenizer
-from gemsdata.vocab import MAX_K, vocab_size
+from gemsdata.genome.vocab import MAX_K, vocab_size
+from gemsdata.stream.tokenizer import KmerTokenizer
 from train.labelled import tokenise
 
 TEXT_FORMS = ("bases", "kmers")

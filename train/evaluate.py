@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 
 import gemsdata as gd
-from gemsdata.strategies import Strategy
-from gemsdata.vocab import NUM_SPECIAL
+from gemsdata.genome.vocab import NUM_SPECIAL
+from gemsdata.masking.strategies import Strategy
 
 FROZEN_SEED = 20_240_807
 """of the rows and masks of every validation"""

@@ -29,7 +29,7 @@ from accelerate.utils import DistributedDataParallelKwargs, set_seed
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from gemsdata.atomic import write_text
+from gemsdata.files.publish import write_text
 from train.classifier import probabilities, share_of_loss
 from train.contestant import load_contestant
 from train.encoder import Encoder

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gemsdata.vocab import CLS_ID, NUM_SPECIAL, SEP_ID, UNK_ID, base_codes
+from gemsdata.genome.vocab import CLS_ID, NUM_SPECIAL, SEP_ID, UNK_ID, base_codes
 
 OTHER_LETTERS = ("error", "drop", "unk")
 _OTHER = 4

@@ -22,7 +22,7 @@ from transformers import BertConfig, BertForMaskedLM
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.utils import logging as transformers_logging
 
-from gemsdata.vocab import PAD_ID, vocab_size
+from gemsdata.genome.vocab import PAD_ID, vocab_size
 
 _SIZES = {
     "logo": {

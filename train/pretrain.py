@@ -28,7 +28,7 @@ from accelerate.utils import gather_object, set_seed
 from transformers.utils import logging as transformers_logging
 
 import gemsdata as gd
-from gemsdata.atomic import write_text
+from gemsdata.files.publish import write_text
 from train import checkpoint
 from train.config import PretrainConfig, open_shards
 from train.evaluate import evaluate, unigram_perplexity, validation_loader

@@ -9,7 +9,7 @@ import sys
 import click
 
 from gemsdata import __version__
-from gemsdata.difference import Difference
+from gemsdata.shards.verify.error import Difference
 
 COMMANDS = {
     "audit": "Say what a masking strategy does to the rows of a shard set.",

@@ -3,7 +3,7 @@
 import sys
 
 from gemsdata.cli import main
-from gemsdata.memory import keep_freed_memory
+from gemsdata.cli.malloc import keep_freed_memory
 
 
 def run() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from gemsdata.audit import Audit, audit
 from gemsdata.cli.masking_options import masking_options
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.strategies import Strategy
+from gemsdata.inspect.audit import Audit, audit
+from gemsdata.masking.strategies import Strategy
 
 _COLORS = {"alarm": "red", "warning": "yellow"}
 
@@ -40,7 +40,7 @@ def command(
     with ProgressBars() as progress:
         result = audit(out, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
     if plot:
-        from gemsdata.audit_figure import draw
+        from gemsdata.inspect.audit_figure import draw
 
         draw(result, plot)
     if layout == "json":

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.sharding import encode_parts, open_plan
+from gemsdata.shards.write import encode_parts, open_plan
 
 
 @click.command("encode")

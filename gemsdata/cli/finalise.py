@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.shard import summary_text
-from gemsdata.sharding import finalise, open_plan
+from gemsdata.shards.write import finalise, open_plan
 
 
 @click.command("finalise")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gemsdata.manifest import FILE_NAME, Manifest
+from gemsdata.shards.manifest import FILE_NAME, Manifest
 
 
 @click.command("info")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gemsdata.strategies import names, resolve
+from gemsdata.masking.strategies import names, resolve
 
 
 def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:

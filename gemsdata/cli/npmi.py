@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.npmi import DISCOUNT_COUNT, ESTIMATORS, NpmiTable
-from gemsdata.vocab import all_kmers
+from gemsdata.genome.vocab import all_kmers
+from gemsdata.npmi.table import DISCOUNT_COUNT, ESTIMATORS, NpmiTable
 
 
 @click.command("npmi")

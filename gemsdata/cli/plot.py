@@ -16,7 +16,7 @@ import click
 def command(out: Path, folder: Path, other: Path | None, region: str | None, k: int | None) -> None:
     """Draw figures of SET (a shard set, or an NPMI table) as PNG and SVG."""
     try:
-        from gemsdata import plot
+        from gemsdata.inspect import plot
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         raise ImportError(f"gemsdata plot needs {missing}; install it with: pip install 'gemsdata[plot]'") from None

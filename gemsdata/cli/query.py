@@ -13,7 +13,7 @@ import click
 import duckdb
 
 from gemsdata.cli import query_output
-from gemsdata.sql import MACROS, VIEWS, catalog, schema_name
+from gemsdata.inspect.sql import MACROS, VIEWS, catalog, schema_name
 
 _WRITERS = {"COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "PREPARE", "EXECUTE", "LOAD"}
 _READERS = {"SELECT", "EXPLAIN", "PRAGMA", "CALL"}

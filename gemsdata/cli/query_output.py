@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import duckdb
 import pyarrow as pa
 
-from gemsdata import atomic
+from gemsdata.files import publish as atomic
 
 FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}

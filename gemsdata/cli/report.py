@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from gemsdata import atomic
 from gemsdata.cli.progress import ProgressBars
+from gemsdata.files import publish as atomic
 
 
 @click.command("report")
@@ -22,7 +22,7 @@ def command(
 ) -> None:
     """Write one self-contained page about the shard set OUT and the training RUNs."""
     try:
-        from gemsdata import report
+        from gemsdata.inspect import report
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         raise ImportError(f"gemsdata report needs {missing}; install it with: pip install 'gemsdata[plot]'") from None

@@ -35,10 +35,10 @@ def command(
     A host that other machines can reach takes a token and TLS. Clients give the printed address to
     gemsdata.build_loader in the place of OUT. SIGTERM stops the server once it has sent what it is sending.
     """
-    from gemsdata.flight.access import Address
-    from gemsdata.flight.server import Server
-    from gemsdata.flight.serving import GRACE_S, serve
-    from gemsdata.shardset import ShardSet
+    from gemsdata.service.auth import Address
+    from gemsdata.service.run_server import GRACE_S, serve
+    from gemsdata.service.server import Server
+    from gemsdata.shards.shard_set import ShardSet
 
     def ready(server: Server, address: Address) -> None:
         rows = sum(entry.num_rows(split) for entry in server.kitchen.sets for split in entry.manifest.splits)

@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.manifest import SPLITS, Manifest
-from gemsdata.npmi import DISCOUNT_COUNT, ESTIMATORS
-from gemsdata.options import COMPRESSIONS, FORMATS, ShardOptions
-from gemsdata.sharding import plan_only as plan_only_shard
-from gemsdata.sharding import shard
-from gemsdata.windows import SCHEMES
+from gemsdata.npmi.table import DISCOUNT_COUNT, ESTIMATORS
+from gemsdata.shards.manifest import SPLITS, Manifest
+from gemsdata.shards.options import COMPRESSIONS, FORMATS, ShardOptions
+from gemsdata.shards.windows import SCHEMES
+from gemsdata.shards.write import plan_only as plan_only_shard
+from gemsdata.shards.write import shard
 
 
 @click.command("shard")

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.masking_options import masking_options
-from gemsdata.show import draw, mask_row
-from gemsdata.strategies import Strategy
+from gemsdata.inspect.show import draw, mask_row
+from gemsdata.masking.strategies import Strategy
 
 
 @click.command("show")

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.shardset import ShardSet
-from gemsdata.shuffling import NEAR_BASES, shuffle_quality
+from gemsdata.inspect.shuffle import NEAR_BASES, shuffle_quality
+from gemsdata.shards.shard_set import ShardSet
 
 
 @click.command("shuffle")

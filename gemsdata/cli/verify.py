@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.verify import verify
+from gemsdata.shards.verify.rows import verify
 
 
 @click.command("verify")

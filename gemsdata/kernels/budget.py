@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.jit import jit
+from gemsdata.kernels.keys import draw, fold
 from gemsdata.kernels.spans import TRIM
-from gemsdata.keys import draw, fold
 
 _ONE = np.uint64(1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.jit import jit
-from gemsdata.keys import below, draw, unit
+from gemsdata.kernels.keys import below, draw, unit
 
 NOT_ACGT = 0
 SOFT_MASKED = 1

@@ -6,6 +6,7 @@ import numpy as np
 
 from gemsdata.kernels.budget import trim
 from gemsdata.kernels.jit import jit
+from gemsdata.kernels.keys import below, draw, fold
 from gemsdata.kernels.spans import (
     BEST_OF_WINDOW,
     CORRUPTION,
@@ -18,10 +19,9 @@ from gemsdata.kernels.spans import (
     lay_windows,
     shuffled_centres,
 )
-from gemsdata.keys import below, draw, fold
 
 UNMASKED = -100
-PAD_ID, CLS_ID, SEP_ID, MASK_ID = 0, 2, 3, 4  # gemsdata.vocab owns them; a kernel imports nothing above it
+PAD_ID, CLS_ID, SEP_ID, MASK_ID = 0, 2, 3, 4  # gemsdata.genome.vocab owns them; a kernel imports nothing above it
 _S32 = np.uint64(32)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _TENTHS = np.uint64(10)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.jit import jit
-from gemsdata.keys import fold, mix64
+from gemsdata.kernels.keys import fold, mix64
 
 ROUNDS = 6  # even, so that the two halves end with the widths they began with
 _ONE = np.uint64(1)

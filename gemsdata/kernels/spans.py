@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.jit import jit
-from gemsdata.keys import below, draw, fold
+from gemsdata.kernels.keys import below, draw, fold
 
 CENTRES = np.uint64(1)
 CORRUPTION = np.uint64(2)

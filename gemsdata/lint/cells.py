@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gemsdata.genome.vocab import base_codes
 from gemsdata.lint.finding import Counts, Finding, number_of
 from gemsdata.lint.labelled_file import LABEL_COLUMNS, SEQUENCE_COLUMNS, LabelledFile
-from gemsdata.vocab import base_codes
 
 _OTHER = 4
 _NUM_EXAMPLES = 3

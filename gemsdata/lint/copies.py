@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from gemsdata.genome.vocab import reverse_complement
 from gemsdata.lint.finding import Finding, number_of
 from gemsdata.lint.sequences import Sequences
-from gemsdata.vocab import reverse_complement
 
 Places = Sequence[tuple[int, int]]
 """pairs of file numbers to compare; (file, file) means within it"""

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.genome.vocab import check_k
 from gemsdata.lint.cells import check_cells, check_uniformity
 from gemsdata.lint.copies import check_copies
 from gemsdata.lint.finding import ADVICE, SEVERITIES, Finding
@@ -17,8 +19,6 @@ from gemsdata.lint.labels import check_labels
 from gemsdata.lint.length import check_length
 from gemsdata.lint.sequences import Sequences
 from gemsdata.lint.similar import check_similar
-from gemsdata.progress import Progress, no_progress
-from gemsdata.vocab import check_k
 
 ACROSS = ("group", "all")
 """compare the files of a set with each other, or also those of different sets"""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gemsdata.vocab import base_codes
+from gemsdata.genome.vocab import base_codes
 
 SKETCH_K = 12
 IN_PLACE_K = 8

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from gemsdata.genome.vocab import reverse_complement
 from gemsdata.lint.copies import Places
 from gemsdata.lint.finding import Finding, number_of
 from gemsdata.lint.sequences import Sequences
 from gemsdata.lint.shared_kmers import IN_PLACE_K, SKETCH_K, Pairs, pairs_in_place, pairs_of_shared_content
-from gemsdata.vocab import reverse_complement
 
 NEAR = 0.5
 """share of the shorter sequence's 12-mers in common, from which two are near-duplicates"""

@@ -1,0 +1,1 @@
+"""What a genome is: sequence files, the packed genome, the token vocabulary."""

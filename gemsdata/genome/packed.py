@@ -1,0 +1,228 @@
+"""The packed genome: 2 bits a base, plus the intervals that are not ACGT and those that are soft-masked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemsdata.files import publish as atomic
+from gemsdata.genome import fasta
+from gemsdata.kernels import kmer
+
+_IUPAC = frozenset(b"ACGTURYSWKMBDHVNX-.")
+_INTERVAL_CHUNK = 1 << 16
+_MOST_BASES = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Contig:
+    """One packed sequence of the genome."""
+
+    name: str
+    num_bases: int
+    packed: np.ndarray
+    """uint8[ceil(num_bases / 4)], four bases a byte, digits A0 T1 C2 G3; bases that are not ACGT hold 0"""
+    gaps: np.ndarray
+    """intervals that are not ACGT, int64[m, 2], 0-based, half-open"""
+    soft: np.ndarray
+    """lower-case intervals, int64[m, 2], 0-based, half-open"""
+    letters: dict[str, int]
+    """how often each letter other than ACGT occurs, in upper case"""
+
+    @property
+    def acgt_runs(self) -> np.ndarray:
+        """The maximal runs of ACGT, int64[m, 2]."""
+        return complement(self.gaps, self.num_bases)
+
+
+@dataclass
+class GenomeReport:
+    """What reading a genome showed, for the summary."""
+
+    files: list[fasta.FileReport] = field(default_factory=list)
+    num_contigs: int = 0
+    num_bases: int = 0
+    num_soft_masked: int = 0
+    num_empty: int = 0
+    letters: dict[str, int] = field(default_factory=dict)
+    """letters other than ACGT and their counts"""
+
+    @property
+    def num_not_acgt(self) -> int:
+        """Bases that are not A, C, G or T."""
+        return sum(self.letters.values())
+
+    def add(self, contig: Contig) -> None:
+        """Take one more contig into the totals."""
+        self.num_contigs += 1
+        self.num_bases += contig.num_bases
+        self.num_soft_masked += int((contig.soft[:, 1] - contig.soft[:, 0]).sum())
+        self.num_empty += contig.num_bases == 0
+        for letter, count in contig.letters.items():
+            self.letters[letter] = self.letters.get(letter, 0) + count
+
+
+def complement(intervals: np.ndarray, length: int) -> np.ndarray:
+    """Return the parts of [0, length) that no interval of int64[m, 2] (sorted, disjoint, half-open) covers."""
+    edges = np.concatenate([[0], intervals.ravel(), [length]]).reshape(-1, 2)
+    return edges[edges[:, 1] > edges[:, 0]]
+
+
+def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = True) -> Iterator[Contig]:
+    """Yield the packed contigs of one or more sequence files, and fill ``report``; ``soft=False`` skips soft-masking.
+
+    Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at
+    all.
+    """
+    seen: dict[str, str] = {}
+    for path in paths:
+        file_report = fasta.FileReport(path)
+        report.files.append(file_report)
+        for record in fasta.records(path, file_report):
+            if record.name in seen:
+                raise ValueError(
+                    f"contig name {record.name!r} occurs twice (in {seen[record.name]} and in {path}); "
+                    "contig names must differ: rename one"
+                )
+            seen[record.name] = path
+            contig = pack_record(record, path, soft=soft)
+            del record  # the text is not needed any more: memory holds one chromosome at a time
+            report.add(contig)
+            yield contig
+    if report.num_bases == report.num_not_acgt:
+        names = ", ".join(file.path for file in report.files)
+        raise ValueError(f"{names}: no A, C, G or T in {report.num_contigs} records; nothing to learn from")
+
+
+def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:
+    """Pack one record; raise ValueError when it holds letters that DNA does not have."""
+    name = record.name
+    sequence = fasta.letters(record.sequence)
+    if sequence.size > _MOST_BASES:
+        raise ValueError(f"{path}: contig {name} has {sequence.size:,} bases; at most {_MOST_BASES:,} are supported")
+    gaps = _intervals(sequence, kmer.NOT_ACGT)
+    letters = _letters_within(sequence, gaps)
+    for letter, count in letters.items():
+        if ord(letter) not in _IUPAC:
+            shown = letter if letter.isprintable() and letter != " " else repr(letter)
+            raise ValueError(
+                f"{path}: record {name} holds {count} x {shown}, which is no IUPAC nucleotide; "
+                "DNA is needed, not protein or text"
+            )
+    packed = np.empty((sequence.size + 3) // 4, np.uint8)
+    kmer.pack(sequence, packed)
+    kmer.clear(packed, gaps)
+    soft_masked = _intervals(sequence, kmer.SOFT_MASKED) if soft else np.empty((0, 2), np.int64)
+    return Contig(name, sequence.size, packed, gaps, soft_masked, letters)
+
+
+class GenomeWriter:
+    """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._stream = open(folder / "packed.bin", "wb")  # noqa: SIM115  (closed by __exit__)
+        self._contigs: list[dict[str, Any]] = []
+        self._gaps: list[np.ndarray] = []
+        self._soft: list[np.ndarray] = []
+        self._digest = hashlib.sha256()
+        self._byte_offset = 0
+
+    def add(self, contig: Contig) -> None:
+        """Append one contig."""
+        index = len(self._contigs)
+        self._stream.write(contig.packed.data)
+        self._contigs.append({"name": contig.name, "num_bases": contig.num_bases, "byte_offset": self._byte_offset})
+        self._byte_offset += contig.packed.size
+        self._gaps.append(_with_contig(index, contig.gaps))
+        self._soft.append(_with_contig(index, contig.soft))
+        self._digest.update(json.dumps([contig.name, contig.num_bases, len(contig.gaps), len(contig.soft)]).encode())
+        for array in (contig.packed, contig.gaps, contig.soft):
+            self._digest.update(np.ascontiguousarray(array).data)
+
+    def __enter__(self) -> GenomeWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stream.close()
+
+    def finish(self) -> PackedGenome:
+        """Complete the folder and open it."""
+        self._stream.close()
+        for name, parts in (("gaps", self._gaps), ("soft", self._soft)):
+            np.save(self._folder / f"{name}.npy", np.concatenate([np.empty((0, 3), np.int64), *parts]))
+        index = {"sha256": self._digest.hexdigest(), "contigs": self._contigs}
+        atomic.write_text(self._folder / "genome.json", json.dumps(index))
+        return PackedGenome.open(self._folder)
+
+
+@dataclass(frozen=True)
+class PackedGenome:
+    """A genome on disk, memory-mapped."""
+
+    sha256: str
+    """digest of names, bases and intervals: the same for the same genome in any file format or line length"""
+    names: list[str]
+    num_bases: np.ndarray
+    """bases of each contig, int64[C]"""
+    base_offset: np.ndarray
+    """where each contig begins in ``packed``, in bases, int64[C]"""
+    packed: np.ndarray
+    """uint8[...], four bases a byte"""
+    gaps: np.ndarray
+    """(contig, start, end) of each interval that is not ACGT, int64[m, 3]"""
+    soft: np.ndarray
+    """(contig, start, end) of each soft-masked interval, int64[m, 3]"""
+
+    @classmethod
+    def open(cls, folder: Path) -> PackedGenome:
+        """Map the genome that a GenomeWriter left in ``folder``."""
+        index = json.loads((folder / "genome.json").read_text())
+        contigs = index["contigs"]
+        size = (folder / "packed.bin").stat().st_size
+        return cls(
+            sha256=index["sha256"],
+            names=[contig["name"] for contig in contigs],
+            num_bases=np.array([contig["num_bases"] for contig in contigs], np.int64),
+            base_offset=4 * np.array([contig["byte_offset"] for contig in contigs], np.int64),
+            packed=np.memmap(folder / "packed.bin", np.uint8, mode="r") if size else np.empty(0, np.uint8),
+            gaps=np.load(folder / "gaps.npy"),
+            soft=np.load(folder / "soft.npy"),
+        )
+
+
+def _intervals(sequence: np.ndarray, what: int) -> np.ndarray:
+    flags = np.empty(sequence.size // kmer.BLOCK, np.uint8)
+    kmer.count_flags(sequence, what, flags)
+    state = np.array([0, -1], np.int64)
+    chunk = np.empty((_INTERVAL_CHUNK, 2), np.int64)
+    parts = [np.empty((0, 2), np.int64)]
+    while True:
+        found = kmer.find_intervals(sequence, what, flags, state, chunk)
+        parts.append(chunk[:found].copy())
+        if state[0] >= sequence.size:
+            return np.concatenate(parts)
+
+
+def _letters_within(sequence: np.ndarray, intervals: np.ndarray) -> dict[str, int]:
+    """Return how often each letter, in upper case, occurs inside the intervals."""
+    counts = np.zeros(256, np.int64)
+    for start, end in intervals.tolist():
+        for first in range(start, end, 1 << 20):  # a chunk, because bincount casts to int64
+            counts += np.bincount(sequence[first : min(end, first + (1 << 20))], minlength=256)
+    letters: dict[str, int] = {}
+    for code in np.flatnonzero(counts).tolist():
+        letter = chr(code).upper() if code < 128 else chr(code)
+        letters[letter] = letters.get(letter, 0) + int(counts[code])
+    return letters
+
+
+def _with_contig(index: int, intervals: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.full(len(intervals), index, np.int64), intervals])

@@ -1,0 +1,60 @@
+"""One HTML page about a shard set and its runs, which needs no network; made with the extra ``gemsdata[plot]``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+import gemsdata
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.inspect.report.masks import mask_section
+from gemsdata.inspect.report.runs import run_section
+from gemsdata.inspect.report.sequence import contig_section, npmi_section, set_section
+from gemsdata.shards.shard_set import ShardSet
+
+__all__ = ["render"]
+
+_TEMPLATE = "page.html.jinja"
+DEFAULT_AUDIT_ROWS = 1000
+
+
+def render(
+    shards: str | Path,
+    runs: Sequence[str | Path] = (),
+    *,
+    other: str | Path | None = None,
+    region: str | None = None,
+    audit_rows: int = DEFAULT_AUDIT_ROWS,
+    progress: Progress = no_progress,
+) -> str:
+    """Return the report of a shard set as HTML; what cannot be shown says why in its place.
+
+    ``runs`` are folders with a ``metrics.jsonl`` or with evaluation tables (Markdown, Parquet). ``other`` is a set or a
+    table to compare with, ``region`` (contig:start-end) that of the rank profile; ``audit_rows`` rows are masked.
+    Raises FileNotFoundError or ValueError for a set, a run or a region that is not there.
+    """
+    opened = ShardSet.open(shards)
+    about_runs = run_section([Path(run) for run in runs])  # first, because a mistyped name should not wait for the rest
+    sections = [
+        set_section(opened),
+        contig_section(opened),
+        npmi_section(opened, other, region, progress),
+        mask_section(opened, audit_rows, progress),
+        *about_runs,
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("gemsdata.inspect.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(_TEMPLATE).render(
+        name=opened.folder.resolve().name,
+        genome=opened.manifest.genome["name"],
+        fingerprint=opened.manifest.fingerprint,
+        version=gemsdata.__version__,
+        sections=sections,
+    )

@@ -1,0 +1,137 @@
+"""The section that sets the audits of all masking strategies side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from gemsdata.files.progress import Progress
+from gemsdata.inspect.audit import Audit, audit
+from gemsdata.inspect.plot.style import BLUE, FAINT, RED, house_style
+from gemsdata.inspect.report.section import Picture, Section, Table
+from gemsdata.inspect.report.svg import inline_svg
+from gemsdata.masking.strategies import TARGET_RATE, names
+from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.shard_set import ShardSet
+
+_POSITION_BINS = 102
+_PANELS_IN_A_ROW = 3
+
+
+def mask_section(shards: ShardSet, num_rows: int, progress: Progress) -> Section:
+    """Audit every strategy by name on the same rows."""
+    title = "Masking strategies"
+    if not (shards.folder / NPMI_FILE).exists():
+        return Section(anchor="masks", title=title, notes=["No audit: strategies need the ranks of an NPMI table."])
+    audits: list[Audit] = []
+    notes: list[str] = []
+    for name in names():
+        try:
+            audits.append(audit(shards, name, num_rows=num_rows))
+        except ValueError as reason:
+            notes.append(f"{name}: {reason}")
+        progress("auditing", 1, len(names()))
+    if not audits:
+        return Section(anchor="masks", title=title, notes=notes)
+    findings = [[found.masking["name"], f"{f.level}: {f.text}"] for found in audits for f in found.findings]
+    tables = [Table(columns=_COLUMNS, rows=[_row(found) for found in audits])]
+    if findings:
+        tables.append(Table(columns=["strategy", "finding"], rows=findings, caption="Findings"))
+    return Section(
+        anchor="masks",
+        title=title,
+        text=f"Every strategy on the same {audits[0].num_rows:,} training rows, {audits[0].num_tokens:,} tokens.",
+        tables=tables,
+        pictures=_pictures(audits),
+        notes=notes,
+    )
+
+
+_COLUMNS = [
+    "strategy",
+    "masked tokens",
+    "hidden bases",
+    "given away by neighbours",
+    "given away by kept tokens",
+    "mean rank of chosen",
+    "mean rank of all",
+    "masked in repeats",
+    "masked elsewhere",
+    "alarms",
+]
+
+
+def _row(found: Audit) -> list[str]:
+    return [
+        str(found.masking["name"]),
+        _percent(found.masked_token_rate),
+        _percent(found.hidden_nucleotide_rate),
+        _percent(found.given_away_by_unmasked),
+        _percent(found.given_away_by_kept),
+        "–" if found.mean_rank_of_chosen is None else f"{found.mean_rank_of_chosen:,.0f}",
+        "–" if found.mean_rank_of_tokens is None else f"{found.mean_rank_of_tokens:,.0f}",
+        _percent(found.rate_in_soft_masked),
+        _percent(found.rate_outside_soft_masked),
+        str(len(found.alarms)),
+    ]
+
+
+def _pictures(audits: list[Audit]) -> list[Picture]:
+    captions = {
+        "mask-deciles": "Share of tokens masked, by tenth of the NPMI ranking (the best tenth on the left).",
+        "mask-positions": "Share of tokens masked, by position in the row; level, but for the ends.",
+    }
+    with house_style():
+        figures = {"mask-deciles": _by_decile(audits), "mask-positions": _by_position(audits)}
+    return [
+        Picture(svg=inline_svg(figure, name, captions[name]), caption=captions[name])
+        for name, figure in figures.items()
+    ]
+
+
+def _by_decile(audits: list[Audit]) -> Figure:
+    figure, panels = _panels(audits)
+    for axes, found in zip(panels, audits, strict=True):
+        rates = _floats(found.rate_by_rank_decile or [])
+        axes.bar(np.arange(1, rates.size + 1), rates, width=0.8, color=_colour(found))
+        axes.set_xticks([1, 5, 10])
+    figure.supxlabel("tenth of the ranking", fontsize=9)
+    return figure
+
+
+def _by_position(audits: list[Audit]) -> Figure:
+    figure, panels = _panels(audits)
+    for axes, found in zip(panels, audits, strict=True):
+        rates = _floats(found.rate_by_position)
+        width = max(1, rates.size // _POSITION_BINS)
+        whole = rates[: rates.size // width * width].reshape(-1, width)
+        axes.plot(np.arange(whole.shape[0]) * width, np.nanmean(whole, axis=1), color=_colour(found), linewidth=1)
+    figure.supxlabel("token position", fontsize=9)
+    return figure
+
+
+def _panels(audits: list[Audit]) -> tuple[Figure, list[Axes]]:
+    num_rows = -(-len(audits) // _PANELS_IN_A_ROW)
+    figure = Figure(figsize=(4.6, 1.2 * num_rows + 0.4))
+    grid = list(figure.subplots(num_rows, _PANELS_IN_A_ROW, sharex=True, sharey=True, squeeze=False).flat)
+    for axes, found in zip(grid, audits, strict=False):
+        axes.set_title(found.masking["name"], fontsize=8, loc="left", pad=3)
+        axes.axhline(TARGET_RATE, color=FAINT, linewidth=0.8, zorder=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    for axes in grid[len(audits) :]:
+        axes.set_visible(False)
+    return figure, grid[: len(audits)]
+
+
+def _colour(found: Audit) -> str:
+    return RED if found.alarms else BLUE
+
+
+def _floats(values: list[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"

@@ -1,0 +1,200 @@
+"""The sections about training runs: curves with the stage switch, and the evaluation tables found beside them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from gemsdata.inspect.plot.style import FAINT, PALETTE, THOUSANDS, house_style
+from gemsdata.inspect.report.section import Picture, Section, Table
+from gemsdata.inspect.report.svg import inline_svg
+
+METRICS_FILE = "metrics.jsonl"
+_LOSS = ("loss", "train_loss")
+_PERPLEXITY = ("perplexity", "valid_perplexity", "val_perplexity", "eval_perplexity")
+_MOST_TABLE_ROWS = 200
+_SMOOTHED = 50
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run wrote while it trained."""
+
+    name: str
+    loss: np.ndarray
+    """(step, loss), float64[n, 2]"""
+    perplexity: np.ndarray
+    """(step, perplexity on validation rows), float64[n, 2]"""
+    switches: list[tuple[int, Any]]
+    """(step, stage) at every change of the stage"""
+
+
+def run_section(folders: Sequence[Path]) -> list[Section]:
+    """Return the section of curves and that of evaluation tables, those of them that have something to show."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; give the folder that a run wrote to")
+    names = _names(folders)
+    files = {name: _tables_in(folder) for name, folder in zip(names, folders, strict=True)}
+    runs, notes = [], []
+    for name, folder in zip(names, folders, strict=True):
+        if (folder / METRICS_FILE).exists():
+            runs.append(read_run(folder / METRICS_FILE, name))
+        elif not files[name]:
+            notes.append(f"{name} holds neither {METRICS_FILE} nor a table (.md, .parquet).")
+    sections = []
+    if runs or notes:
+        sections.append(_curves(runs, notes))
+    results = [(name, path) for name, paths in files.items() for path in paths]
+    if results:
+        sections.append(
+            Section(
+                anchor="evaluation",
+                title="Evaluation",
+                tables=[_parquet_table(name, path) for name, path in results if path.suffix == ".parquet"],
+                html=[_markdown(name, path) for name, path in results if path.suffix == ".md"],
+            )
+        )
+    return sections
+
+
+def read_run(path: Path, name: str) -> Run:
+    """Read a JSON-lines file of metrics; a line that is cut off (the run goes on) or has no step is passed over."""
+    loss: list[tuple[int, float]] = []
+    perplexity: list[tuple[int, float]] = []
+    stages: list[tuple[int, Any]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            entry = json.loads(line)
+            step = int(entry["step"])
+        except (ValueError, TypeError, KeyError):
+            continue
+        for series, fields in ((loss, _LOSS), (perplexity, _PERPLEXITY)):
+            value = next((entry[field] for field in fields if isinstance(entry.get(field), int | float)), None)
+            if value is not None and math.isfinite(value):
+                series.append((step, float(value)))
+        if entry.get("stage") is not None:
+            stages.append((step, entry["stage"]))
+    switches = [later for before, later in pairwise(stages) if later[1] != before[1]]
+    return Run(name, _points(loss), _points(perplexity), switches)
+
+
+def draw_curves(runs: Sequence[Run], attribute: str) -> Figure:
+    """Draw the ``loss`` or the ``perplexity`` of runs by step; a dashed line marks where the stage changes."""
+    figure = Figure(figsize=(4.6, 3.0))
+    axes = figure.subplots()
+    for run, colour in zip(runs, _colours(len(runs)), strict=True):
+        points = getattr(run, attribute)
+        if len(points) > 2 * _SMOOTHED:
+            axes.plot(points[:, 0], points[:, 1], color=colour, alpha=0.2, linewidth=0.7)
+            points = _smooth(points, len(points) // _SMOOTHED)
+        marker = "o" if attribute == "perplexity" else None
+        axes.plot(points[:, 0], points[:, 1], color=colour, marker=marker, markersize=3, label=run.name)
+        for step, stage in run.switches:
+            axes.axvline(step, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"stage {stage}",
+                (step, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -2),
+                textcoords="offset points",
+                fontsize=7,
+                va="top",
+            )
+    axes.set_ylabel("training loss" if attribute == "loss" else "validation perplexity")
+    axes.grid(axis="y", color=FAINT, alpha=0.4, linewidth=0.6)
+    axes.xaxis.set_major_formatter(THOUSANDS)
+    axes.set_xlabel("step")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0, ncols=3)
+    return figure
+
+
+def _curves(runs: Sequence[Run], notes: list[str]) -> Section:
+    pictures = []
+    for attribute, what in (("loss", "Training loss"), ("perplexity", "Perplexity of the validation rows")):
+        if any(len(getattr(run, attribute)) for run in runs):
+            caption = f"{what}; a dashed line marks where the masking stage changes."
+            with house_style():
+                svg = inline_svg(draw_curves(runs, attribute), f"training-{attribute}", caption)
+            pictures.append(Picture(svg=svg, caption=caption))
+    if runs and not pictures:
+        notes.append(f"No {METRICS_FILE} holds a loss or a perplexity.")
+    rows = [_summary(run) for run in runs]
+    columns = ["run", "steps", "last loss", "last perplexity", "best perplexity", "stage changes at"]
+    tables = [Table(columns=columns, rows=rows)] if rows else []
+    return Section(anchor="training", title="Training", tables=tables, pictures=pictures, notes=notes)
+
+
+def _summary(run: Run) -> list[str]:
+    steps = [points[-1, 0] for points in (run.loss, run.perplexity) if len(points)]
+    return [
+        run.name,
+        f"{max(steps):,.0f}" if steps else "–",
+        f"{run.loss[-1, 1]:.4f}" if len(run.loss) else "–",
+        f"{run.perplexity[-1, 1]:.2f}" if len(run.perplexity) else "–",
+        f"{run.perplexity[:, 1].min():.2f}" if len(run.perplexity) else "–",
+        ", ".join(f"{step:,}" for step, _ in run.switches) or "–",
+    ]
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """Return the Markdown and Parquet files of a folder and of the folders in it, but no model card."""
+    found = [path for pattern in ("*.md", "*/*.md", "*.parquet", "*/*.parquet") for path in folder.glob(pattern)]
+    return sorted(path for path in found if path.name.lower() != "readme.md")
+
+
+def _markdown(run: str, path: Path) -> Markup:
+    """Return a Markdown file as HTML under its name; HTML inside it is shown as text."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    body = Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    return Markup("<h3>{} <small>{}</small></h3>\n<div class='scroll text'>{}</div>").format(path.stem, run, body)
+
+
+def _parquet_table(run: str, path: Path) -> Table:
+    """Return the first rows of a Parquet file."""
+    caption = f"{path.stem} ({run})"
+    try:
+        table = pq.read_table(path)
+    except (OSError, ValueError) as error:
+        return Table(columns=["cannot be read"], rows=[[str(error).splitlines()[0]]], caption=caption)
+    if table.num_rows > _MOST_TABLE_ROWS:
+        caption += f", the first {_MOST_TABLE_ROWS} of {table.num_rows:,} rows"
+    rows = [[_cell(value) for value in row.values()] for row in table.slice(0, _MOST_TABLE_ROWS).to_pylist()]
+    return Table(columns=table.column_names, rows=rows, caption=caption)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Name each run by its folder, with as many parents as tell it from the others."""
+    for depth in range(1, 9):
+        names = ["/".join(folder.resolve().parts[-depth:]) for folder in folders]
+        if len(set(names)) == len({folder.resolve() for folder in folders}):
+            return names
+    return [str(folder) for folder in folders]
+
+
+def _points(pairs: list[tuple[int, float]]) -> np.ndarray:
+    return np.array(pairs, float).reshape(-1, 2)
+
+
+def _smooth(points: np.ndarray, width: int) -> np.ndarray:
+    window = np.ones(width) / width
+    return np.column_stack([np.convolve(points[:, i], window, mode="valid") for i in (0, 1)])
+
+
+def _colours(count: int) -> list[str]:
+    return [PALETTE[i % len(PALETTE)] for i in range(count)]

@@ -1,0 +1,112 @@
+"""The sections about the sequence: what is in the set, its contigs, NPMI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gemsdata.files.progress import Progress
+from gemsdata.inspect.plot import draw, open_subject
+from gemsdata.inspect.report.section import Picture, Section, Table
+from gemsdata.inspect.report.svg import inline_svg
+from gemsdata.inspect.sql import catalog
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.shard_set import ShardSet
+
+_MOST_CONTIGS = 50
+_WIDE = {"rank_profile", "logos"}
+_CAPTIONS = {
+    "npmi_by_k": "NPMI of all n-grams with a score, by length: distribution, quartiles and median.",
+    "rank_against_frequency": "Every k-mer by how often it occurs and how it ranks.",
+    "rank_map": "The rank of every k-mer; bright is best, blank has none. CpG, where depleted, makes the dark lines.",
+    "two_genomes": "The rank of every k-mer in two genomes.",
+    "rank_profile": "Rank along a region, soft-masked (repeat) stretches shaded.",
+    "logos": "What surrounds the top k-mers in the rows, in bits against the mean composition.",
+}
+
+
+def set_section(shards: ShardSet) -> Section:
+    """Say what is in the set."""
+    manifest = shards.manifest
+    genome, npmi = manifest.genome, manifest.npmi
+    regions = manifest.validation["regions"]
+    facts = [
+        ("bases", f"{genome['num_bases']:,}"),
+        ("contigs", f"{len(manifest.contigs):,}"),
+        ("soft-masked", _percent(genome["num_soft_masked"], genome["num_bases"])),
+        ("not ACGT", f"{genome['num_not_acgt']:,}"),
+        ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row"),
+        ("windows", str(manifest.windows["scheme"])),
+        ("validation", f"{sum(end - start for _, start, end in regions):,} bases"),
+        ("NPMI estimator", f"{npmi['estimator']}, at least {npmi['min_count']:,} times"),
+        (
+            "formats",
+            ", ".join(manifest.formats) + ("" if manifest.compression == "none" else f", {manifest.compression}"),
+        ),
+        ("seed", str(manifest.seed)),
+    ]
+    rows = [_split_row(manifest, split) for split in manifest.splits]
+    table = Table(columns=["split", "rows", "tokens", "shards", "bytes"], rows=rows)
+    return Section(anchor="set", title="What is in the set", facts=facts, tables=[table])
+
+
+def contig_section(shards: ShardSet) -> Section:
+    """List the contigs, the longest ones if there are many, with the rows of each split."""
+    with catalog(shards.folder) as connection:
+        contigs = connection.execute("FROM contigs ORDER BY num_bases DESC, contig_index").fetchall()
+        counted = connection.execute("SELECT contig, split, count(*) FROM rows GROUP BY ALL").fetchall()
+    num_rows = {(contig, split): count for contig, split, count in counted}
+    splits = list(shards.manifest.splits)
+    rows = [
+        [name, f"{bases:,}", f"{gaps:,}", _percent(soft, bases), *(f"{num_rows.get((name, s), 0):,}" for s in splits)]
+        for name, _, bases, gaps, soft in contigs[:_MOST_CONTIGS]
+    ]
+    notes = []
+    if len(contigs) > _MOST_CONTIGS:
+        rest = sum(contig[2] for contig in contigs[_MOST_CONTIGS:])
+        notes.append(f"and {len(contigs) - _MOST_CONTIGS:,} shorter contigs with {rest:,} bases together")
+    columns = ["contig", "bases", "not ACGT", "soft-masked", *(f"{split} rows" for split in splits)]
+    return Section(anchor="contigs", title="Contigs", tables=[Table(columns=columns, rows=rows)], notes=notes)
+
+
+def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None, progress: Progress) -> Section:
+    """Draw the figures of NPMI."""
+    title = "NPMI"
+    if not (shards.folder / NPMI_FILE).exists():
+        return Section(anchor="npmi", title=title, notes=[f"This set has no NPMI table ({NPMI_FILE})."])
+    subject = open_subject(shards.folder)
+    compared = open_subject(other, subject.k) if other else None
+    pictures, notes = [], []
+    for name, figure in draw(subject, compared, region):
+        if isinstance(figure, str):
+            notes.append(f"{name.replace('_', ' ')}: not drawn: {figure}")
+        else:
+            caption = _CAPTIONS[name]
+            svg = inline_svg(figure, name.replace("_", "-"), caption)
+            pictures.append(Picture(svg=svg, caption=caption, wide=name in _WIDE))
+        progress("drawing", 1, None)
+    top = _top_table(shards)
+    text = (
+        "Normalised pointwise mutual information says which k-mers stand together more often than their pieces would. "
+        "What ranks high in a genome with repeats is mostly repeats and low complexity."
+    )
+    return Section(anchor="npmi", title=title, text=text, tables=[top], pictures=pictures, notes=notes)
+
+
+def _top_table(shards: ShardSet) -> Table:
+    query = "SELECT rank, kmer, npmi, count FROM npmi WHERE k = ? AND npmi IS NOT NULL ORDER BY rank, kmer LIMIT 10"
+    with catalog(shards.folder) as connection:
+        top = connection.execute(query, [shards.k]).fetchall()
+    rows = [[f"{rank:,}", kmer, f"{npmi:.3f}", f"{count:,}"] for rank, kmer, npmi, count in top]
+    return Table(columns=["rank", "k-mer", "NPMI", "occurrences"], rows=rows, caption=f"Top {shards.k}-mers")
+
+
+def _split_row(manifest: Manifest, split: str) -> list[str]:
+    shards = manifest.shards(split)
+    num_bytes = sum(file.num_bytes for shard in shards for file in shard.files.values())
+    num_tokens = sum(shard.num_tokens for shard in shards)
+    return [split, f"{manifest.num_rows(split):,}", f"{num_tokens:,}", f"{len(shards):,}", f"{num_bytes:,}"]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"

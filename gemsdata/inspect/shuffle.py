@@ -1,0 +1,103 @@
+"""How well an order mixes the genome: distances between consecutive rows, beside those of a perfect shuffle.
+
+Windows that lie side by side in a genome resemble one another, so a batch of neighbours teaches less than it seems to.
+The distance between two rows is that of their first bases, with the contigs laid end to end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.stream.order import Permutation
+
+NEAR_BASES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShuffleQuality:
+    """Of one order of the rows of a split."""
+
+    order: str
+    mean_bases: float
+    """mean distance between consecutive rows"""
+    near_share: float
+    """share of consecutive rows less than NEAR_BASES apart"""
+    ideal_mean_bases: float
+    """mean distance between two rows of the split drawn at random"""
+    ideal_near_share: float
+
+    @property
+    def ratio(self) -> float:
+        """Mean distance as a share of the perfect shuffle's: 1 is perfect, 0 is the order of the genome."""
+        return self.mean_bases / self.ideal_mean_bases if self.ideal_mean_bases else 1.0
+
+
+def shuffle_quality(
+    shards: ShardSet,
+    *,
+    split: str = "train",
+    shuffle: bool | int = True,
+    seed: int = 0,
+    epoch: int = 0,
+    progress: Progress = no_progress,
+) -> list[ShuffleQuality]:
+    """Return the quality of an epoch of the stream, of the rows as they are stored, and of the rows along the genome.
+
+    ``shuffle`` is that of `gemsdata.build_loader`.
+    """
+    positions = row_positions(shards, split, progress)
+    if positions.size < 2:
+        raise ValueError(f"split {split!r} has {positions.size} rows; two are needed for a distance")
+    stream = np.empty(positions.size, np.int64)
+    Permutation(num_rows=positions.size, seed=seed, shuffle=shuffle).rows(epoch, 0, stream)
+    name = "stream" if shuffle is True else f"stream, windows of {shuffle}" if shuffle else "stream, not shuffled"
+    along = np.sort(positions)
+    ideal = ideal_mean_distance(along), ideal_near_share(along, NEAR_BASES)
+    return [
+        _quality(name, positions[stream], *ideal),
+        _quality("as stored", positions, *ideal),
+        _quality("along the genome", along, *ideal),
+    ]
+
+
+def row_positions(shards: ShardSet, split: str, progress: Progress = no_progress) -> np.ndarray:
+    """Return the first base of every row in the genome's contigs laid end to end, int64[num_rows]."""
+    sizes = [contig["num_bases"] for contig in shards.manifest.contigs]
+    offset = np.concatenate([[0], np.cumsum(sizes)])
+    total = shards.num_rows(split)
+    parts = []
+    for index, shard in enumerate(shards.manifest.shards(split)):
+        for block in range(-(-shard.num_rows // shards.manifest.block_rows)):
+            rows = shards.block(split, index, block)
+            parts.append(offset[rows.contig] + rows.start)
+            progress("reading", len(rows), total)
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def ideal_mean_distance(along: np.ndarray) -> float:
+    """Return the mean distance of two different entries of sorted positions, int64[n]."""
+    n = along.size
+    weights = 2.0 * np.arange(n) - (n - 1)
+    return float((weights * along).sum() / (n * (n - 1) / 2))
+
+
+def ideal_near_share(along: np.ndarray, near: int) -> float:
+    """Return the share of the pairs of different entries of sorted positions that are less than ``near`` apart."""
+    n = along.size
+    followers = np.searchsorted(along, along + near, side="left") - np.arange(n) - 1
+    return float(followers.sum() / (n * (n - 1) / 2))
+
+
+def _quality(name: str, positions: np.ndarray, ideal_mean: float, ideal_near: float) -> ShuffleQuality:
+    distances = np.abs(np.diff(positions))
+    return ShuffleQuality(
+        order=name,
+        mean_bases=float(distances.mean()),
+        near_share=float((distances < NEAR_BASES).mean()),
+        ideal_mean_bases=ideal_mean,
+        ideal_near_share=ideal_near,
+    )

@@ -1,0 +1,246 @@
+"""SQL over shard sets and NPMI tables: a DuckDB connection in which every set is a schema of views and macros.
+
+``npmi``       one row per n-gram: k, kmer, token_id, count; pmi, npmi, rank of the estimator that masks; then of all
+``rows``       one row per row: split, shard, row, contig, start, num_tokens, tokens (its token ids)
+``tokens``     one row per token: split, shard, row, contig, token_pos (in the row), base_pos (in the contig), token_id,
+               rank
+``shards``     one row per shard: split, shard, first_row, num_rows, num_tokens, num_bytes, files
+``contigs``    one row per contig: contig, contig_index, num_bases, num_not_acgt, num_soft_masked
+``intervals``  soft-masked and non-ACGT stretches: contig, start, stop (half-open), kind (soft or gap)
+
+Macros: ``kmer(token_id [, k := n])``, ``token_id(kmer)``, ``revcomp(kmer)``, ``gc(kmer)``, ``npmi_of(kmer)``,
+``bases(tokens)``. Rows and tokens are streamed from the shards at every query; nothing is copied into the database,
+which lives in memory.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gemsdata.genome.vocab import BASES, NUM_SPECIAL, SPECIAL_TOKENS
+from gemsdata.inspect.scan import RowScan, TokenScan
+from gemsdata.npmi.table import ESTIMATORS, NpmiTable
+from gemsdata.shards.manifest import SPLITS
+from gemsdata.shards.plan import INTERVALS_FILE, NPMI_FILE
+from gemsdata.shards.shard_set import ShardSet
+
+VIEWS = ("npmi", "rows", "tokens", "shards", "contigs", "intervals")
+MACROS = ("kmer(token_id)", "token_id(kmer)", "revcomp(kmer)", "gc(kmer)", "npmi_of(kmer)", "bases(tokens)")
+_DEFAULT_K = 6
+_SCORES = ("pmi", "npmi", "rank")
+
+
+def catalog(*sets: str | Path, **named: str | Path) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB connection with the views and macros of shard sets (folders) and NPMI tables (Parquet files).
+
+    Each gets a schema: the keyword, or else the name of its folder or file, with ``_`` for what is no letter or digit.
+    Unqualified names mean the first. Raises FileNotFoundError or ValueError for what is neither a set nor a table.
+    """
+    schemas = dict(zip(_schema_names(sets, named), [Path(path) for path in (*sets, *named.values())], strict=True))
+    if not schemas:
+        raise ValueError("nothing to query; give a shard set (a folder) or an NPMI table (a Parquet file)")
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    try:
+        for name, path in schemas.items():
+            connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"; SET schema = \'"{name}"\'')
+            if not path.exists():
+                raise FileNotFoundError(f"{path}: no such file or folder; give a shard set or an NPMI table")
+            if path.is_dir():
+                _add_shard_set(connection, name, ShardSet.open(path.resolve()))
+            else:
+                _add_table(connection, name, path)
+        connection.execute(f"SET search_path = '\"{next(iter(schemas))}\",main'")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def schema_name(path: str | Path) -> str:
+    """Return the schema name of a shard set or a table: its file name without suffix, as an SQL identifier."""
+    name = re.sub(r"\W+", "_", Path(path).resolve().name.removesuffix(".parquet"), flags=re.ASCII).strip("_")
+    return name if name[:1].isalpha() else f"_{name}"
+
+
+def _schema_names(sets: tuple[str | Path, ...], named: dict[str, str | Path]) -> list[str]:
+    names: list[str] = []
+    for wanted in [*(schema_name(path) for path in sets), *named]:
+        if not re.fullmatch(r"[A-Za-z_]\w*", wanted, flags=re.ASCII):
+            raise ValueError(f"{wanted!r} cannot name a set; use letters, digits and _")
+        taken = {name.lower() for name in names} | {"system", "temp", "information_schema", "pg_catalog"}
+        name, count = wanted, 1
+        while name.lower() in taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        names.append(name)
+    return names
+
+
+def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: ShardSet) -> None:
+    """Fill a schema from a shard set; the schema is the connection's current one."""
+    folder = shards.folder
+    has_table = (folder / NPMI_FILE).exists()
+    if not (folder / INTERVALS_FILE).exists():
+        raise FileNotFoundError(f"{folder / INTERVALS_FILE} is missing; restore it, or make the set again")
+    if has_table:
+        _add_npmi(connection, folder / NPMI_FILE)
+    else:
+        _add_absent(connection, "npmi", _npmi_columns(), f"{folder} has no NPMI table ({NPMI_FILE}): " + _MAKE_ONE)
+    connection.from_arrow(RowScan(shards)).create_view("rows")
+    connection.from_arrow(TokenScan(shards, shards.ranks if has_table else None)).create_view("tokens")
+    connection.from_arrow(_shard_rows(shards)).create_view("shards")
+    connection.from_arrow(_contig_names(shards)).create_view("_contigs")
+    connection.execute(_INTERVALS.format(path=_quoted(folder / INTERVALS_FILE)))
+    connection.execute(_CONTIGS)
+    _add_macros(connection, schema, shards.k)
+
+
+def _add_table(connection: duckdb.DuckDBPyConnection, schema: str, path: Path) -> None:
+    """Fill a schema from an NPMI table alone."""
+    max_k = _add_npmi(connection, path)
+    for view, columns in _SET_COLUMNS.items():
+        _add_absent(connection, view, columns, f"{path} is an NPMI table; {view} needs the folder of a shard set")
+    _add_macros(connection, schema, min(_DEFAULT_K, max_k))
+
+
+def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
+    """Create the view ``npmi`` over a Parquet file; return the longest k in it."""
+    estimator = NpmiTable.settings_of(path)["estimator"]
+    chosen = ", ".join(f"{score}_{estimator} AS {score}" for score in _SCORES)
+    connection.execute(f"""
+        CREATE VIEW npmi AS
+        SELECT k::INTEGER AS k, kmer, token_id::INTEGER AS token_id, count, {chosen},
+               * EXCLUDE (k, kmer, token_id, count)
+        FROM read_parquet({_quoted(path)})""")
+    metadata = pq.read_metadata(path)
+    return max(metadata.row_group(i).column(0).statistics.max for i in range(metadata.num_row_groups))
+
+
+def _add_macros(connection: duckdb.DuckDBPyConnection, schema: str, k: int) -> None:
+    specials, bases = (", ".join(f"'{text}'" for text in texts) for texts in (SPECIAL_TOKENS, BASES))
+    connection.execute(
+        _MACROS.format(schema=schema, k=k, letters=BASES, bases=bases, specials=specials, num_special=NUM_SPECIAL)
+    )
+
+
+def _add_absent(connection: duckdb.DuckDBPyConnection, view: str, columns: dict[str, str], message: str) -> None:
+    """Create a view that answers any query with ``message``."""
+    error = "error('" + message.replace("'", "''") + "')"
+    chosen = ", ".join(f"{error}::{sql_type} AS {name}" for name, sql_type in columns.items())
+    connection.execute(f"CREATE VIEW {view} AS SELECT {chosen} WHERE {error} IS NULL")
+
+
+def _shard_rows(shards: ShardSet) -> pa.Table:
+    file = pa.struct({"format": pa.string(), "path": pa.string(), "num_bytes": pa.int64(), "sha256": pa.string()})
+    rows = [
+        {
+            "split": split,
+            "shard": index,
+            "first_row": entry.first_row,
+            "num_rows": entry.num_rows,
+            "num_tokens": entry.num_tokens,
+            "num_bytes": sum(entry.files[name].num_bytes for name in entry.files),
+            "files": [
+                {"format": name, "path": found.path, "num_bytes": found.num_bytes, "sha256": found.sha256}
+                for name, found in entry.files.items()
+            ],
+        }
+        for split in SPLITS
+        for index, entry in enumerate(shards.manifest.splits.get(split, []))
+    ]
+    counts = {name: pa.int64() for name in ("first_row", "num_rows", "num_tokens", "num_bytes")}
+    schema = pa.schema({"split": pa.string(), "shard": pa.int32(), **counts, "files": pa.list_(file)})
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _contig_names(shards: ShardSet) -> pa.Table:
+    contigs = shards.manifest.contigs
+    return pa.table(
+        {
+            "contig": pa.array([contig["name"] for contig in contigs], pa.string()),
+            "contig_index": np.arange(len(contigs), dtype=np.int32),
+            "num_bases": pa.array([contig["num_bases"] for contig in contigs], pa.int64()),
+        }
+    )
+
+
+def _quoted(path: Path) -> str:
+    """Return an SQL string that means this file and no pattern."""
+    return "'" + glob.escape(str(path.resolve())).replace("'", "''") + "'"
+
+
+def _npmi_columns() -> dict[str, str]:
+    scores = {"pmi": "DOUBLE", "npmi": "DOUBLE", "rank": "INTEGER"}
+    every = {f"{score}_{name}": sql_type for name in ESTIMATORS for score, sql_type in scores.items()}
+    return {"k": "INTEGER", "kmer": "VARCHAR", "token_id": "INTEGER", "count": "BIGINT", **scores, **every}
+
+
+_MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet` and query that file, or make the set again"
+
+_SET_COLUMNS = {
+    "rows": {
+        "split": "VARCHAR",
+        "shard": "INTEGER",
+        "row": "BIGINT",
+        "contig": "VARCHAR",
+        "start": "BIGINT",
+        "num_tokens": "INTEGER",
+        "tokens": "UINTEGER[]",
+    },
+    "tokens": {
+        "split": "VARCHAR",
+        "shard": "INTEGER",
+        "row": "BIGINT",
+        "contig": "VARCHAR",
+        "token_pos": "INTEGER",
+        "base_pos": "BIGINT",
+        "token_id": "INTEGER",
+        "rank": "INTEGER",
+    },
+    "shards": {"split": "VARCHAR", "shard": "INTEGER", "num_rows": "BIGINT", "num_tokens": "BIGINT"},
+    "contigs": {"contig": "VARCHAR", "num_bases": "BIGINT"},
+    "intervals": {"contig": "VARCHAR", "start": "BIGINT", "stop": "BIGINT", "kind": "VARCHAR"},
+}
+
+_INTERVALS = """
+CREATE VIEW intervals AS
+SELECT c.contig, i.start, i."end" AS stop, i.kind
+FROM read_parquet({path}) i JOIN _contigs c ON c.contig_index = i.contig
+"""
+
+_CONTIGS = """
+CREATE VIEW contigs AS
+SELECT c.*, coalesce(num_not_acgt, 0) AS num_not_acgt, coalesce(num_soft_masked, 0) AS num_soft_masked
+FROM _contigs c LEFT JOIN (
+    SELECT contig,
+           (sum(stop - start) FILTER (kind = 'gap'))::BIGINT AS num_not_acgt,
+           (sum(stop - start) FILTER (kind = 'soft'))::BIGINT AS num_soft_masked
+    FROM intervals GROUP BY contig
+) USING (contig)
+"""
+
+_MACROS = """
+CREATE MACRO kmer(token_id, k := {k}) AS
+    CASE WHEN token_id < {num_special} THEN [{specials}][token_id + 1]
+         WHEN token_id < {num_special} + (1::BIGINT << (2 * k)) THEN
+         list_aggregate(list_transform(range(k), lambda i:
+             [{bases}][(((token_id::BIGINT - {num_special}) >> (2 * (k - 1 - i))) & 3) + 1]), 'string_agg', '') END;
+CREATE MACRO token_id(kmer) AS
+    CASE WHEN regexp_full_match(upper(kmer), '[{letters}]{{1,12}}') THEN
+         ({num_special} + list_reduce(
+             list_transform(string_split(upper(kmer), ''), lambda base: strpos('{letters}', base) - 1),
+             lambda value, digit: value * 4 + digit))::INTEGER END;
+CREATE MACRO revcomp(kmer) AS reverse(translate(kmer, 'ACGTacgt', 'TGCAtgca'));
+CREATE MACRO gc(kmer) AS 1 - length(translate(kmer, 'GCgc', '')) / length(kmer);
+CREATE MACRO npmi_of(word) AS (SELECT t.npmi FROM "{schema}".npmi t WHERE t.k = length(word) AND t.kmer = upper(word));
+CREATE MACRO bases(tokens) AS
+    "{schema}".kmer(tokens[1]) || coalesce(list_aggregate(list_transform(tokens[2:], lambda t:
+        [{bases}][((t::BIGINT - {num_special}) & 3) + 1]), 'string_agg', ''), '');
+"""

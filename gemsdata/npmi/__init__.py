@@ -1,0 +1,1 @@
+"""How often each n-gram occurs, and how surprising that is."""

@@ -1,0 +1,49 @@
+"""Exact counts of every n-gram, n = 1 .. max_n, in one pass over packed DNA.
+
+Only the longest n-gram is counted base by base. Every n-gram begins an (n+1)-gram, and is a marginal of those counts,
+except the last one of each run, which is added by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gemsdata.genome.vocab import check_k, num_kmers, reverse_complement_values
+from gemsdata.kernels import kmer
+
+
+class Tally:
+    """Running counts of n-grams; ``add`` packed runs, then read ``counts()``."""
+
+    def __init__(self, max_n: int = 10) -> None:
+        self.max_n = check_k(max_n)
+        self._low = np.zeros(num_kmers(max_n), np.uint8)
+        self._high = np.zeros(num_kmers(max_n), np.int64)
+        self._last = {n: np.zeros(num_kmers(n), np.int64) for n in range(1, max_n)}
+
+    def add(self, packed: np.ndarray, runs: np.ndarray) -> None:
+        """Count the n-grams within runs int64[m, 2], half-open, of packed uint8[...], four bases a byte."""
+        kmer.count_runs(packed, runs, self.max_n, self._low, self._high)
+        for n, last in self._last.items():
+            kmer.count_last(packed, runs, n, last)
+
+    def counts(self) -> dict[int, np.ndarray]:
+        """Return {n: int64[4**n] in token-id order} for n = 1 .. max_n."""
+        counts = {self.max_n: self._high + self._low}
+        for n in range(self.max_n - 1, 0, -1):
+            counts[n] = marginal(counts[n + 1]) + self._last[n]
+        return counts
+
+
+def marginal(counts: np.ndarray) -> np.ndarray:
+    """Return the counts of the (n-1)-grams that begin the n-grams counted in int64[4**n]: int64[4**(n-1)]."""
+    return counts.reshape(-1, 4).sum(axis=1)
+
+
+def both_strands(counts: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Pool each n-gram with its reverse complement: f(w) + f(rc(w)), the occurrences on both strands.
+
+    An n-gram that is its own reverse complement occurs twice at each of its places, once per strand, and counts
+    twice; so probabilities of all orders stay consistent. (Counters with a canonical mode count such a place once.)
+    """
+    return {n: table + table[reverse_complement_values(n)] for n, table in counts.items()}

@@ -1,0 +1,197 @@
+"""Which servers a client asks, and how it goes on when one of them does not answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.flight as fl
+
+from gemsdata.service.auth import SCHEMES, Address, headers, read_file, read_token
+from gemsdata.service.codec import refusal_of
+
+TOKEN_VARIABLE = "GEMSDATA_TOKEN_FILE"
+ROOTS_VARIABLE = "GEMSDATA_TLS_ROOTS"
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
+_LOST = (fl.FlightError, pa.ArrowException, OSError, StopIteration)
+_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]  # else a new client inherits the old one's pause of up to 2 minutes
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """Servers of the same shard set, any of which may answer; give it to `build_loader` in the place of a folder."""
+
+    addresses: tuple[str, ...]
+    """grpc://HOST:PORT or grpc+tls://HOST:PORT"""
+    token_file: str | None = None
+    """file with the token; default: that of $GEMSDATA_TOKEN_FILE, else no token is shown"""
+    tls_roots: str | None = None
+    """PEM file with the certificates to trust; default: that of $GEMSDATA_TLS_ROOTS, else the ones gRPC brings"""
+    timeout_s: float = 30
+    """an answer that takes longer is asked for elsewhere"""
+    patience_s: float = 300
+    """raise ConnectionError when no server has answered for so long"""
+    connect_s: float = 10
+    """the same for the first contact"""
+
+    @classmethod
+    def of(cls, places: Iterable[object]) -> Servers | None:
+        """Return the servers that places name, None when they name folders; raise ValueError for a bit of both."""
+        several = list(places)
+        given = [place for place in several if isinstance(place, Servers)]
+        names = [place for place in several if isinstance(place, str) and place.split("://")[0] in SCHEMES]
+        if not given and not names:
+            return None
+        if len(several) == len(given) == 1:
+            return given[0]
+        if len(names) < len(several):
+            raise ValueError(
+                "folders and servers cannot be mixed: give folders, or addresses of servers of the same shard set; a"
+                " mixture is served by `gemsdata serve` with several folders"
+            )
+        return cls(addresses=tuple(names))
+
+
+class Connections:
+    """Connections to servers, shared by the threads of a loader; made when they are first needed."""
+
+    def __init__(self, servers: Servers) -> None:
+        if not servers.addresses:
+            raise ValueError("no address of a server is given")
+        token_file = servers.token_file or os.environ.get(TOKEN_VARIABLE)
+        roots_file = servers.tls_roots or os.environ.get(ROOTS_VARIABLE)
+        token = read_token(token_file) if token_file else None
+        roots = read_file(roots_file, "certificates to trust") if roots_file else None
+        addresses = [Address.parse(text) for text in servers.addresses]
+        for address in addresses:
+            if token and not (address.tls or address.is_loopback):
+                raise ValueError(f"{address}: a token is not sent in clear to another machine; use grpc+tls://")
+        self.servers = servers
+        self.peers = [_Peer(address, token, roots) for address in addresses]
+        self._changed = threading.Condition()
+        self._generation = 0
+
+    def ask(self, first: int, question: Callable[[fl.FlightClient, fl.FlightCallOptions], _Answer]) -> _Answer:
+        """Return one server's answer: that of server ``first`` (modulo their number) if it can, else of another.
+
+        Raises ValueError or FileNotFoundError when a server refuses the question, ConnectionError when none has
+        answered for ``patience_s`` or refuses the token.
+        """
+        began, generation = time.monotonic(), self._generation
+        count = len(self.peers)
+        turn = [self.peers[(first + i) % count] for i in range(count)]
+        while True:
+            peer = min(turn, key=lambda peer: max(peer.ready_at, time.monotonic()))
+            self._pause(peer.ready_at - time.monotonic(), generation)
+            failures = peer.failures
+            try:
+                answer = question(peer.client(), self.call_options(peer))
+            except _LOST as error:
+                peer.judge(error)
+                peer.failed(failures, error)
+                if time.monotonic() - began > self.servers.patience_s:
+                    raise ConnectionError(self._silence(time.monotonic() - began)) from None
+            else:
+                peer.failures = 0
+                return answer
+
+    def greet(self) -> list[dict[str, Any]]:
+        """Return the health of every server that answers, {"address": ..., ...}; ConnectionError when none does."""
+        deadline = time.monotonic() + self.servers.connect_s
+        while True:
+            healths = []
+            for peer in self.peers:
+                try:
+                    told = peer.client().do_action(fl.Action("health", b""), self.call_options(peer))
+                    healths.append({**json.loads(next(told).body.to_pybytes()), "address": str(peer.address)})
+                except _LOST as error:
+                    peer.judge(error)
+                    peer.failed(peer.failures, error)
+            if healths:
+                return healths
+            if time.monotonic() > deadline:
+                raise ConnectionError(self._silence(self.servers.connect_s))
+            time.sleep(0.2)
+
+    def interrupt(self) -> None:
+        """Make calls of `ask` that wait for a server give up."""
+        with self._changed:
+            self._generation += 1
+            self._changed.notify_all()
+
+    def call_options(self, peer: _Peer) -> fl.FlightCallOptions:
+        """Return the options of a call: the token and the time limit."""
+        return fl.FlightCallOptions(timeout=self.servers.timeout_s, headers=headers(peer.token))
+
+    def _pause(self, seconds: float, generation: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._generation != generation, max(seconds, 0))
+            if self._generation != generation:
+                raise ConnectionError("the loader was closed while it waited for a server")
+
+    def _silence(self, seconds: float) -> str:
+        tried = "; ".join(f"{peer.address}: {peer.why}" for peer in self.peers)
+        return f"no server has answered for {seconds:.0f} s ({tried}); start `gemsdata serve`, or correct the addresses"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"servers": self.servers}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Connections.__init__(self, state["servers"])
+
+
+class _Peer:
+    """One server as a client sees it."""
+
+    def __init__(self, address: Address, token: bytes | None, roots: bytes | None) -> None:
+        self.address, self.token = address, token
+        self.failures = 0
+        """in a row"""
+        self.ready_at = 0.0
+        """when to ask again, by time.monotonic"""
+        self.why = "not asked yet"
+        self._roots = roots
+        self._lock = threading.Lock()
+        self._client: fl.FlightClient | None = None
+
+    def client(self) -> fl.FlightClient:
+        """Return the connection, a new one after a failure."""
+        with self._lock:
+            if self._client is None:
+                self._client = fl.FlightClient(
+                    str(self.address), tls_root_certs=self._roots, generic_options=list(_OPTIONS)
+                )
+            return self._client
+
+    def judge(self, error: Exception) -> None:
+        """Raise what the server meant, if ``error`` says that asking again would not help."""
+        refusal = refusal_of(error)
+        if refusal is not None:
+            raise type(refusal)(f"{self.address}: {refusal}") from None
+        if isinstance(error, fl.FlightUnauthenticatedError):
+            raise ConnectionError(
+                f"{self.address} refused the token; give the server's, by Servers(token_file=...) or ${TOKEN_VARIABLE}"
+            ) from None
+
+    def failed(self, failures: int, error: Exception) -> None:
+        """Note a failure of a call that began after ``failures`` of them: pause, twice as long as the last time."""
+        with self._lock:
+            self.why = (str(error).splitlines() or [type(error).__name__])[0].split(" gRPC client debug")[0][:200]
+            if self.failures != failures:
+                return  # another thread's call failed for the same reason
+            if not failures:
+                _log.warning("%s does not answer, trying again: %s", self.address, self.why)
+            pause = min(_FIRST_PAUSE_S * 2.0 ** min(failures, 20), _LONGEST_PAUSE_S)
+            self.ready_at = time.monotonic() + pause * random.uniform(0.5, 1)
+            self.failures += 1
+            self._client = None

@@ -1,0 +1,217 @@
+"""The stream of batches that servers compute: the same object as a local one, but that it asks for them."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow.flight as fl
+
+from gemsdata.masking.curriculum import Curriculum
+from gemsdata.masking.strategies import MASKING_VERSION
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.service.batch_request import VERSION, Ticket
+from gemsdata.service.client import Connections, Servers
+from gemsdata.service.codec import Codec
+from gemsdata.shards.manifest import Manifest
+from gemsdata.stream.batch import Parcel
+from gemsdata.stream.mixture import Mixture
+from gemsdata.stream.order import Order
+from gemsdata.stream.stream import BatchInfo, MaskedStream, fingerprint_of
+from gemsdata.stream.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteSet:
+    """A shard set that a server holds: what a client knows of it."""
+
+    manifest: Manifest
+    ranks: np.ndarray
+    """NPMI rank of every token id, uint32[4**k + 5]"""
+
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+        return self.manifest.k
+
+
+@dataclass(frozen=True, kw_only=True)
+class RemoteSplit:
+    """What a stream asks of a reader, without the rows."""
+
+    shards: RemoteSet
+    split: str
+    check: str
+    faults: str
+    needs_windows: ClassVar[bool] = False
+    """whether the split fits the cache is for the server to say"""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the split."""
+        return self.shards.manifest.num_rows(self.split)
+
+    @property
+    def row_tokens(self) -> int:
+        """Token positions of a row, L."""
+        return self.shards.manifest.row_tokens
+
+
+class RemoteSets:
+    """The shard sets that stand behind servers, all of which hold the same ones."""
+
+    def __init__(self, servers: Servers, seed: int) -> None:
+        self.connections = Connections(servers)
+        healths = self.connections.greet()
+        self.fingerprint: str = healths[0]["fingerprint"]
+        for health in healths:
+            self._check(health, healths[0], seed)
+        self.sets = self._fetch()
+
+    def npmi(self, number: int = 0) -> NpmiTable:
+        """Fetch the NPMI table of a shard set."""
+        pieces = self.connections.ask(0, lambda client, options: _action(client, options, "npmi", str(number)))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "npmi.parquet"
+            path.write_bytes(b"".join(pieces))
+            return NpmiTable.from_parquet(path)
+
+    @staticmethod
+    def _check(health: dict[str, Any], first: dict[str, Any], seed: int) -> None:
+        """Raise ValueError, by its address, for a server that would not give the same batches."""
+        address = health["address"]
+        wanted = {"ticket_version": VERSION, "masking_version": MASKING_VERSION}
+        for name, version in wanted.items():
+            if health[name] != version:
+                raise ValueError(
+                    f"{address} has {name.replace('_', ' ')} {health[name]}, this gemsdata {version}; use the same"
+                    " gemsdata on both sides"
+                )
+        if health["fingerprint"] != first["fingerprint"]:
+            raise ValueError(
+                f"{address} holds shard set {health['fingerprint']}, {first['address']} holds {first['fingerprint']};"
+                " give servers of the same set"
+            )
+        low, high = health["seeds"]
+        if not low <= seed <= high:
+            raise ValueError(f"{address} answers for seeds {low} to {high}; seed = {seed} is given")
+
+    def _fetch(self) -> list[RemoteSet]:
+        manifests = self.connections.ask(0, lambda client, options: _action(client, options, "manifest"))
+        tables = self.connections.ask(0, lambda client, options: _action(client, options, "ranks"))
+        sets = [
+            RemoteSet(manifest=Manifest.parse(manifest, "the manifest of a server"), ranks=np.frombuffer(table, "<u4"))
+            for manifest, table in zip(manifests, tables, strict=True)
+        ]
+        for entry in sets:
+            assert hashlib.sha256(entry.ranks.tobytes()).hexdigest() == entry.manifest.npmi["rank_sha256"]
+        if fingerprint_of([entry.manifest for entry in sets]) != self.fingerprint:
+            raise ValueError("the servers hold different shard sets; give servers of the same set")
+        return sets
+
+
+class RemoteStream(MaskedStream):
+    """A stream whose batches come from servers; its order, curriculum, stage log, state and recipe are here.
+
+    Parameters
+    ----------
+    sets
+        the shard sets and the connections to their servers.
+    own_ranks
+        NPMI ranks to mask by instead of the sets' own, integers[4**k + 5].
+
+    The others are those of `MaskedStream`.
+    """
+
+    in_stretches: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        sets: RemoteSets,
+        readers: Sequence[Any],
+        order: Order | Mixture,
+        curriculum: Curriculum,
+        *,
+        own_ranks: np.ndarray | None,
+        seed: int,
+        reverse_complement: float,
+        world: World,
+    ) -> None:
+        super().__init__(
+            readers,
+            order,
+            curriculum,
+            ranks=[entry.ranks if own_ranks is None else own_ranks for entry in sets.sets],
+            seed=seed,
+            reverse_complement=reverse_complement,
+            world=world,
+        )
+        self.connections = sets.connections
+        self.codec = Codec(layout=self.layout, k=self.k)
+        first = readers[0]
+        self._asked = {
+            "fingerprint": self.fingerprint,
+            "split": first.split,
+            "check": first.check,
+            "faults": first.faults,
+            "seed": seed,
+            **_told_of(order),
+            "global_batch": order.global_batch,
+            "rank": world.rank,
+            "num_ranks": world.num_ranks,
+            "reverse_complement": reverse_complement,
+            "maskings": curriculum.maskings(),
+            "ranks": None if own_ranks is None else self._maskers[0][0].ranks.astype("<u4").tobytes(),
+        }
+        Ticket.parse(self._ticket(range(1)))  # what a server would refuse is refused here
+
+    def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
+        """Write this rank's batch ``step`` to ``buffer``; its stage is always that of the curriculum."""
+        assert stage is None
+        [(parcel, info)] = self.compute(range(step, step + 1))
+        parcel.write(self.layout.views(buffer))
+        return info
+
+    def compute(self, steps: range) -> list[tuple[Parcel, BatchInfo]]:
+        """Return this rank's batches ``steps``, from whichever server answers; another may go on in the middle."""
+        batches: list[tuple[Parcel, BatchInfo]] = []
+
+        def question(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
+            left = steps[len(batches) :]
+            if not left:  # the server was lost after its last batch and before the end of its answer
+                return
+            for chunk in client.do_get(fl.Ticket(self._ticket(left)), options):
+                sent = self.codec.decode(chunk.data, chunk.app_metadata.to_pybytes())
+                told = [info.step for _, info in sent]
+                wanted = list(steps[len(batches) : len(batches) + len(sent)])
+                if told != wanted:
+                    raise ValueError(f"a server sent batches {told}, wanted were {wanted}")
+                batches.extend(sent)
+            if len(batches) < len(steps):
+                raise ConnectionError("the answer broke off")
+
+        self.connections.ask(steps.start // len(steps) + self.world.rank, question)
+        return batches
+
+    def interrupt(self) -> None:  # noqa: D102
+        self.connections.interrupt()
+
+    def _ticket(self, steps: range) -> bytes:
+        stages = [(step, self.stage(step)) for step in steps]
+        log = tuple(entry for i, entry in enumerate(stages) if i == 0 or entry[1] != stages[i - 1][1])
+        return Ticket(**self._asked, first_step=steps.start, num_steps=len(steps), stage_log=log).to_json()
+
+
+def _told_of(order: Order | Mixture) -> dict[str, Any]:
+    if isinstance(order, Order):
+        return {"shuffle": order.permutation.shuffle, "remainder": order.remainder, "weights": None}
+    return {"shuffle": order.permutations[0].shuffle, "remainder": "wrap", "weights": order.weights}
+
+
+def _action(client: fl.FlightClient, options: fl.FlightCallOptions, name: str, body: str = "") -> list[bytes]:
+    return [answer.body.to_pybytes() for answer in client.do_action(fl.Action(name, body.encode()), options)]

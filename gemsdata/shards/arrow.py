@@ -1,0 +1,106 @@
+"""Shards as Arrow IPC files: one record batch per block of rows, memory-mapped, any row in O(1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gemsdata.shards.schema import Rows
+
+SUFFIX = ".arrow"
+_ZSTD_LEVEL = 3
+
+
+class ArrowWriter:
+    """Writes blocks of rows to a stream as an Arrow IPC file."""
+
+    def __init__(self, stream: Any, schema: pa.Schema, compression: str) -> None:
+        codec = pa.Codec("zstd", compression_level=_ZSTD_LEVEL) if compression == "zstd" else None
+        options = pa.ipc.IpcWriteOptions(compression=codec, use_threads=False)
+        self._schema = schema
+        self._writer = pa.ipc.new_file(pa.PythonFile(stream, mode="w"), schema, options=options)
+
+    def write(self, first_row: int, rows: Rows, ranks: np.ndarray | None) -> None:
+        """Append one block; ``ranks`` [B, L] fills the column npmi_rank where the schema has it."""
+        columns = [
+            self._lists("input_ids", rows.input_ids),
+            pa.array(rows.num_tokens),
+            pa.array(rows.contig),
+            pa.array(rows.start),
+        ]
+        if ranks is not None:
+            columns.append(self._lists("npmi_rank", ranks))
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+
+    def close(self) -> None:
+        """Write the footer."""
+        self._writer.close()
+
+    def _lists(self, name: str, values: np.ndarray) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=self._schema.field(name).type)
+
+
+class ArrowShard:
+    """One Arrow shard, opened for random access; it keeps a memory map and no file descriptor.
+
+    Uncompressed, every block is a view of the memory map and a row costs its own bytes. Compressed, a block is
+    decoded when it is touched and the last ``num_cached`` are kept.
+    """
+
+    def __init__(self, path: str | Path, num_cached: int = 16) -> None:
+        self.path = Path(path)
+        self.pin: object = None
+        """keeps a fetched file in its cache"""
+        try:
+            with pa.memory_map(str(path)) as file:
+                self.map = file.read_buffer()
+            self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
+        self._blocks: dict[int, Rows] = {}
+        self._num_cached = num_cached
+        self.num_blocks: int = self._reader.num_record_batches
+        self.metadata: dict[bytes, bytes] = self._reader.schema.metadata or {}
+
+    def block(self, index: int) -> Rows:
+        """Return block ``index`` as read-only arrays."""
+        rows = self._blocks.get(index)
+        if rows is None:
+            try:
+                rows = rows_of(self._reader.get_batch(index))
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(f"{self.path}: block {index} is damaged: {str(error).splitlines()[0]}") from None
+            while self._blocks and len(self._blocks) >= self._num_cached:
+                self._blocks.pop(next(iter(self._blocks)))
+            if self._num_cached:
+                self._blocks[index] = rows
+        return rows
+
+    def column(self, index: int, name: str) -> np.ndarray:
+        """Return a column of lists of block ``index``, such as npmi_rank, as an array [rows, L]."""
+        lists = self._reader.get_batch(index).column(name)
+        return lists.flatten().to_numpy(zero_copy_only=True).reshape(len(lists), lists.type.list_size)
+
+    def holds(self, values: np.ndarray) -> bool:
+        """Return whether an array of a block lies in the memory map."""
+        return holds(self.map, values)
+
+
+def holds(buffer: pa.Buffer, values: np.ndarray) -> bool:
+    """Return whether all of ``values`` (contiguous) lies within ``buffer``."""
+    first: int = values.__array_interface__["data"][0]
+    return buffer.address <= first and first + values.nbytes <= buffer.address + buffer.size
+
+
+def rows_of(batch: pa.RecordBatch) -> Rows:
+    """View a record batch of a shard as arrays, without a copy."""
+    ids = batch.column("input_ids")
+    return Rows(
+        input_ids=ids.flatten().to_numpy(zero_copy_only=True).reshape(len(ids), ids.type.list_size),
+        num_tokens=batch.column("num_tokens").to_numpy(zero_copy_only=True),
+        contig=batch.column("contig").to_numpy(zero_copy_only=True),
+        start=batch.column("start").to_numpy(zero_copy_only=True),
+    )

@@ -1,0 +1,96 @@
+"""What a user can set of a shard set, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gemsdata.genome.vocab import check_k, token_dtype
+from gemsdata.npmi.table import DISCOUNT_COUNT, check_estimator
+from gemsdata.shards import windows
+
+FORMATS = {"arrow": ("arrow",), "webdataset": ("webdataset",), "both": ("arrow", "webdataset")}
+COMPRESSIONS = ("none", "zstd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardOptions:
+    """What determines the bytes of a shard set, besides the genome."""
+
+    format: str = "arrow"
+    k: int = 6
+    row_tokens: int = 510
+    scheme: str = "fixed"
+    valid_contigs: tuple[str, ...] = ()
+    valid_fraction: float = 0.02
+    """share of the ACGT bases held out; ignored when valid_contigs are given"""
+    npmi: str | None = None
+    """path of a table to take the ranks from; None counts this genome"""
+    estimator: str | None = None
+    """None: the one of the table given by npmi, or else "published" """
+    min_count: int = DISCOUNT_COUNT
+    canonical: bool = False
+    exclude_soft_masked: bool = False
+    compression: str = "none"
+    rank_column: bool = False
+    seed: int = 0
+    block_rows: int = 1024
+    rows_per_shard: int | None = None
+    """None: 32,768, or fewer so that a small set still has about eight shards for its readers' workers"""
+
+    def __post_init__(self) -> None:
+        check_k(self.k)
+        if self.estimator is not None:
+            check_estimator(self.estimator)
+        if self.npmi and (self.canonical or self.exclude_soft_masked or self.min_count != DISCOUNT_COUNT):
+            raise ValueError(
+                f"{self.npmi} has counts of its own; min-count, canonical and exclude-soft-masked are for counts made "
+                "here: give them to `gemsdata npmi` instead"
+            )
+        _check_choice("format", self.format, FORMATS)
+        _check_choice("windows", self.scheme, windows.SCHEMES)
+        _check_choice("compression", self.compression, COMPRESSIONS)
+        _check_range("row-tokens", self.row_tokens, 1, 65535)
+        _check_range("block-rows", self.block_rows, 1, 1 << 20)
+        _check_range("seed", self.seed, 0, (1 << 63) - 1)
+        _check_range("min-count", self.min_count, 1, (1 << 62))
+        if not 0 <= self.valid_fraction < 1:
+            raise ValueError(f"valid-fraction = {self.valid_fraction}; a share from 0 to below 1 is needed")
+        if self.rows_per_shard is not None and (self.rows_per_shard < 1 or self.rows_per_shard % self.block_rows):
+            raise ValueError(
+                f"rows-per-shard = {self.rows_per_shard}; a multiple of block-rows = {self.block_rows} is needed"
+            )
+        if self.format == "webdataset" and self.compression != "none":
+            raise ValueError(
+                "--compression zstd applies to Arrow shards only (webdataset reads no zstd tar); "
+                "use --format arrow or both, or --compression none"
+            )
+
+    def manifest_fields(self) -> dict[str, Any]:
+        """Return the fields of the manifest that follow from the options alone."""
+        scheme: dict[str, Any] = {"scheme": self.scheme, "full_bases": self.row_tokens + self.k - 1}
+        if self.scheme == "dnabert":
+            longest = min(windows.DNABERT_LONGEST_BASES, self.row_tokens + self.k - 1)
+            scheme |= {"shortest_bases": windows.DNABERT_SHORTEST_BASES, "longest_bases": longest}
+        return {
+            "k": self.k,
+            "row_tokens": self.row_tokens,
+            "token_dtype": token_dtype(self.k).name,
+            "windows": scheme,
+            "seed": self.seed,
+            "formats": list(FORMATS[self.format]),
+            "compression": self.compression,
+            "block_rows": self.block_rows,
+            "rank_column": self.rank_column,
+        }
+
+
+def _check_choice(name: str, value: str, choices: Mapping[str, Any] | tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} {value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} = {value}; a number from {low} to {high} is needed")

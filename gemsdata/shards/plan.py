@@ -1,0 +1,323 @@
+"""The plan of a shard set, in ``OUT/_work``: the genome read once, which window is row i of which part."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gemsdata.files import publish as atomic
+from gemsdata.files.prefetch import ahead
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGenome, fasta, read_contigs
+from gemsdata.npmi.counts import Tally
+from gemsdata.npmi.table import NpmiTable, countable_runs
+from gemsdata.shards import windows
+from gemsdata.shards.manifest import SPLITS
+from gemsdata.shards.options import ShardOptions
+
+WORK = "_work"
+NPMI_FILE = "npmi.parquet"
+INTERVALS_FILE = "intervals.parquet"
+_PLAN_FILE = "plan.json"
+_MOST_ROWS_PER_SHARD = 32768
+_SHARDS_WANTED = 8
+_COUNTED_K = 10
+_BATCH_BASES = 1 << 24
+_MANY_WITHOUT_SCORE = 0.1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One shard to encode: rows first_row .. first_row + num_rows - 1 of a split."""
+
+    split: str
+    index: int
+    first_row: int
+    num_rows: int
+
+    @property
+    def name(self) -> str:
+        """The shard's file name without its suffix, such as train/000003."""
+        return f"{self.split}/{self.index:06d}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the parts of one shard set share."""
+
+    folder: Path
+    options: ShardOptions
+    genome: PackedGenome
+    windows: dict[str, windows.Windows]
+    ranks: np.ndarray
+    """uint16[4**k + 5] (uint32 from k = 8)"""
+    head: dict[str, Any]
+    """the fields of the manifest that are known before the parts are encoded"""
+    summary: dict[str, Any]
+    """what the user is told at the end"""
+
+    @property
+    def parts(self) -> list[Part]:
+        """Return every part, train first."""
+        parts: list[Part] = []
+        for split in SPLITS:
+            num_rows = len(self.windows[split])
+            size = self.options.rows_per_shard or _default_rows_per_shard(num_rows, self.options.block_rows)
+            parts += [
+                Part(split, index, first, min(size, num_rows - first))
+                for index, first in enumerate(range(0, num_rows, size))
+            ]
+        return parts
+
+
+def make_plan(
+    inputs: list[str], folder: Path, options: ShardOptions, *, resume: bool = False, progress: Progress = no_progress
+) -> Plan:
+    """Read the genome and decide every row; with ``resume`` reopen the plan in ``folder`` if there is one.
+
+    Raises ValueError when that plan has another input or other options.
+
+    ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
+    """
+    work = folder / WORK
+    identity = {"inputs": [_input_identity(path) for path in inputs], "options": dataclasses.asdict(options)}
+    identity = json.loads(json.dumps(identity))
+    if (work / _PLAN_FILE).exists():
+        if resume:
+            _check_same(json.loads((work / _PLAN_FILE).read_text())["identity"], identity, folder)
+            return open_plan(folder)
+        (work / _PLAN_FILE).unlink()
+    given = NpmiTable.from_parquet(options.npmi, options.estimator) if options.npmi else None
+    if given is not None and options.k > given.max_k:
+        raise ValueError(
+            f"{options.npmi} holds n-grams of 1 to {given.max_k} bases; -k {options.k} needs {options.k}-mers"
+        )
+
+    report = GenomeReport()
+    tally = Tally(max(_COUNTED_K, options.k)) if given is None else None
+    with GenomeWriter(work / "genome") as writer:
+        for contig in itertools.chain.from_iterable(ahead(_batched(read_contigs(inputs, report)))):
+            writer.add(contig)
+            if tally is not None:
+                tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
+            progress("reading", contig.num_bases, None)
+        genome = writer.finish()
+    table = (
+        given
+        if tally is None
+        else NpmiTable.from_counts(
+            tally.counts(),
+            estimator=options.estimator or "published",
+            min_count=options.min_count,
+            canonical=options.canonical,
+            exclude_soft_masked=options.exclude_soft_masked,
+        )
+    )
+    assert table is not None
+
+    regions = _valid_regions(genome, options)
+    segments = windows.segments(genome, regions)
+    cut = {
+        split: windows.cut(
+            segments[split],
+            scheme=options.scheme,
+            k=options.k,
+            row_tokens=options.row_tokens,
+            seed=options.seed,
+            num_contigs=len(genome.names),
+        )
+        for split in SPLITS
+    }
+    if len(cut["train"]) == 0:
+        longest = max((int((s[:, 2] - s[:, 1]).max()) for s in segments.values() if len(s)), default=0)
+        raise ValueError(
+            f"no training row: the longest run of ACGT has {longest} bases and a row needs {options.k} at least; "
+            "give longer contigs, a smaller -k or a smaller validation set"
+        )
+    for split in SPLITS:
+        np.savez(work / f"{split}.npz", **dataclasses.asdict(cut[split]))
+    ranks = table.ranks(options.k)
+    np.save(work / "ranks.npy", ranks)
+    table.to_parquet(folder / NPMI_FILE)
+    _write_intervals(genome, folder / INTERVALS_FILE)
+    head = {
+        "genome": {
+            "name": _genome_name(inputs),
+            "sha256": genome.sha256,
+            "num_bases": report.num_bases,
+            "num_not_acgt": report.num_not_acgt,
+            "num_soft_masked": report.num_soft_masked,
+        },
+        "contigs": [
+            {"name": name, "num_bases": num_bases}
+            for name, num_bases in zip(genome.names, genome.num_bases.tolist(), strict=True)
+        ],
+        "validation": {
+            "contigs": sorted(options.valid_contigs),
+            "fraction": None if options.valid_contigs else options.valid_fraction,
+            "regions": regions.tolist(),
+        },
+        "npmi": {
+            "file": NPMI_FILE,
+            "sha256": _sha256_of(folder / NPMI_FILE),
+            "rank_sha256": hashlib.sha256(ranks.astype("<u4").tobytes()).hexdigest(),
+            "estimator": table.estimator,
+            "min_count": table.min_count,
+            "canonical": table.canonical,
+            "exclude_soft_masked": table.exclude_soft_masked,
+            "from_this_genome": given is None,
+        },
+        **options.manifest_fields(),
+    }
+    summary = _summarise(report, segments, cut, table, options)
+    stored = {"identity": identity, "options": dataclasses.asdict(options), "head": head, "summary": summary}
+    atomic.write_text(work / _PLAN_FILE, json.dumps(stored))
+    return open_plan(folder)
+
+
+def open_plan(folder: str | Path) -> Plan:
+    """Open the plan in ``folder``; raise FileNotFoundError when there is none."""
+    folder = Path(folder)
+    work = folder / WORK
+    if not (work / _PLAN_FILE).exists():
+        raise FileNotFoundError(
+            f"{folder} holds no plan of a shard set; make one with `gemsdata shard GENOME.fa -o {folder}`"
+        )
+    stored = json.loads((work / _PLAN_FILE).read_text())
+    options = ShardOptions(**{**stored["options"], "valid_contigs": tuple(stored["options"]["valid_contigs"])})
+    cut = {}
+    for split in SPLITS:
+        with np.load(work / f"{split}.npz") as arrays:
+            cut[split] = windows.Windows(**arrays)
+    genome = PackedGenome.open(work / "genome")
+    return Plan(folder, options, genome, cut, np.load(work / "ranks.npy"), stored["head"], stored["summary"])
+
+
+def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
+    """Yield contigs in lists of 16 Mb or more, so that a thread hands over few things also where contigs are many."""
+    batch: list[Contig] = []
+    num_bases = 0
+    for contig in contigs:
+        batch.append(contig)
+        num_bases += contig.num_bases
+        if num_bases >= _BATCH_BASES:
+            yield batch
+            batch, num_bases = [], 0
+    yield batch
+
+
+def _default_rows_per_shard(num_rows: int, block_rows: int) -> int:
+    blocks = -(-num_rows // (_SHARDS_WANTED * block_rows))
+    return min(max(blocks * block_rows, block_rows), max(_MOST_ROWS_PER_SHARD // block_rows, 1) * block_rows)
+
+
+def _valid_regions(genome: PackedGenome, options: ShardOptions) -> np.ndarray:
+    if options.valid_contigs:
+        return windows.whole_contigs(genome, list(options.valid_contigs))
+    row_bases = options.row_tokens + options.k - 1
+    return windows.hashed_regions(genome, options.valid_fraction, row_bases, options.seed)
+
+
+def _write_intervals(genome: PackedGenome, path: Path) -> None:
+    """Publish what the rows do not carry, as Parquet: (contig, start, end, kind), kind "gap" or "soft"."""
+    both = np.concatenate([genome.gaps, genome.soft])
+    kinds = pa.DictionaryArray.from_arrays(
+        np.repeat(np.array([0, 1], np.int8), [len(genome.gaps), len(genome.soft)]), ["gap", "soft"]
+    )
+    table = pa.table(
+        {
+            "contig": both[:, 0].astype(np.uint32),
+            "start": both[:, 1],
+            "end": both[:, 2],
+            "kind": kinds.cast(pa.string()),
+        }
+    )
+    with atomic.publish(path) as stream:
+        pq.write_table(table, stream, compression="zstd")
+
+
+def _summarise(
+    report: GenomeReport,
+    segments: Mapping[str, np.ndarray],
+    cut: Mapping[str, windows.Windows],
+    table: NpmiTable,
+    options: ShardOptions,
+) -> dict[str, Any]:
+    lengths = np.concatenate([s[:, 2] - s[:, 1] for s in segments.values()])
+    too_short = int(lengths[lengths < options.k].sum())
+    skipped = {f"not ACGT ({_letters_text(report.letters)})": report.num_not_acgt} if report.letters else {}
+    if too_short:
+        skipped[f"in runs of ACGT shorter than k = {options.k}"] = too_short
+    if options.scheme == "dnabert":
+        covered = sum(int((w.num_tokens.astype(np.int64) + options.k - 1).sum()) for w in cut.values())
+        skipped[f"in pieces shorter than k = {options.k}"] = int(lengths.sum()) - too_short - covered
+    notes: list[str] = []
+    crlf = [file.path for file in report.files if file.crlf]
+    if crlf:
+        notes.append(f"Windows line ends in {', '.join(crlf)}: read as they should be")
+    if report.num_empty:
+        notes.append(f"{report.num_empty} records without a base: kept in the list of contigs, no rows")
+    if len(cut["valid"]) == 0 and (options.valid_contigs or options.valid_fraction):
+        notes.append(
+            "no validation rows: the genome is too small for the fraction, or its validation contigs hold no row"
+        )
+    missing = table.share_without_score(options.k)
+    if missing > _MANY_WITHOUT_SCORE:
+        notes.append(
+            f"{missing:.0%} of the {options.k}-mers occur fewer than {table.min_count} times and share the worst rank; "
+            "set a smaller --min-count, or take the table of a larger genome with --npmi TABLE.parquet"
+        )
+    return {
+        "contigs": report.num_contigs,
+        "bases": report.num_bases,
+        "soft_masked": report.num_soft_masked,
+        "skipped": skipped,
+        "notes": notes,
+    }
+
+
+def _letters_text(letters: Mapping[str, int]) -> str:
+    ordered = sorted(letters.items(), key=lambda item: -item[1])
+    return ", ".join(f"{letter} {count:,}" for letter, count in ordered)
+
+
+def _genome_name(inputs: list[str]) -> str:
+    if inputs[0] == fasta.STDIN:
+        return "stdin"
+    names = [Path(path).name.split(".", 1)[0] for path in inputs]
+    return "+".join(names)
+
+
+def _input_identity(path: str) -> list[Any]:
+    """Name, size and modification time: what tells a resumed run that its input is another one (in ``_work`` only)."""
+    if path == fasta.STDIN or not os.path.isfile(path):
+        return [path]
+    status = os.stat(path)
+    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+
+
+def _check_same(stored: Mapping[str, Any], given: Mapping[str, Any], folder: Path) -> None:
+    if stored["inputs"] != given["inputs"]:
+        raise ValueError(f"{folder} was begun with other or since changed input files; --overwrite begins anew")
+    for name, value in given["options"].items():
+        if stored["options"].get(name) != value:
+            raise ValueError(
+                f"{folder} was begun with {name} = {stored['options'].get(name)}, not {value}; "
+                "--resume takes the same options, --overwrite begins anew"
+            )
+
+
+def _sha256_of(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

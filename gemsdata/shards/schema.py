@@ -1,0 +1,56 @@
+"""The row of a shard: its columns in memory and as Arrow types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from gemsdata.genome.vocab import token_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A block of B rows of L = row_tokens token positions; positions from ``num_tokens`` on hold [PAD] (0)."""
+
+    input_ids: np.ndarray
+    """token ids, uint16[B, L] (uint32 from k = 8); no special tokens but the padding"""
+    num_tokens: np.ndarray
+    """real tokens in the row, uint16[B], 1..L"""
+    contig: np.ndarray
+    """index into the manifest's contigs, uint16[B] (uint32 beyond 65,536 contigs)"""
+    start: np.ndarray
+    """0-based position of the row's first base in its contig, int64[B]"""
+
+    def __len__(self) -> int:
+        return len(self.num_tokens)
+
+    def take(self, index: np.ndarray | slice) -> Rows:
+        """Return the rows at ``index``."""
+        return Rows(
+            input_ids=self.input_ids[index],
+            num_tokens=self.num_tokens[index],
+            contig=self.contig[index],
+            start=self.start[index],
+        )
+
+
+def contig_dtype(num_contigs: int) -> np.dtype:
+    """Return the narrowest dtype of a contig index: uint16, or uint32 beyond 65,536 contigs."""
+    return np.dtype(np.uint16 if num_contigs <= 65536 else np.uint32)
+
+
+def row_schema(k: int, row_tokens: int, num_contigs: int, rank_column: bool) -> pa.Schema:
+    """Return the Arrow schema of a shard, without metadata; no column is nullable."""
+    ids = pa.from_numpy_dtype(token_dtype(k))
+    item = pa.field("item", ids, nullable=False)
+    fields = [
+        pa.field("input_ids", pa.list_(item, row_tokens), nullable=False),
+        pa.field("num_tokens", pa.uint16(), nullable=False),
+        pa.field("contig", pa.from_numpy_dtype(contig_dtype(num_contigs)), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+    ]
+    if rank_column:
+        fields.append(pa.field("npmi_rank", pa.list_(item, row_tokens), nullable=False))
+    return pa.schema(fields)

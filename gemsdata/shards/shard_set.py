@@ -1,0 +1,178 @@
+"""A shard set opened for reading: any row by its number, the NPMI ranks, contigs and soft-masked bases."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from gemsdata.files.publish import xxh3_of
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards.arrow import ArrowShard
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.plan import INTERVALS_FILE, NPMI_FILE
+from gemsdata.shards.schema import Rows, contig_dtype
+from gemsdata.shards.storage import CACHE_BYTES, LocalStore, Store, store_of
+from gemsdata.shards.webdataset import TarShard
+
+_READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
+
+
+class ShardSet:
+    """A complete shard set in a local folder or at a URL. Files are opened, or fetched, when they are first touched."""
+
+    def __init__(self, place: Path | Store, manifest: Manifest, file_format: str | None = None) -> None:
+        self.store: Store = LocalStore(place) if isinstance(place, Path) else place
+        self.manifest = manifest
+        self.file_format = file_format or manifest.formats[0]
+        if self.file_format not in manifest.formats:
+            raise ValueError(f"{self.store} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
+        self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
+        self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
+
+    @classmethod
+    def open(
+        cls,
+        place: str | Path,
+        file_format: str | None = None,
+        *,
+        cache_dir: str | Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
+        storage_options: dict[str, Any] | None = None,
+    ) -> ShardSet:
+        """Open a shard set; raise FileNotFoundError or ValueError when there is none to read.
+
+        Parameters
+        ----------
+        place
+            folder of the set, or the URL of one: anything with ``://`` that fsspec opens.
+        file_format
+            "arrow" or "webdataset", where the set has both; default: Arrow if it has it.
+        cache_dir, cache_bytes
+            where fetched shards are kept (default: $GEMSDATA_CACHE or the user's cache folder), and how much of them.
+        storage_options
+            what fsspec needs to open the URL.
+        """
+        store = store_of(place, cache_dir=cache_dir, cache_bytes=cache_bytes, storage_options=storage_options)
+        return cls(store, store.manifest(), file_format)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of a local set."""
+        return Path(str(self.store))
+
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+        return self.manifest.k
+
+    @property
+    def row_tokens(self) -> int:
+        """Token positions of a row, L."""
+        return self.manifest.row_tokens
+
+    def num_rows(self, split: str) -> int:
+        """Return the number of rows of a split."""
+        return self.manifest.num_rows(split)
+
+    def read(self, split: str, row_ids: np.ndarray) -> Rows:
+        """Return rows ``row_ids`` (integers[B], 0 .. num_rows - 1, any order, repeats allowed) of a split, copied.
+
+        Raises IndexError for a row that is not there.
+        """
+        row_ids = np.asarray(row_ids, np.int64)
+        first_rows = self._first_rows(split)
+        if row_ids.size and (row_ids.min() < 0 or row_ids.max() >= first_rows[-1]):
+            raise IndexError(f"row {row_ids.max()} of split {split!r}, which has {first_rows[-1]} rows")
+        out = self._empty(row_ids.size)
+        shard_ids = np.searchsorted(first_rows, row_ids, side="right") - 1
+        in_shard = row_ids - first_rows[shard_ids]
+        block_ids = in_shard // self.manifest.block_rows
+        in_block = in_shard - block_ids * self.manifest.block_rows
+        order = np.lexsort((block_ids, shard_ids))
+        changes = (np.diff(shard_ids[order]) != 0) | (np.diff(block_ids[order]) != 0)
+        for here in np.split(order, np.flatnonzero(changes) + 1):
+            if here.size:
+                block = self.block(split, int(shard_ids[here[0]]), int(block_ids[here[0]]))
+                for name in ("input_ids", "num_tokens", "contig", "start"):
+                    getattr(out, name)[here] = getattr(block, name)[in_block[here]]
+        return out
+
+    def block(self, split: str, shard: int, block: int) -> Rows:
+        """Return one block of a shard as read-only arrays."""
+        if (split, shard) not in self._shards:
+            self._shards[split, shard] = self.open_shard(split, shard)
+        return self._shards[split, shard].block(block)
+
+    def open_shard(
+        self, split: str, shard: int, *, check: str = "structure", num_cached: int = 16
+    ) -> ArrowShard | TarShard:
+        """Open one shard; it keeps the last ``num_cached`` blocks that it made arrays of.
+
+        ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
+        (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). What was fetched was compared
+        then. Raises FileNotFoundError or ValueError.
+        """
+        entry = self.manifest.shards(split)[shard].files[self.file_format]
+        path, pin = self.store.path(entry)
+        if not path.exists():
+            raise FileNotFoundError(f"shard {path} is missing; restore it, or make the set again")
+        if check != "structure" and path.stat().st_size != entry.num_bytes:
+            raise ValueError(
+                f"shard {path} has {path.stat().st_size} bytes, its manifest says {entry.num_bytes}: it is truncated or"
+                " was replaced; restore it, or make the set again"
+            )
+        if check == "hash" and xxh3_of(path) != entry.xxh3_64:
+            raise ValueError(
+                f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again"
+            )
+        opened = _READERS[self.file_format](path, num_cached)
+        opened.pin = pin
+        return opened
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_shards": {}}  # a process opens files itself
+
+    @functools.cached_property
+    def npmi(self) -> NpmiTable:
+        """The set's NPMI table."""
+        with self.store.small_file(NPMI_FILE) as path:
+            return NpmiTable.from_parquet(path)
+
+    @functools.cached_property
+    def ranks(self) -> np.ndarray:
+        """The NPMI rank of every token id, uint16[4**k + 5] (uint32 from k = 8), 1 = best."""
+        return self.npmi.ranks(self.k)
+
+    def soft_masked(self, contig: int, start: int, end: int) -> np.ndarray:
+        """Return which bases of [start, end) of a contig are lower case in the FASTA, bool[end - start]."""
+        contigs, starts, ends = self._soft
+        first, last = np.searchsorted(contigs, [contig, contig + 1])
+        first += np.searchsorted(ends[first:last], start, side="right")
+        out = np.zeros(end - start, bool)
+        for i in range(first, last):
+            if starts[i] >= end:
+                break
+            out[max(starts[i] - start, 0) : ends[i] - start] = True
+        return out
+
+    @functools.cached_property
+    def _soft(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        with self.store.small_file(INTERVALS_FILE) as path:
+            table = pq.read_table(path, filters=[("kind", "=", "soft")])
+        return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
+
+    @functools.cache  # noqa: B019  (a set lives as long as its process)
+    def _first_rows(self, split: str) -> np.ndarray:
+        return np.cumsum([0, *(shard.num_rows for shard in self.manifest.shards(split))])
+
+    def _empty(self, num_rows: int) -> Rows:
+        return Rows(
+            input_ids=np.empty((num_rows, self.row_tokens), self.manifest.token_dtype),
+            num_tokens=np.empty(num_rows, np.uint16),
+            contig=np.empty(num_rows, contig_dtype(len(self.contig_names))),
+            start=np.empty(num_rows, np.int64),
+        )

@@ -1,0 +1,114 @@
+"""Shards as WebDataset tars: one sample is a block of rows, one member a column of it as ``.npy``.
+
+Keys are block numbers without a dot, because a WebDataset key ends at the first one. No pickle; time, owner and mode
+are constant.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gemsdata.shards.arrow import holds
+from gemsdata.shards.schema import Rows
+
+SUFFIX = ".tar"
+_TAR_BLOCK_BYTES = 512
+
+
+class TarWriter:
+    """Writes blocks of rows to a stream as a WebDataset tar."""
+
+    def __init__(self, stream: Any, block_rows: int) -> None:
+        self._tar = tarfile.open(  # noqa: SIM115  (closed by close)
+            fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=_TAR_BLOCK_BYTES
+        )
+        self._block_rows = block_rows
+
+    def write(self, first_row: int, rows: Rows, ranks: np.ndarray | None) -> None:
+        """Append one block; its key is the number of the block in the split."""
+        key = f"{first_row // self._block_rows:08d}"
+        columns = {
+            "input_ids": rows.input_ids,
+            "num_tokens": rows.num_tokens,
+            "contig": rows.contig,
+            "start": rows.start,
+        }
+        if ranks is not None:
+            columns["npmi_rank"] = ranks
+        for name, values in columns.items():
+            self._add(f"{key}.{name}.npy", values)
+
+    def close(self) -> None:
+        """Write the end of the archive."""
+        self._tar.close()
+
+    def _add(self, name: str, values: np.ndarray) -> None:
+        content = io.BytesIO()
+        np.lib.format.write_array(content, np.ascontiguousarray(values), version=(1, 0), allow_pickle=False)
+        member = tarfile.TarInfo(name)
+        member.size = content.tell()
+        member.mode = 0o644
+        content.seek(0)
+        self._tar.addfile(member, content)
+
+
+class TarShard:
+    """One tar shard on a local disk, memory-mapped; a block is a view of the map. It keeps no file descriptor."""
+
+    def __init__(self, path: str | Path, num_cached: int = 0) -> None:
+        self.path = Path(path)
+        self.pin: object = None
+        """keeps a fetched file in its cache"""
+        self._offsets: list[dict[str, int]] = []
+        try:
+            with pa.memory_map(str(path)) as file:
+                self.map = file.read_buffer()
+            with tarfile.open(path, mode="r:") as tar:
+                for member in tar:
+                    self._index(member)
+        except (tarfile.TarError, OSError, ValueError) as error:
+            raise ValueError(f"{path} is not a whole tar shard: {error}") from None
+        self.num_blocks = len(self._offsets)
+
+    def block(self, index: int) -> Rows:
+        """Return block ``index`` as read-only arrays."""
+        try:
+            return Rows(**{name: self._array(offset) for name, offset in self._offsets[index].items()})
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{self.path}: block {index} is damaged: {error}") from None
+
+    def holds(self, values: np.ndarray) -> bool:
+        """Return whether an array of a block lies in the memory map."""
+        return holds(self.map, values)
+
+    def _index(self, member: tarfile.TarInfo) -> None:
+        try:
+            _, column, _ = member.name.split(".")
+        except ValueError:
+            raise ValueError(f"member {member.name!r} is not BLOCK.COLUMN.npy") from None
+        if column == "input_ids":  # the first column of every block
+            self._offsets.append({})
+        if column != "npmi_rank":
+            self._offsets[-1][column] = member.offset_data
+
+    def _array(self, offset: int) -> np.ndarray:
+        header_bytes = 10 + int.from_bytes(self.map[offset + 8 : offset + 10].to_pybytes(), "little")
+        shape, dtype = _parse_header(self.map[offset : offset + header_bytes].to_pybytes())
+        count = int(np.prod(shape))
+        return np.frombuffer(self.map, dtype, count, offset + header_bytes).reshape(shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and dtype by a ``.npy`` header (version 1); all blocks of a set have the same few."""
+    stream = io.BytesIO(header)
+    np.lib.format.read_magic(stream)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    return shape, dtype

@@ -1,0 +1,338 @@
+"""Sharding as idempotent steps: plan, encode part i, finalise.
+
+``make_plan`` reads the FASTA once and leaves everything that the parts need in ``OUT/_work``. ``encode_part`` writes
+one shard, on any machine that sees the folder and in any order. ``finalise`` checks that no part is missing and
+publishes the manifest. Every file is published by rename, so a run that dies anywhere can be taken up where it
+stopped; ``shard`` is the three in one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import shutil
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import xxhash
+
+from gemsdata.files import publish as atomic
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.genome.packed import PackedGenome
+from gemsdata.genome.vocab import token_dtype
+from gemsdata.kernels import kmer
+from gemsdata.kernels.keys import key_of
+from gemsdata.kernels.order import permute_range
+from gemsdata.shards import windows
+from gemsdata.shards.arrow import SUFFIX as ARROW_SUFFIX
+from gemsdata.shards.arrow import ArrowWriter
+from gemsdata.shards.manifest import FILE_NAME, SPLITS, Manifest, Shard, ShardFile
+from gemsdata.shards.options import FORMATS, ShardOptions
+from gemsdata.shards.plan import (
+    INTERVALS_FILE,
+    NPMI_FILE,
+    WORK,
+    Part,
+    Plan,
+    make_plan,
+    open_plan,
+)
+from gemsdata.shards.schema import Rows, row_schema
+from gemsdata.shards.webdataset import SUFFIX as TAR_SUFFIX
+from gemsdata.shards.webdataset import TarWriter
+
+__all__ = [
+    "encode_part",
+    "encode_parts",
+    "finalise",
+    "make_plan",
+    "open_plan",
+    "plan_only",
+    "prepare_folder",
+    "shard",
+]
+
+SUFFIXES = {"arrow": ARROW_SUFFIX, "webdataset": TAR_SUFFIX}
+_ORDER_KEY = 3
+
+
+def shard(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    options: ShardOptions | None = None,
+    *,
+    workers: int = 1,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> tuple[Manifest, dict[str, Any]]:
+    """Shard a genome into the folder ``out``; return the manifest and what the plan reports of the genome.
+
+    ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the
+    calling thread. Raises ValueError or FileNotFoundError for a user's mistake, OSError when the disk is full
+    (finished parts are kept then).
+    """
+    if workers < 0:
+        raise ValueError(f"workers = {workers}; 0 or more are needed")
+    options = options or ShardOptions()
+    folder = Path(out)
+    if resume and (folder / FILE_NAME).exists():
+        return _already_complete(folder, options)
+    plan = plan_only(paths, folder, options, resume=resume, overwrite=overwrite, progress=progress)
+    with _locked(folder):
+        encode_parts(plan, plan.parts, workers=workers, progress=progress)
+        return finalise(plan), plan.summary
+
+
+def plan_only(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    options: ShardOptions | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+) -> Plan:
+    """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves no folder behind."""
+    folder = Path(out)
+    existed = folder.exists()
+    prepare_folder(folder, resume=resume, overwrite=overwrite)
+    with _locked(folder):
+        try:
+            inputs = [str(path) for path in paths]
+            return make_plan(inputs, folder, options or ShardOptions(), resume=resume, progress=progress)
+        except BaseException:
+            if not resume:
+                clear(folder)
+                if not existed:
+                    folder.rmdir()
+            raise
+
+
+def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Make ``folder`` ready to be written, or raise ValueError when that would touch what it holds."""
+    if resume and overwrite:
+        raise ValueError("--resume keeps the finished parts and --overwrite removes them; give one of the two")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder for the shard set")
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            state = "complete" if (folder / FILE_NAME).exists() else "unfinished" if (folder / WORK).exists() else None
+            if state is None:
+                raise ValueError(f"{folder} is not empty and not a shard set; give a new or an empty folder")
+            if not resume and not overwrite:
+                hint = "--resume to finish it or " if state == "unfinished" else ""
+                raise ValueError(f"{folder} already holds a shard set ({state}); pass {hint}--overwrite to replace it")
+            if overwrite:
+                (folder / WORK).mkdir(exist_ok=True)
+                with _locked(folder):
+                    clear(folder)
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
+
+
+def clear(folder: Path) -> None:
+    """Remove a shard set, its manifest first, so that what is left never looks complete."""
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    for split in SPLITS:
+        shutil.rmtree(folder / split, ignore_errors=True)
+    for name in (NPMI_FILE, INTERVALS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+
+
+def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
+    """Encode the parts that are not on disk yet, ``workers`` at a time.
+
+    With two workers or more there are twice as many threads, so that while one half waits for the disk to flush the
+    other half computes; a semaphore keeps the computing ones to ``workers``.
+    """
+    total = sum(part.num_rows for part in parts)
+    computing = threading.Semaphore(max(workers, 1))
+
+    def encode(part: Part) -> None:
+        if finished_part(plan, part) is None:
+            encode_part(plan, part, computing)
+        progress("writing", part.num_rows, total)
+
+    if workers < 2:
+        for part in parts:
+            encode(part)
+        return
+    with ThreadPoolExecutor(2 * workers, thread_name_prefix="encode") as pool:
+        futures = [pool.submit(encode, part) for part in parts]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for future in done:
+        future.result()
+
+
+def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] | None = None) -> Shard:
+    """Write the shard of one part in every format, publish it, then publish its entry of the manifest.
+
+    ``computing`` is held while the rows are made and written, and not while the files are flushed to disk.
+    """
+    (plan.folder / part.split).mkdir(exist_ok=True)
+    with contextlib.ExitStack() as files:
+        streams = {
+            name: atomic.HashedStream(files.enter_context(atomic.publish(plan.folder / f"{part.name}{SUFFIXES[name]}")))
+            for name in FORMATS[plan.options.format]
+        }
+        with computing or contextlib.nullcontext():
+            num_tokens, content = _write_rows(plan, part, streams)
+    shard = Shard(
+        first_row=part.first_row,
+        num_rows=part.num_rows,
+        num_tokens=num_tokens,
+        content_xxh3_64=content,
+        files={
+            name: ShardFile(path=f"{part.name}{SUFFIXES[name]}", num_bytes=stream.num_bytes, **stream.digests())
+            for name, stream in streams.items()
+        },
+    )
+    _entry_path(plan, part).parent.mkdir(exist_ok=True)
+    atomic.write_text(_entry_path(plan, part), json.dumps(dataclasses.asdict(shard)))
+    return shard
+
+
+def _write_rows(plan: Plan, part: Part, streams: dict[str, atomic.HashedStream]) -> tuple[int, str]:
+    """Write the rows of a part to its streams; return the number of tokens and the digest of the rows."""
+    options, cut = plan.options, plan.windows[part.split]
+    order = np.empty(part.num_rows, np.int64)
+    order_key = key_of(options.seed, _ORDER_KEY, SPLITS.index(part.split))
+    permute_range(part.first_row, len(cut), np.uint64(order_key), order)
+    writers = [_writer(name, stream, plan) for name, stream in streams.items()]
+    content = xxhash.xxh3_64()
+    num_tokens = 0
+    for first in range(0, part.num_rows, options.block_rows):
+        rows = encode_rows(plan.genome, cut, order[first : first + options.block_rows], options.k, options.row_tokens)
+        ranks = plan.ranks[rows.input_ids] if options.rank_column else None
+        for column in (rows.input_ids, rows.num_tokens, rows.contig, rows.start):
+            content.update(column.data)
+        num_tokens += int(rows.num_tokens.sum(dtype=np.int64))
+        for writer in writers:
+            writer.write(part.first_row + first, rows, ranks)
+    for writer in writers:
+        writer.close()
+    return num_tokens, content.hexdigest()
+
+
+def encode_rows(genome: PackedGenome, cut: windows.Windows, window: np.ndarray, k: int, row_tokens: int) -> Rows:
+    """Return the rows of the windows ``window`` int64[B] of a split."""
+    contig, start, num_tokens = cut.contig[window], cut.start[window], cut.num_tokens[window]
+    ids = np.empty((window.size, row_tokens), token_dtype(k))
+    kmer.tokenize_rows(genome.packed, genome.base_offset[contig] + start, num_tokens, k, ids)
+    return Rows(input_ids=ids, num_tokens=num_tokens, contig=contig, start=start)
+
+
+def finished_part(plan: Plan, part: Part) -> Shard | None:
+    """Return the manifest entry of a part whose files are on disk whole (they are hashed again), else None."""
+    shard = _read_entry(plan, part)
+    if shard is None:
+        return None
+    for entry in shard.files.values():
+        path = plan.folder / entry.path
+        if not path.exists() or path.stat().st_size != entry.num_bytes or atomic.xxh3_of(path) != entry.xxh3_64:
+            return None
+    return shard
+
+
+def finalise(plan: Plan) -> Manifest:
+    """Publish the manifest and remove ``_work``; raise ValueError that names the parts which are missing."""
+    splits: dict[str, list[Shard]] = {split: [] for split in SPLITS}
+    missing: list[str] = []
+    for part in plan.parts:
+        shard = _read_entry(plan, part)
+        if shard is None or not all((plan.folder / entry.path).exists() for entry in shard.files.values()):
+            missing.append(part.name)
+        else:
+            splits[part.split].append(shard)
+    if missing:
+        raise ValueError(
+            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
+            "encode them, then finalise again"
+        )
+    for leftover in itertools.chain(plan.folder.glob("_*.tmp"), plan.folder.glob("*/_*.tmp")):
+        leftover.unlink(missing_ok=True)  # of processes that were killed
+    manifest = Manifest(**plan.head, splits=splits).with_fingerprint()
+    manifest.save(plan.folder)
+    shutil.rmtree(plan.folder / WORK, ignore_errors=True)
+    return manifest
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against a second writer; the kernel frees the lock when the process dies."""
+    lock = filelock.FileLock(folder / WORK / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(
+            f"{folder} is being written by another gemsdata; wait for it, or give another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, dict[str, Any]]:
+    """Answer a resumed run whose set was complete before: check the options, sweep up, report."""
+    manifest = Manifest.load(folder)
+    for name, value in options.manifest_fields().items():
+        if getattr(manifest, name) != value:
+            raise ValueError(
+                f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; "
+                "--overwrite begins anew"
+            )
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    genome = manifest.genome
+    return manifest, {
+        "contigs": len(manifest.contigs),
+        "bases": genome["num_bases"],
+        "soft_masked": genome["num_soft_masked"],
+        "skipped": {"not ACGT": genome["num_not_acgt"]},
+        "notes": ["the set was complete before; nothing was written"],
+    }
+
+
+def _writer(name: str, stream: atomic.HashedStream, plan: Plan) -> ArrowWriter | TarWriter:
+    options = plan.options
+    if name == "webdataset":
+        return TarWriter(stream, options.block_rows)
+    schema = row_schema(options.k, options.row_tokens, len(plan.genome.names), options.rank_column)
+    return ArrowWriter(stream, schema.with_metadata(_metadata(plan)), options.compression)
+
+
+def _metadata(plan: Plan) -> dict[bytes, bytes]:
+    """What a shard says of itself: enough to mask its rows without the rest of the set."""
+    npmi = plan.head["npmi"]
+    return {
+        b"gemsdata.k": str(plan.options.k).encode(),
+        b"gemsdata.genome_sha256": plan.genome.sha256.encode(),
+        b"gemsdata.npmi_estimator": npmi["estimator"].encode(),
+        b"gemsdata.npmi_rank": plan.ranks.astype(plan.ranks.dtype.newbyteorder("<")).tobytes(),
+    }
+
+
+def _entry_path(plan: Plan, part: Part) -> Path:
+    return plan.folder / WORK / "parts" / f"{part.split}-{part.index:06d}.json"
+
+
+def _read_entry(plan: Plan, part: Part) -> Shard | None:
+    path = _entry_path(plan, part)
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text())
+    return Shard(**{**stored, "files": {name: ShardFile(**entry) for name, entry in stored["files"].items()}})

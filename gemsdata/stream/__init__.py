@@ -1,0 +1,1 @@
+"""Which batch comes when: order, stage log, stream and loader."""

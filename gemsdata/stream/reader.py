@@ -1,0 +1,231 @@
+"""Random access to the rows of one split: row ids in, token ids out, and what happens to rows that cannot be read."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gemsdata.genome.vocab import reverse_complement_ids
+from gemsdata.kernels.gather import gather
+from gemsdata.shards.arrow import ArrowShard
+from gemsdata.shards.schema import Rows
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.webdataset import TarShard
+
+FAULT_POLICIES = ("raise", "skip-and-count")
+CHECKS = ("size", "hash")
+DECODED_BYTES = 512 << 20
+_UNSEEN, _DAMAGED, _DECODED = 0, -1, -2
+_MOST_READERS = 64
+
+
+class SplitReader:
+    """Reads rows of one split of a shard set, any order, from memory maps.
+
+    Parameters
+    ----------
+    shards, split
+        the set and which split of it.
+    check
+        how a shard's file is compared with the manifest when it is first touched: by "size" (a missing or truncated
+        file), or by "hash" (any flipped bit; reads the whole file once in every process).
+    faults
+        "raise", or "skip-and-count": the rows of a damaged shard read as empty, always the same ones, and are counted.
+    decoded_bytes
+        how much of compressed shards a process keeps decoded.
+
+    Notes
+    -----
+    A block that lies in a memory map costs two addresses (16 bytes) in a table that the system fills in page by page,
+    and a shard its map, so memory stays flat for any number of rows. Files are opened by the process that touches them.
+    """
+
+    def __init__(
+        self,
+        shards: ShardSet,
+        split: str,
+        *,
+        check: str = "size",
+        faults: str = "raise",
+        decoded_bytes: int = DECODED_BYTES,
+    ) -> None:
+        if check not in CHECKS:
+            raise ValueError(f"check = {check!r}; give one of {', '.join(CHECKS)}")
+        if faults not in FAULT_POLICIES:
+            raise ValueError(f"faults = {faults!r}; give one of {', '.join(FAULT_POLICIES)}")
+        self.shards, self.split, self.check, self.faults = shards, split, check, faults
+        self.num_rows = shards.num_rows(split)
+        self._decoded_bytes = decoded_bytes
+        entries = shards.manifest.shards(split)
+        self._compressed = shards.file_format == "arrow" and shards.manifest.compression != "none"
+        sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
+        limit = shards.store.max_bytes
+        self._passing = limit is not None and sum(sizes) > limit
+        self._complement = reverse_complement_ids(shards.k)
+        rows = np.array([shard.num_rows for shard in entries], np.int64)
+        self._first_row = np.concatenate([[0], np.cumsum(rows)])
+        self._first_block = np.concatenate([[0], np.cumsum(-(-rows // shards.manifest.block_rows))])
+        self._start()
+
+    def _start(self) -> None:
+        """Set what a process has of its own."""
+        self._lock = threading.Lock()
+        self._table = np.zeros((int(self._first_block[-1]), 2), np.int64)
+        self._kept: dict[int, tuple[pa.Buffer, object]] = {}
+        self._recent: set[int] = set()
+        self._readers: dict[int, ArrowShard | TarShard] = {}
+        self._decoded: OrderedDict[int, Rows] = OrderedDict()
+        self._num_decoded = 0
+        self._why: dict[int, str] = {}
+
+    @property
+    def needs_windows(self) -> bool:
+        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        return self._passing
+
+    @property
+    def row_tokens(self) -> int:
+        """Token positions of a row, L."""
+        return self.shards.row_tokens
+
+    def read(
+        self, row_ids: np.ndarray, flip: np.ndarray, input_ids: np.ndarray, num_tokens: np.ndarray
+    ) -> tuple[int, str]:
+        """Write rows ``row_ids`` (int64[B]; -1: an empty row) to input_ids [B, L] and num_tokens uint16[B].
+
+        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. Returns how many rows were lost to
+        damaged shards (they read as empty, and their entry of ``row_ids`` becomes -1), and why one of them was.
+        """
+        block_rows = self.shards.manifest.block_rows
+        wanted = np.maximum(row_ids, 0)
+        shard = np.searchsorted(self._first_row, wanted, side="right") - 1
+        in_shard = wanted - self._first_row[shard]
+        in_block = in_shard % block_rows
+        block = self._first_block[shard] + in_shard // block_rows
+        with self._lock:
+            address, held = self._addresses(shard, block)
+        damaged = address[:, 0] == _DAMAGED
+        empty = damaged | (row_ids < 0)
+        ids_address = address[:, 0] + in_block * (self.row_tokens * input_ids.itemsize)
+        ids_address[empty] = 0
+        gather(ids_address, address[:, 1] + 2 * in_block, flip, self._complement, input_ids, num_tokens)
+        del held  # decoded blocks must live until here
+        damaged &= row_ids >= 0
+        lost = np.flatnonzero(damaged)
+        if not lost.size:
+            return 0, ""
+        row_ids[lost] = -1
+        return lost.size, self._why[int(block[lost[0]])]
+
+    def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
+        """Return where blocks begin, int64[B, 2] (ids, counts), and what keeps decoded ones there."""
+        for index in np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist():
+            self._open(index)
+        address = self._table[block]
+        held: list[object] = []
+        if self._passing:
+            held += self._let_go(set(shard.tolist()))
+        if self._compressed:
+            found, first = np.unique(block, return_index=True)
+            for block_id, index in zip(found.tolist(), shard[first].tolist(), strict=True):
+                rows = self._decode(index, block_id)
+                if rows is not None:
+                    address[block == block_id] = _addresses_of(rows)
+                    held.append(rows)
+        address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0)
+        return address, held
+
+    def _open(self, shard: int) -> None:
+        """Open a shard for the first time: note the addresses of its blocks, or its damage."""
+        first, last = (int(block_id) for block_id in self._first_block[shard : shard + 2])
+        try:
+            opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
+        except (FileNotFoundError, ValueError, OSError) as error:
+            self._damaged(error, first, last)
+            return
+        if self._compressed:
+            self._table[first:last, 0] = _DECODED
+            return
+        self._kept[shard] = (opened.map, opened.pin)
+        for block_id in range(first, last):
+            try:
+                rows = self._checked_block(opened, shard, block_id)
+            except (ValueError, IndexError) as error:
+                self._damaged(error, block_id, block_id + 1)
+            else:
+                self._table[block_id] = _addresses_of(rows)
+
+    def _let_go(self, current: set[int]) -> list[object]:
+        """Close the shards that neither this batch nor the one before touched; return what this batch needs."""
+        for shard in self._kept.keys() - current - self._recent:
+            first, last = self._first_block[shard : shard + 2]
+            self._table[first:last] = _UNSEEN
+            del self._kept[shard]
+        for shard in self._readers.keys() - current - self._recent:
+            del self._readers[shard]
+        self._recent = current
+        return [self._kept[shard] for shard in current & self._kept.keys()]
+
+    def _decode(self, shard: int, block_id: int) -> Rows | None:
+        """Return a block of a compressed shard; None when it is damaged and to be skipped."""
+        rows = self._decoded.get(block_id)
+        if rows is not None:
+            self._decoded.move_to_end(block_id)
+            return rows
+        if self._table[block_id, 0] == _DAMAGED:
+            return None
+        try:
+            if shard not in self._readers:
+                while len(self._readers) >= _MOST_READERS:
+                    self._readers.pop(next(iter(self._readers)))
+                self._readers[shard] = self.shards.open_shard(self.split, shard, num_cached=0)
+            rows = self._checked_block(self._readers[shard], shard, block_id)
+        except (FileNotFoundError, ValueError, IndexError, OSError) as error:
+            self._damaged(error, block_id, block_id + 1)
+            return None
+        self._decoded[block_id] = rows
+        self._num_decoded += rows.input_ids.nbytes
+        while self._num_decoded > self._decoded_bytes and len(self._decoded) > 1:
+            self._num_decoded -= self._decoded.popitem(last=False)[1].input_ids.nbytes
+        return rows
+
+    def _damaged(self, error: Exception, first: int, last: int) -> None:
+        """Raise ``error``, or note blocks first .. last-1 as damaged by it."""
+        if self.faults == "raise":
+            raise error
+        self._table[first:last, 0] = _DAMAGED
+        self._why.update(dict.fromkeys(range(first, last), str(error)))
+
+    def _checked_block(self, opened: ArrowShard | TarShard, shard: int, block_id: int) -> Rows:
+        """Return a block whose arrays are what the manifest says, and where they should be."""
+        block_rows = self.shards.manifest.block_rows
+        index = block_id - int(self._first_block[shard])
+        num_rows = min(block_rows, int(self._first_row[shard + 1] - self._first_row[shard]) - index * block_rows)
+        rows = opened.block(index)
+        ids, counts = rows.input_ids, rows.num_tokens
+        dtype = self.shards.manifest.token_dtype
+        if ids.shape != (num_rows, self.row_tokens) or ids.dtype != dtype or counts.shape != (num_rows,):
+            raise ValueError(
+                f"shard {opened.path}: block {index} holds {ids.dtype} {ids.shape}, its manifest says {dtype}"
+                f" {(num_rows, self.row_tokens)}; it is damaged or of another set"
+            )
+        if counts.dtype != np.uint16 or not (self._compressed or (opened.holds(ids) and opened.holds(counts))):
+            raise ValueError(f"shard {opened.path}: block {index} reaches beyond the file; it is damaged")
+        return rows
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("_lock", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
+        return {name: value for name, value in self.__dict__.items() if name not in own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+
+def _addresses_of(rows: Rows) -> tuple[int, int]:
+    ids, counts = (array.__array_interface__["data"][0] for array in (rows.input_ids, rows.num_tokens))
+    return ids, counts
