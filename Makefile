@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint format bench mutants clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -37,6 +37,10 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --readme
 	$(BIN)/python -m bench.bench_queries
 	$(BIN)/python -m bench.bench_serve --readme
+
+# Change one operator or number at a time, and see whether a test fails; about an hour.
+mutants: .venv/.installed
+	$(BIN)/python -m tools.mutants --per-file 25 --jobs 2
 
 clean:
 	rm -rf .venv .bench-peers demo build *.egg-info

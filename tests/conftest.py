@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from gemsdata.genome import vocab
 
 settings.register_profile("gemsdata", deadline=None)  # the first call of a kernel compiles it
-settings.load_profile("gemsdata")
+settings.register_profile("mutants", deadline=None, max_examples=25, phases=(Phase.explicit, Phase.generate))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gemsdata"))
 
 
 def pytest_collection_modifyitems(items):
