@@ -10,8 +10,7 @@ import numpy as np
 
 from eval.motif_ranking import Pairs
 from gemsdata.genome.packed import GenomeReport, complement, read_contigs
-from gemsdata.npmi.counts import Tally
-from gemsdata.npmi.table import countable_runs
+from gemsdata.npmi.counts import NgramCounter, countable_runs
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def count_in_repeats(genome: str | Path, pairs: Pairs) -> Repeats:
     Raises ValueError when the genome is not soft-masked.
     """
     report = GenomeReport()
-    inside, total = Tally(pairs.k), Tally(pairs.k)
+    inside, total = NgramCounter(pairs.k), NgramCounter(pairs.k)
     for contig in read_contigs([str(genome)], report):
         total.add(contig.packed, contig.acgt_runs)
         unmasked = dataclasses.replace(contig, soft=complement(contig.soft, contig.num_bases))

@@ -14,7 +14,7 @@ from gemsdata.genome import packed as genome
 from gemsdata.genome.fasta import Record, letters
 from gemsdata.genome.vocab import BASES, kmer_value, token_id
 from gemsdata.kernels import kmer
-from gemsdata.npmi.counts import Tally, both_strands
+from gemsdata.npmi.counts import NgramCounter, both_strands
 from tests.genomes import COMPLEMENT, random_dna
 
 SEQUENCES = st.text("ACGTACGTACGTacgtacgtNRn", max_size=300)
@@ -66,7 +66,7 @@ def test_the_view_of_a_string_is_its_bytes_and_cannot_be_written() -> None:
 
 @given(st.lists(SEQUENCES, max_size=4), st.integers(1, 5))
 def test_counts_of_all_orders_are_the_naive_ones(sequences: list[str], max_n: int) -> None:
-    tally = Tally(max_n)
+    tally = NgramCounter(max_n)
     for sequence in sequences:
         contig = pack(sequence)
         tally.add(contig.packed, contig.acgt_runs)
@@ -81,7 +81,7 @@ def test_counts_of_all_orders_are_the_naive_ones(sequences: list[str], max_n: in
 @given(st.text("ACGT", min_size=6, max_size=200))
 def test_counts_on_both_strands_are_counts_of_both_texts(sequence: str) -> None:
     contig = pack(sequence)
-    tally = Tally(4)
+    tally = NgramCounter(4)
     tally.add(contig.packed, contig.acgt_runs)
     both = both_strands(tally.counts())
     for n in range(1, 5):
@@ -93,7 +93,7 @@ def test_counts_on_both_strands_are_counts_of_both_texts(sequence: str) -> None:
 @pytest.mark.compiled
 def test_a_count_goes_beyond_one_byte() -> None:
     contig = pack("A" * 100_000 + "C" * 700)
-    tally = Tally(3)
+    tally = NgramCounter(3)
     tally.add(contig.packed, contig.acgt_runs)
     counts = tally.counts()
     assert counts[3][kmer_value("AAA")] == 99_998

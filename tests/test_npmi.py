@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +18,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
 from gemsdata.genome.vocab import kmer_of_value, kmer_value
-from gemsdata.npmi.table import ESTIMATORS, NpmiTable, _log, _pmi_with_pieces, _shared_total, rank_descending
+from gemsdata.npmi.estimators import ESTIMATORS, _log, _pmi_with_pieces, _shared_total, rank_descending
+from gemsdata.npmi.table import NpmiTable
 from tests.genomes import random_dna, write_fasta
 
 PUBLISHED = "published_6mer_npmi_grch38_chr1-3.csv"
@@ -180,3 +184,105 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "other.parquet").write_bytes(b"not parquet")
     with pytest.raises(ValueError, match="is not an NPMI table"):
         NpmiTable.from_parquet(tmp_path / "other.parquet")
+
+
+def write_small_table(path: Path, *, content_hash: bool = True) -> NpmiTable:
+    """Write a table of 1- to 3-mers, as this version does or as those before the content hash did."""
+    rng = np.random.default_rng(3)
+    table = NpmiTable.from_counts({3: rng.integers(90, 5000, 64)}, estimator="levine")
+    table.to_parquet(path)
+    if not content_hash:
+        rewrite(path, lambda columns: columns)
+    return table
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write a table again without its content hash."""
+    old = pq.read_table(path)
+    new = change(old)
+    kept = {key: value for key, value in old.schema.metadata.items() if key != b"gemsdata.npmi.content"}
+    pq.write_table(new.replace_schema_metadata(kept), path)
+
+
+def with_column(table: pa.Table, name: str, values: object) -> pa.Table:
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, pa.field(name, table.schema.field(name).type), pa.array(values, table[name].type))
+
+
+def test_a_table_of_an_older_version_is_still_read(tmp_path: Path) -> None:
+    table = write_small_table(tmp_path / "t.parquet", content_hash=False)
+    again = NpmiTable.from_parquet(tmp_path / "t.parquet")
+    assert np.array_equal(again.counts[3], table.counts[3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.drop_columns(["count"]), "has no column 'count'"),
+        (lambda t: t.drop_columns(["rank_naive"]), "has no column 'rank_naive'"),
+        (lambda t: t.set_column(3, "count", t["count"].cast(pa.int32())), "column 'count' is int32, not int64"),
+        (lambda t: t.slice(0, 80), "wanted are all 4\\*\\*k of each k"),
+        (lambda t: t.slice(4), "wanted are all 4\\*\\*k of each k"),
+        (lambda t: t.slice(0, 0), "has rows of no k"),
+        (lambda t: with_column(t, "count", [None, *t["count"].to_pylist()[1:]]), "column 'count' has 1 nulls"),
+        (lambda t: with_column(t, "count", [-1, *t["count"].to_pylist()[1:]]), "has the negative number -1"),
+        (lambda t: with_column(t, "token_id", [6, *t["token_id"].to_pylist()[1:]]), "not 5 .. 8, each once"),
+        (lambda t: with_column(t, "token_id", [0, *t["token_id"].to_pylist()[1:]]), "not 5 .. 8, each once"),
+        (lambda t: with_column(t, "kmer", ["C", *t["kmer"].to_pylist()[1:]]), "token id 5 of k = 1 is A, not C"),
+        (lambda t: with_column(t, "count", [*t["count"].to_pylist()[:-1], 91]), "does not follow from the counts"),
+        (lambda t: with_column(t, "rank_levine", t["rank_naive"]), "rank_levine of the .*-mers is not the order"),
+    ],
+)
+def test_a_table_that_does_not_hold_together_is_refused(
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    write_small_table(tmp_path / "t.parquet")
+    rewrite(tmp_path / "t.parquet", change)
+    with pytest.raises(ValueError, match=message):
+        NpmiTable.from_parquet(tmp_path / "t.parquet")
+
+
+def test_a_changed_count_is_told_by_the_hash(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    write_small_table(path)
+    table = pq.read_table(path)
+    changed = with_column(table, "count", [table["count"][0].as_py() + 1, *table["count"].to_pylist()[1:]])
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    with pytest.raises(ValueError, match="is damaged: its counts or settings have another hash"):
+        NpmiTable.from_parquet(path)
+
+
+@pytest.mark.once
+def test_a_damaged_file_is_one_clear_error_or_the_same_table(tmp_path: Path) -> None:
+    """Three hundred files with a few changed bytes, a piece missing or a piece twice."""
+    path = tmp_path / "t.parquet"
+    table = write_small_table(path)
+    good = path.read_bytes()
+    rng, messages = np.random.default_rng(0), []
+    for turn in range(300):
+        data = bytearray(good)
+        at = int(rng.integers(len(data)))
+        if turn % 3 == 0:
+            del data[at : at + int(rng.integers(1, 200))]
+        elif turn % 3 == 1:
+            data[at:at] = data[at : at + 64]
+        for _ in range(int(rng.integers(1, 4))):
+            data[int(rng.integers(len(data)))] = int(rng.integers(256))
+        path.write_bytes(data)
+        try:
+            again = NpmiTable.from_parquet(path)
+        except ValueError as error:
+            messages.append(str(error))
+            continue
+        assert (again.estimator, again.min_count) == (table.estimator, table.min_count)
+        assert all(np.array_equal(again.counts[k], table.counts[k]) for k in (1, 2, 3))
+    assert len(messages) > 200
+    assert all(str(path) in message and "\n" not in message for message in messages)
+
+
+def test_a_table_says_what_it_is() -> None:
+    table = NpmiTable.from_counts({2: np.full(16, 200)}, min_count=300, canonical=True)
+    assert repr(table).splitlines() == [
+        "NpmiTable: n-grams of 1 to 2 bases counted in 6,400 bases, both strands",
+        "  estimator published; 16 of 16 2-mers occur at least 300 times and have a score",
+    ]

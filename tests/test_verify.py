@@ -108,13 +108,13 @@ def test_a_writer_with_a_bug_is_caught(tmp_path: Path, fasta: str, monkeypatch: 
 
 
 def test_wrong_counts_are_caught(tmp_path: Path, fasta: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def off_by_one(self: plan.Tally) -> dict[int, np.ndarray]:
+    def off_by_one(self: plan.NgramCounter) -> dict[int, np.ndarray]:
         tables = counts(self)
         tables[4][17] += 1
         return tables
 
-    counts = plan.Tally.counts
-    monkeypatch.setattr(plan.Tally, "counts", off_by_one)
+    counts = plan.NgramCounter.counts
+    monkeypatch.setattr(plan.NgramCounter, "counts", off_by_one)
     shard([fasta], tmp_path / "out", OPTIONS)
     with pytest.raises(Difference, match=r"npmi\.parquet: ATAT has count \d+, but occurs \d+ times"):
         verify(tmp_path / "out", [fasta])

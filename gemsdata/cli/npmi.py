@@ -9,7 +9,8 @@ import click
 
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.genome.vocab import all_kmers
-from gemsdata.npmi.table import DISCOUNT_COUNT, ESTIMATORS, NpmiTable
+from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS
+from gemsdata.npmi.table import NpmiTable
 
 
 @click.command("npmi")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.npmi.table import DISCOUNT_COUNT, ESTIMATORS
+from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS
 from gemsdata.shards.manifest import SPLITS, Manifest
 from gemsdata.shards.options import COMPRESSIONS, FORMATS, ShardOptions
 from gemsdata.shards.windows import SCHEMES

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemsdata.genome.packed import Contig, complement
 from gemsdata.genome.vocab import check_k, num_kmers, reverse_complement_values
 from gemsdata.kernels import kmer
 
 
-class Tally:
+class NgramCounter:
     """Running counts of n-grams; ``add`` packed runs, then read ``counts()``."""
 
     def __init__(self, max_n: int = 10) -> None:
@@ -47,3 +48,16 @@ def both_strands(counts: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
     twice; so probabilities of all orders stay consistent. (Counters with a canonical mode count such a place once.)
     """
     return {n: table + table[reverse_complement_values(n)] for n, table in counts.items()}
+
+
+def countable_runs(contig: Contig, exclude_soft_masked: bool) -> np.ndarray:
+    """Return the runs of a contig whose n-grams are counted, int64[m, 2]."""
+    if not exclude_soft_masked:
+        return contig.acgt_runs
+    both = np.concatenate([contig.gaps, contig.soft])
+    both = both[np.argsort(both[:, 0], kind="stable")]
+    if len(both) == 0:
+        return contig.acgt_runs
+    # overlapping intervals leave an empty or reversed gap, which `complement` drops
+    both[:, 1] = np.maximum.accumulate(both[:, 1])
+    return complement(both, contig.num_bases)

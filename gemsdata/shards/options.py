@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gemsdata.genome.vocab import check_k, token_dtype
-from gemsdata.npmi.table import DISCOUNT_COUNT, check_estimator
+from gemsdata.npmi.estimators import DISCOUNT_COUNT, check_estimator
 from gemsdata.shards import windows
 
 FORMATS = {"arrow": ("arrow",), "webdataset": ("webdataset",), "both": ("arrow", "webdataset")}

@@ -20,8 +20,8 @@ from gemsdata.files import publish as atomic
 from gemsdata.files.prefetch import ahead
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGenome, fasta, read_contigs
-from gemsdata.npmi.counts import Tally
-from gemsdata.npmi.table import NpmiTable, countable_runs
+from gemsdata.npmi.counts import NgramCounter, countable_runs
+from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
 from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.options import ShardOptions
@@ -105,7 +105,7 @@ def make_plan(
         )
 
     report = GenomeReport()
-    tally = Tally(max(_COUNTED_K, options.k)) if given is None else None
+    tally = NgramCounter(max(_COUNTED_K, options.k)) if given is None else None
     with GenomeWriter(work / "genome") as writer:
         for contig in itertools.chain.from_iterable(ahead(_batched(read_contigs(inputs, report)))):
             writer.add(contig)

@@ -11,7 +11,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gemsdata.genome.vocab import all_kmers
 from gemsdata.inspect.plot.style import BLUE, COLOUR_MAP, FAINT, INK, ORANGE, THOUSANDS
-from gemsdata.npmi.table import NpmiTable, Scores
+from gemsdata.npmi.estimators import Scores
+from gemsdata.npmi.table import NpmiTable
 
 _LONGEST_MAP_K = 8
 _VIOLIN_SAMPLE = 20_000

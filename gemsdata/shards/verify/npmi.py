@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gemsdata.genome.vocab import kmer_of_value, num_kmers
-from gemsdata.npmi.table import DISCOUNT_COUNT, NpmiTable
+from gemsdata.npmi.estimators import DISCOUNT_COUNT
+from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.verify.error import Difference
 from gemsdata.shards.verify.reference import OTHER, SOFT_BIT, PlainBases
