@@ -49,7 +49,7 @@ def hugging_face(rows: np.ndarray) -> Callable[[], None]:
     import torch
     from transformers import DataCollatorForLanguageModeling
 
-    from gemsdata.stream.tokenizer import KmerTokenizer
+    from gemsdata.views.tokenizer import KmerTokenizer
 
     torch.set_num_threads(1)
     collator = DataCollatorForLanguageModeling(KmerTokenizer(K), mlm_probability=0.15)

@@ -19,7 +19,7 @@ _HOME = {
     "GlobalMask": "gemsdata.masking.strategies",
     "GlobalNms": "gemsdata.masking.strategies",
     "GlobalReleased": "gemsdata.masking.strategies",
-    "KmerTokenizer": "gemsdata.stream.tokenizer",
+    "KmerTokenizer": "gemsdata.views.tokenizer",
     "Loader": "gemsdata.stream.loader",
     "MLMCollator": "gemsdata.stream.collate",
     "Masker": "gemsdata.masking.masker",

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gemsdata.stream.tokenizer import KmerTokenizer
+from gemsdata.views.tokenizer import KmerTokenizer
 from tests.genomes import random_dna
 from train.models import build_model
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, RobertaConfig, RobertaForMaskedLM, dynamic_module_utils
 
-from gemsdata.stream.tokenizer import KmerTokenizer
+from gemsdata.views.tokenizer import KmerTokenizer
 from tests.contestants import KINDS, TINY, build, kmer_text, ours
 from tests.genomes import random_dna
 from tests.ports import free_port

@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from gemsdata.stream.tokenizer import KmerTokenizer
+from gemsdata.views.tokenizer import KmerTokenizer
 from tests.genomes import random_dna
 from tests.train_support import _fresh_accelerate, arguments, reset_accelerate  # noqa: F401
 from train import finetune

@@ -16,6 +16,7 @@ ORDER = [
     {"genome"},
     {"npmi", "masking"},
     {"shards"},
+    {"views"},
     {"stream"},
     {"service", "inspect", "lint"},
     {"build"},

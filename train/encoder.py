@@ -11,7 +11,7 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from gemsdata.genome.vocab import MAX_K, vocab_size
-from gemsdata.stream.tokenizer import KmerTokenizer
+from gemsdata.views.tokenizer import KmerTokenizer
 from train.labelled import tokenise
 
 TEXT_FORMS = ("bases", "kmers")

@@ -16,7 +16,8 @@ from gemsdata.kernels.jit import jit
 
 if numba.config.DISABLE_JIT:
 
-    def _pointer(address: int) -> Any:
+    def pointer(address: int) -> Any:
+        """Return a void pointer of an integer."""
         return ctypes.c_void_p(int(address))
 
 else:
@@ -24,7 +25,7 @@ else:
     from numba.extending import intrinsic
 
     @intrinsic
-    def _pointer(typing_context: Any, address: Any) -> Any:
+    def pointer(typing_context: Any, address: Any) -> Any:
         """Make a void pointer of an integer."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -54,8 +55,8 @@ def gather(
             num_tokens[i] = 0
             input_ids[i, :] = 0
             continue
-        source = numba.carray(_pointer(ids_address[i]), (length,), input_ids.dtype)
-        num_tokens[i] = numba.carray(_pointer(count_address[i]), (1,), num_tokens.dtype)[0]
+        source = numba.carray(pointer(ids_address[i]), (length,), input_ids.dtype)
+        num_tokens[i] = numba.carray(pointer(count_address[i]), (1,), num_tokens.dtype)[0]
         if flip[i] == 0:
             input_ids[i, :] = source
             continue

@@ -16,7 +16,7 @@ from gemsdata.genome.vocab import CLS_ID, SEP_ID, SPECIAL_TOKENS, UNK_ID, all_km
 _BASES = "ATCGN"  # N stands for every other letter; a k-mer with it is [UNK]
 
 
-def KmerTokenizer(k: int = 6, *, model_max_length: int = 512) -> PreTrainedTokenizerFast:
+def KmerTokenizer(k: int = 6, *, stride: int = 1, model_max_length: int = 512) -> PreTrainedTokenizerFast:
     """Return a tokenizer with DNABERT's ids for k-mers.
 
     It takes raw bases in either case (``ACGTACG`` becomes the overlapping k-mers ACGTAC CGTACG), k-mer text as
@@ -28,6 +28,8 @@ def KmerTokenizer(k: int = 6, *, model_max_length: int = 512) -> PreTrainedToken
     ----------
     k
         bases in a token.
+    stride
+        bases from one token to the next, 1..k; above 1, what is left at the end and is shorter than k gives no token.
     model_max_length
         tokens at which ``truncation=True`` cuts, [CLS] and [SEP] included.
     """
@@ -35,6 +37,13 @@ def KmerTokenizer(k: int = 6, *, model_max_length: int = 512) -> PreTrainedToken
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=SPECIAL_TOKENS[UNK_ID]))
     tokenizer.normalizer = _overlapping(k)
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if stride > 1:  # of each group of ``stride`` overlapping k-mers keep the first
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(rf"\S{{{k}}}(?: +\S{{{k}}}){{0,{stride - 1}}}"), "removed", invert=True),
+                pre_tokenizers.Split(Regex(rf"^\S{{{k}}}"), "removed", invert=True),
+            ]
+        )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -1,0 +1,160 @@
+"""Loops over bases of packed blocks: unpacking rows, marking intervals, the other strand, k-mer ids.
+
+Bases are uint8 with the digits of the vocabulary (A0 T1 C2 G3); 4 stands for every other letter.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from gemsdata.kernels.gather import pointer
+from gemsdata.kernels.jit import jit
+
+NOT_ACGT = 4
+_NUM_SPECIAL = 5
+_UNK_ID = 1
+
+
+@jit
+def unpack_rows(
+    block_address: np.ndarray,
+    first_block: np.ndarray,
+    offset: np.ndarray,
+    num_bases: np.ndarray,
+    block_bases: int,
+    out: np.ndarray,
+) -> None:
+    """Unpack rows of consecutive blocks of 2 bits a base to out uint8[B, W].
+
+    Row i begins at base offset[i] (int64[B]) of the stretch whose first block is first_block[i] (int64[B]) and has
+    num_bases[i] (int64[B]) bases; each block holds ``block_bases`` bases (a multiple of 4), and block b lies at address
+    block_address[b] (int64). Positions beyond a row's bases keep what they held.
+    """
+    block_bytes = block_bases >> 2
+    for i in range(offset.size):
+        position = offset[i]
+        written = np.int64(0)
+        count = np.int64(num_bases[i])
+        while written < count:
+            block = first_block[i] + position // block_bases
+            start = position % block_bases
+            length = min(count - written, block_bases - start)
+            packed = numba.carray(pointer(block_address[block]), (block_bytes,), np.uint8)
+            _unpack(packed, start, length, out[i, written : written + length])
+            written += length
+            position += length
+
+
+@jit
+def _unpack(packed: np.ndarray, start: int, length: int, out: np.ndarray) -> None:
+    """Write bases start .. start + length - 1 of ``packed`` to out uint8[length]."""
+    head = min(length, (4 - (start & 3)) & 3)
+    for j in range(head):
+        i = start + j
+        out[j] = (packed[i >> 2] >> (6 - 2 * (i & 3))) & 3
+    first = (start + head) >> 2
+    whole = (length - head) >> 2
+    for b in range(whole):
+        byte = packed[first + b]
+        out[head + 4 * b] = byte >> 6
+        out[head + 4 * b + 1] = (byte >> 4) & 3
+        out[head + 4 * b + 2] = (byte >> 2) & 3
+        out[head + 4 * b + 3] = byte & 3
+    for j in range(head + 4 * whole, length):
+        i = start + j
+        out[j] = (packed[i >> 2] >> (6 - 2 * (i & 3))) & 3
+
+
+@jit
+def mark(
+    starts: np.ndarray, ends: np.ndarray, row_start: np.ndarray, row_bases: np.ndarray, value: int, out: np.ndarray
+) -> None:
+    """Set out[i, j] to ``value`` where base row_start[i] + j of row i lies in an interval.
+
+    starts, ends int64[m] are sorted, disjoint, half-open, in the coordinate of row_start int64[B]; out is [B, W].
+    """
+    for i in range(row_start.size):
+        begin = row_start[i]
+        stop = begin + row_bases[i]
+        low, high = np.int64(0), np.int64(ends.size)
+        while low < high:
+            middle = (low + high) >> 1
+            if ends[middle] <= begin:
+                low = middle + 1
+            else:
+                high = middle
+        while low < starts.size and starts[low] < stop:
+            first = max(starts[low], begin) - begin
+            last = min(ends[low], stop) - begin
+            for j in range(first, last):
+                out[i, j] = value
+            low += 1
+
+
+@jit
+def reverse_rows(flip: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
+    """Reverse the first num_bases[i] (int64[B]) values of out[i] ([B, W]) where flip[i] (uint8[B]) is set."""
+    for i in range(flip.size):
+        if flip[i] == 0:
+            continue
+        low, high = np.int64(0), np.int64(num_bases[i]) - 1
+        while low < high:
+            value = out[i, low]
+            out[i, low] = out[i, high]
+            out[i, high] = value
+            low += 1
+            high -= 1
+
+
+@jit
+def reverse_complement_rows(flip: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
+    """Turn rows out uint8[B, W] of bases into their other strand where flip[i] (uint8[B]) is set; 4 stays 4."""
+    for i in range(flip.size):
+        if flip[i] == 0:
+            continue
+        low, high = np.int64(0), np.int64(num_bases[i]) - 1
+        while low <= high:
+            # the complement of a base flips the lowest bit of its digit (A0-T1, C2-G3)
+            left, right = out[i, low], out[i, high]
+            out[i, low] = right if right > 3 else right ^ 1
+            out[i, high] = left if left > 3 else left ^ 1
+            low += 1
+            high -= 1
+
+
+@jit
+def encode_kmers(bases: np.ndarray, num_tokens: np.ndarray, k: int, stride: int, out: np.ndarray) -> None:
+    """Write the ids of k-mers every ``stride`` bases to out [B, L] (uint16 or uint32), 0 beyond num_tokens int64[B].
+
+    bases uint8[B, W], W >= (num_tokens - 1) * stride + k; a k-mer with a base that is not ACGT becomes [UNK] = 1.
+    """
+    mask = np.uint64((1 << (2 * k)) - 1)
+    for i in range(num_tokens.size):
+        tokens = np.int64(num_tokens[i])
+        if k == 1 and stride == 1:
+            for t in range(tokens):
+                base = bases[i, t]
+                out[i, t] = _UNK_ID if base > 3 else base + _NUM_SPECIAL
+        elif stride == 1:
+            value = np.uint64(0)
+            good = 0
+            for j in range(min(k - 1, bases.shape[1]) if tokens > 0 else 0):
+                base = bases[i, j]
+                value = (value << np.uint64(2)) | np.uint64(base & 3)
+                good = 0 if base > 3 else good + 1
+            for t in range(tokens):
+                base = bases[i, t + k - 1]
+                value = ((value << np.uint64(2)) | np.uint64(base & 3)) & mask
+                good = 0 if base > 3 else good + 1
+                out[i, t] = value + np.uint64(_NUM_SPECIAL) if good >= k else np.uint64(_UNK_ID)
+        else:
+            for t in range(tokens):
+                value = np.uint64(0)
+                known = True
+                for j in range(t * stride, t * stride + k):
+                    base = bases[i, j]
+                    known &= base < NOT_ACGT
+                    value = (value << np.uint64(2)) | np.uint64(base & 3)
+                out[i, t] = value + np.uint64(_NUM_SPECIAL) if known else np.uint64(_UNK_ID)
+        out[i, tokens:] = 0

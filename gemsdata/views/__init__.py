@@ -1,0 +1,1 @@
+"""Views: which windows of a shard set are rows, and of which tokens."""

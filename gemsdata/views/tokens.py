@@ -1,0 +1,303 @@
+"""Kinds of tokens: k-mers at any stride, single bases, the tokens of a Hugging Face tokenizer.
+
+All of them encode the same thing, rows of bases (uint8: A0 T1 C2 G3, 4 for any other letter), and say which bases each
+token covers, which is all that masking asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemsdata.genome.vocab import check_k, token
+from gemsdata.kernels.bases import encode_kmers
+from gemsdata.masking.token_rows import Vocabulary
+
+SPECS = '"kmer:K", "kmer:K:STRIDE", "base", or the folder of a Hugging Face fast tokenizer'
+LETTERS = np.frombuffer(b"ATCGN", np.uint8)
+_KMER = re.compile(r"kmer:(\d+)(?::(\d+))?")
+_PROBE_BASES = 4096
+_SHORTEST_MEAN_BASES = 3
+"""rows of tokens that vary in length have room for a token every this many bases, unless ``row_tokens`` is given"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedRows:
+    """B rows of up to L tokens."""
+
+    input_ids: np.ndarray
+    """uint16 or uint32 [B, L], the padding id beyond ``num_tokens``"""
+    num_tokens: np.ndarray
+    """int64[B]"""
+    num_bases: np.ndarray
+    """bases that the tokens cover, from the row's first, int64[B]"""
+    token_start: np.ndarray | None
+    """where tokens vary in length: token t covers bases [start[t], start[t + 1]), int32[B, L+1]"""
+
+
+class Tokens(ABC):
+    """One kind of tokens."""
+
+    spec: str
+    """how it was named: "kmer:6:6", "base", a folder"""
+    vocabulary: Vocabulary
+    token_bases: int
+    """bases of a token; where tokens vary in length about their mean"""
+    token_stride: int
+    """bases between the starts of neighbouring tokens, where tokens are of one length; else ``token_bases``"""
+    varying: bool = False
+    """whether tokens vary in length, so that rows are measured in bases"""
+
+    @abstractmethod
+    def encode(self, bases: np.ndarray, num_bases: np.ndarray, row_tokens: int) -> EncodedRows:
+        """Return the tokens of rows of bases, at most ``row_tokens`` of each.
+
+        Parameters
+        ----------
+        bases
+            uint8[B, W]: A0 T1 C2 G3, 4 for any other letter; anything beyond ``num_bases``.
+        num_bases
+            integers[B].
+        """
+
+    @abstractmethod
+    def text(self, token_id: int) -> str:
+        """Return the text of a token id."""
+
+    @abstractmethod
+    def tokenizer(self, model_max_length: int) -> Any:
+        """Return the `transformers` tokenizer of these tokens, for ``save_pretrained``."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """What a fingerprint takes of the tokens: equal where every row gives equal ids."""
+
+    def row_bases(self, row_tokens: int) -> int:
+        """Return the bases of a full row of ``row_tokens`` tokens."""
+        return (row_tokens - 1) * self.token_stride + self.token_bases
+
+    def row_tokens(self, row_bases: int) -> int:
+        """Return how many tokens a row of ``row_bases`` bases has room for; raise ValueError when it has for none."""
+        tokens = (row_bases - self.token_bases) // self.token_stride + 1
+        if tokens < 1:
+            raise ValueError(
+                f"row_bases = {row_bases} is shorter than one token of {self.spec!r}; give {self.token_bases} or more"
+            )
+        return tokens
+
+
+class KmerTokens(Tokens):
+    """K-mers every ``stride`` bases, with DNABERT's ids; ``KmerTokens(1, 1)`` are single bases.
+
+    A k-mer with a letter other than A, C, G, T is [UNK].
+    """
+
+    def __init__(self, k: int, stride: int = 1) -> None:
+        if not 1 <= stride <= check_k(k):
+            raise ValueError(f"tokens 'kmer:{k}:{stride}' would skip bases: give a stride from 1 to k = {k}")
+        self.k, self.token_bases, self.token_stride = k, k, stride
+        self.spec = "base" if k == 1 else f"kmer:{k}" + (f":{stride}" if stride > 1 else "")
+        self.vocabulary = Vocabulary.of_kmers(k)
+
+    def encode(self, bases: np.ndarray, num_bases: np.ndarray, row_tokens: int) -> EncodedRows:  # noqa: D102
+        num_tokens = np.minimum((num_bases - self.k) // self.token_stride + 1, row_tokens)
+        num_tokens = np.maximum(num_tokens, 0).astype(np.int64)
+        ids = np.empty((len(bases), row_tokens), self.vocabulary.id_dtype)
+        encode_kmers(bases, num_tokens, self.k, self.token_stride, ids)
+        covered = np.where(num_tokens > 0, (num_tokens - 1) * self.token_stride + self.k, 0)
+        return EncodedRows(input_ids=ids, num_tokens=num_tokens, num_bases=covered, token_start=None)
+
+    def text(self, token_id: int) -> str:  # noqa: D102
+        return token(token_id, self.k)
+
+    def tokenizer(self, model_max_length: int) -> Any:  # noqa: D102
+        from gemsdata.views.tokenizer import KmerTokenizer
+
+        return KmerTokenizer(self.k, stride=self.token_stride, model_max_length=model_max_length)
+
+    @property
+    def identity(self) -> str:  # noqa: D102
+        return f"kmer:{self.k}:{self.token_stride}"
+
+    def __repr__(self) -> str:
+        return f"KmerTokens({self.k}, {self.token_stride})"
+
+
+class HuggingFaceTokens(Tokens):
+    """The tokens of a Hugging Face fast tokenizer (BPE, WordPiece, unigram) over upper-case bases, without specials.
+
+    Where the text of every token of a row is as long as the bases that it covers, which a probe of random bases
+    decides when the folder is opened, starts of tokens come from a table; else from the tokenizer's offsets, which are
+    slower. Raises FileNotFoundError or ValueError for a folder that is no fast tokenizer, or a vocabulary that lacks
+    special tokens or letters.
+    """
+
+    varying = True
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.spec = str(folder)
+        path = _tokenizer_file(self.folder)
+        try:
+            from tokenizers import Tokenizer
+            from transformers import PreTrainedTokenizerFast
+        except ImportError:
+            raise ValueError(
+                f"tokens {self.spec!r} need the package transformers: pip install 'gemsdata[train]'"
+            ) from None
+        content = path.read_bytes()
+        self._identity = hashlib.sha256(content).hexdigest()
+        try:
+            self._tokenizer = Tokenizer.from_buffer(content)
+            described = PreTrainedTokenizerFast.from_pretrained(str(self.folder))
+        except Exception as error:  # the library raises bare Exceptions for what it cannot read
+            raise ValueError(f"{path} is no tokenizer that Hugging Face tokenizers reads: {error}") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        texts = [self._tokenizer.id_to_token(i) or "" for i in range(size)]
+        special = _special_ids(described, self.folder)
+        real = _real_tokens(texts, set(special.values()))
+        self.vocabulary = Vocabulary(size=size, **special, random_ids=np.flatnonzero(real).astype(np.uint32))
+        self._texts = texts
+        self._length = np.array([len(_letters(text)) for text in texts], np.int64)
+        self._length[~real] = 0
+        self._check_letters()
+        bases = np.random.Generator(np.random.PCG64(0)).integers(0, 4, _PROBE_BASES, dtype=np.uint8)
+        ids, start = self._encode_with_offsets(_sequences(bases[None], np.array([_PROBE_BASES]))[0])
+        self._by_length = bool(real[ids].all()) and np.array_equal(np.cumsum(self._length[ids]), start[1:])
+        self.token_bases = self.token_stride = max(1, round(_PROBE_BASES / len(ids)))
+
+    def encode(self, bases: np.ndarray, num_bases: np.ndarray, row_tokens: int) -> EncodedRows:  # noqa: D102
+        count = len(bases)
+        ids = np.full((count, row_tokens), self.vocabulary.pad_id, self.vocabulary.id_dtype)
+        start = np.zeros((count, row_tokens + 1), np.int32)
+        num_tokens = np.zeros(count, np.int64)
+        sequences = _sequences(bases, num_bases)
+        encoded = self._tokenizer.encode_batch_fast(sequences, add_special_tokens=False) if self._by_length else []
+        for i, sequence in enumerate(sequences):
+            if self._by_length:
+                row = np.array(encoded[i].ids, np.int64)
+                lengths = self._length[row]
+                if not lengths.all():  # a letter that the vocabulary does not have: ask for offsets
+                    row, ends = self._encode_with_offsets(sequence)
+                else:
+                    ends = np.concatenate([[0], np.cumsum(lengths)])
+            else:
+                row, ends = self._encode_with_offsets(sequence)
+            kept = min(len(row), row_tokens)
+            num_tokens[i] = kept
+            ids[i, :kept] = row[:kept]
+            start[i, : kept + 1] = ends[: kept + 1]
+            start[i, kept + 1 :] = ends[kept]
+        return EncodedRows(
+            input_ids=ids,
+            num_tokens=num_tokens,
+            num_bases=start[np.arange(count), num_tokens].astype(np.int64),
+            token_start=start,
+        )
+
+    def row_tokens(self, row_bases: int) -> int:  # noqa: D102
+        return -(-row_bases // _SHORTEST_MEAN_BASES)
+
+    def text(self, token_id: int) -> str:  # noqa: D102
+        return self._texts[token_id]
+
+    def tokenizer(self, model_max_length: int) -> Any:  # noqa: D102
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast.from_pretrained(str(self.folder), model_max_length=model_max_length)
+
+    @property
+    def identity(self) -> str:  # noqa: D102
+        return f"tokenizer:{self._identity}"
+
+    def _encode_with_offsets(self, sequence: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids int64[n] of a sequence and where its tokens begin and end, int64[n + 1]."""
+        encoding = self._tokenizer.encode(sequence, add_special_tokens=False)
+        start = [first for first, _ in encoding.offsets]
+        return np.array(encoding.ids, np.int64), np.array([*start, len(sequence)], np.int64)
+
+    def _check_letters(self) -> None:
+        for letter in "ACGT":
+            ids = self._tokenizer.encode(letter, add_special_tokens=False).ids
+            if not ids or any(not self._length[i] for i in ids):
+                raise ValueError(
+                    f"tokens {self.spec!r}: the vocabulary has no token for the letter {letter}; a tokenizer trained on"
+                    " upper-case DNA is needed"
+                )
+
+
+def resolve_tokens(spec: str | Path | Tokens) -> Tokens:
+    """Return the kind of tokens that ``spec`` names.
+
+    Raises ValueError or FileNotFoundError for a name that is unknown, or a tokenizer that cannot be used.
+    """
+    if isinstance(spec, Tokens):
+        return spec
+    if spec == "base":
+        return KmerTokens(1)
+    match = _KMER.fullmatch(str(spec))
+    if match:
+        return KmerTokens(int(match[1]), int(match[2] or 1))
+    if str(spec).startswith("kmer") or (not Path(spec).exists() and "/" not in str(spec)):
+        raise ValueError(f"tokens {str(spec)!r} are unknown: give {SPECS}")
+    return HuggingFaceTokens(spec)
+
+
+def _tokenizer_file(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; tokens are {SPECS}")
+    path = folder / "tokenizer.json"
+    if not path.exists():
+        raise ValueError(
+            f"{folder} holds no tokenizer.json, so it is no fast tokenizer; load it with AutoTokenizer and"
+            " save_pretrained the fast one"
+        )
+    return path
+
+
+def _special_ids(described: Any, folder: Path) -> dict[str, int]:
+    """Return the ids of the special tokens of a `transformers` tokenizer; begin and end of text may stand for two."""
+    wanted = {
+        "pad_id": ("pad_token_id",),
+        "unk_id": ("unk_token_id", "mask_token_id"),
+        "cls_id": ("cls_token_id", "bos_token_id"),
+        "sep_id": ("sep_token_id", "eos_token_id"),
+        "mask_id": ("mask_token_id",),
+    }
+    found = {}
+    for name, attributes in wanted.items():
+        ids = [getattr(described, attribute) for attribute in attributes if getattr(described, attribute) is not None]
+        if not ids:
+            raise ValueError(
+                f"{folder} has no {attributes[0].removesuffix('_id')}; masked-language modelling needs one: add it to"
+                " the tokenizer and save it again"
+            )
+        found[name] = ids[0]
+    return found
+
+
+def _real_tokens(texts: list[str], special: set[int]) -> np.ndarray:
+    """Return which tokens are bases, bool[n]."""
+    real = np.array([bool(re.fullmatch("[ACGT]+", _letters(text))) for text in texts])
+    real[list(special)] = False
+    return real
+
+
+def _letters(text: str) -> str:
+    """Return a token's text without the marks that some models put before it."""
+    return text.removeprefix("##").removeprefix("Ġ").removeprefix("▁")
+
+
+def _sequences(bases: np.ndarray, num_bases: np.ndarray) -> list[str]:
+    """Return rows of bases as text, N for every letter other than ACGT."""
+    letters = LETTERS[np.minimum(bases, 4)]
+    return [letters[i, :count].tobytes().decode("ascii") for i, count in enumerate(num_bases.tolist())]
