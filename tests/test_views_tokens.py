@@ -54,8 +54,8 @@ def test_the_saved_tokenizer_gives_the_ids_of_the_rows(tmp_path, k, stride):
         assert tokenizer(text)["input_ids"] == [2, *naive_ids(row, k, stride), 3]
 
 
-@given(BASES, st.integers(1, 6), st.data())
-def test_row_geometry_goes_both_ways(_, k, data):
+@given(st.integers(1, 6), st.data())
+def test_row_geometry_goes_both_ways(k, data):
     tokens = KmerTokens(k, data.draw(st.integers(1, k)))
     row_tokens = data.draw(st.integers(1, 1000))
     assert tokens.row_tokens(tokens.row_bases(row_tokens)) == row_tokens
@@ -148,7 +148,7 @@ def test_tokenizers_that_cannot_be_used(tmp_path):
         resolve_tokens(f"{tmp_path}/nowhere")
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "vocab.txt").write_text("[PAD]\nA\n")
-    with pytest.raises(ValueError, match="holds no tokenizer.json, so it is no fast tokenizer"):
+    with pytest.raises(ValueError, match=r"holds no tokenizer\.json, so it is no fast tokenizer"):
         resolve_tokens(tmp_path / "slow")
     (tmp_path / "slow" / "tokenizer.json").write_text("{")
     with pytest.raises(ValueError, match="is no tokenizer that Hugging Face tokenizers reads"):
