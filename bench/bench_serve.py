@@ -24,7 +24,7 @@ from pathlib import Path
 import gemsdata as gd
 from bench.table import machine, markdown, put_in_readme
 from gemsdata.shards import write as sharding
-from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.options import ShardOptions
 from tools.synthesize import GenomeRecipe, write_fasta
 
 BATCH = 256

@@ -17,7 +17,8 @@ from typing import Any
 import pandas as pd
 
 from eval.pool import Job, run_jobs
-from gemsdata.files.publish import publish, write_text, xxh3_of
+from gemsdata.files.hashing import xxh3_of
+from gemsdata.files.publish import publish, write_text
 from train.contestant import refuse_code
 from train.finetune import FinetuneConfig, finetune
 from train.options import Stopped

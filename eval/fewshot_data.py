@@ -20,7 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gemsdata.files.publish import write_text, xxh3_of
+from gemsdata.files.hashing import xxh3_of
+from gemsdata.files.publish import write_text
 from gemsdata.genome.vocab import reverse_complement
 from train.labelled import Labelled, class_names, read_labelled
 

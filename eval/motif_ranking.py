@@ -12,7 +12,7 @@ import numpy as np
 from gemsdata.genome.vocab import BASES, check_k, kmer_of_value, kmer_value, num_kmers, reverse_complement_values
 from gemsdata.npmi.estimators import rank_descending
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
 
 _KMER_COLUMNS = ("kmer", "ngram")

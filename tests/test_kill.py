@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gemsdata.cli import main
-from gemsdata.files.publish import xxh3_of
-from gemsdata.shards.manifest import FILE_NAME, Manifest
+from gemsdata.files.hashing import xxh3_of
+from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from tests.test_sharding import hashes
 from tools.synthesize import GenomeRecipe, write_fasta
 
@@ -53,7 +53,7 @@ def test_killed_at_any_moment_the_set_is_absent_or_complete(tmp_path: Path) -> N
                 time.sleep(0.0005)
             time.sleep(moments.uniform(0, 0.01))
             victim.send_signal(signal.SIGKILL)
-        if (out / FILE_NAME).exists():
+        if (out / MANIFEST_FILE).exists():
             found["complete"] += 1
             for shards in Manifest.load(out).splits.values():
                 for shard in shards:

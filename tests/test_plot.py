@@ -14,7 +14,7 @@ from gemsdata.inspect import plot
 from gemsdata.inspect.plot import set_figures, style, table_figures
 from gemsdata.inspect.plot.set_figures import Region, parse_region, ranks_along, surroundings
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 

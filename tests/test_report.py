@@ -13,7 +13,7 @@ from PIL import Image
 from gemsdata.cli import main
 from gemsdata.inspect import report
 from gemsdata.inspect.report.runs import read_run
-from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import shard
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -7,7 +7,7 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.genome import vocab
-from gemsdata.shards.plan import ShardOptions
+from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, write_fasta

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gemsdata.shards.manifest import FILE_NAME, Manifest
+from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 
 
 @click.command("info")
@@ -17,7 +17,7 @@ def command(out: Path, as_json: bool) -> None:
     """Say what is in the shard set OUT."""
     manifest = Manifest.load(out)
     if as_json:
-        click.echo(json.dumps(json.loads((out / FILE_NAME).read_bytes())))
+        click.echo(json.dumps(json.loads((out / MANIFEST_FILE).read_bytes())))
         return
     genome, npmi = manifest.genome, manifest.npmi
     regions = manifest.validation["regions"]

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from gemsdata.files.hashing import sha256_of_stream
 
 _PARTIAL = ".part"
 _WAIT_S = 0.02
@@ -75,7 +76,8 @@ class FileCache:
         download(partial)
         partial.flush()
         written = partial.tell()
-        found = _sha256_of(partial)
+        partial.seek(0)
+        found = sha256_of_stream(partial)
         if found != path.name or written != num_bytes:
             raise ValueError(
                 f"what was fetched has sha256 {found} and {written:,} bytes, wanted are {path.name} and {num_bytes:,}:"
@@ -158,14 +160,6 @@ def _is(path: Path, stream: BinaryIO) -> bool:
         return path.stat().st_ino == os.fstat(stream.fileno()).st_ino
     except FileNotFoundError:
         return False
-
-
-def _sha256_of(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    stream.seek(0)
-    while piece := stream.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def copy_stream(source: BinaryIO, target: BinaryIO) -> None:

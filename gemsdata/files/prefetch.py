@@ -1,4 +1,4 @@
-"""Run an iterator one step ahead, in a thread."""
+"""Run an iterator one item ahead of its consumer, in a thread."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """Yield what ``items`` yields, while a thread already makes the next one; an exception of ``items`` is raised here.
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items of an iterator while a thread already computes the next one.
 
-    Worth its while where the work on both sides releases the GIL. When the consumer stops early, the thread ends
-    after the item at hand.
+    This saves time where both sides release the GIL. An exception of ``items`` is raised in the consumer. When the
+    consumer stops early, the thread ends after its current item.
     """
     ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=1)
     stop = threading.Event()
@@ -38,7 +38,7 @@ def ahead(items: Iterator[Item]) -> Iterator[Item]:
         else:
             put(None, StopIteration())
 
-    thread = threading.Thread(target=run, name="ahead", daemon=True)
+    thread = threading.Thread(target=run, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

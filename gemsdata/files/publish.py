@@ -3,57 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+import re
+import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-import xxhash
-
-
-class HashedStream:
-    """A write-only stream that hashes what passes through it: xxh3 (fast, for every read) and sha256 (for shipping)."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._xxh3 = xxhash.xxh3_64()
-        self._sha256 = hashlib.sha256()
-        self.num_bytes = 0
-        self.closed = False
-
-    def write(self, data: Any) -> int:
-        """Write and hash a bytes-like object."""
-        view = memoryview(data).cast("B")
-        self._xxh3.update(view)
-        self._sha256.update(view)
-        self._stream.write(view)
-        self.num_bytes += view.nbytes
-        return view.nbytes
-
-    def tell(self) -> int:
-        """Return the number of bytes written."""
-        return self.num_bytes
-
-    def flush(self) -> None:
-        """Do nothing: publishing flushes."""
-
-    def close(self) -> None:
-        """Mark the end; the stream beneath stays open for its owner."""
-        self.closed = True
-
-    def digests(self) -> dict[str, str]:
-        """Return {"xxh3_64": hex, "sha256": hex}."""
-        return {"xxh3_64": self._xxh3.hexdigest(), "sha256": self._sha256.hexdigest()}
+_TEMPORARY = re.compile(r"_.+\.[0-9A-Za-z-]*-[0-9]+-[0-9a-f]{8}\.tmp")
 
 
 @contextlib.contextmanager
 def publish(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside ``path``; flush it to disk and rename it on success, remove it on failure.
 
-    The temporary name begins with an underscore, so that readers of the folder pass it over.
+    The temporary name begins with an underscore, so that readers of the folder skip it, and is unique among the
+    processes of every host, so that two writers of one path never share a temporary file: the last rename wins.
     """
-    temporary = path.with_name(f"_{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(temporary_name(path.name))
     stream = open(temporary, "wb")  # noqa: SIM115  (closed below, before the rename)
     try:
         yield stream
@@ -70,6 +38,17 @@ def publish(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def temporary_name(name: str) -> str:
+    """Return a unique name for a temporary file that becomes ``name``."""
+    host = "".join(letter for letter in socket.gethostname() if letter.isalnum() or letter == "-")[:24]
+    return f"_{name[:120]}.{host}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Return whether ``name`` is one that `temporary_name` makes."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def write_text(path: Path, text: str) -> None:
     """Publish ``text`` (UTF-8) under ``path``."""
     with publish(path) as stream:
@@ -84,12 +63,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def xxh3_of(path: Path) -> str:
-    """Return the xxh3 of a file, in hex."""
-    digest = xxhash.xxh3_64()
-    with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

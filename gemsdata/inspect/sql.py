@@ -28,8 +28,7 @@ from gemsdata.genome.vocab import BASES, NUM_SPECIAL, SPECIAL_TOKENS
 from gemsdata.inspect.scan import RowScan, TokenScan
 from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.shards.manifest import SPLITS
-from gemsdata.shards.plan import INTERVALS_FILE, NPMI_FILE
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS
 from gemsdata.shards.shard_set import ShardSet
 
 VIEWS = ("npmi", "rows", "tokens", "shards", "contigs", "intervals")

@@ -23,7 +23,7 @@ from gemsdata.service import codec as wire
 from gemsdata.service.auth import Address, TokenCheck, check_binding
 from gemsdata.service.batch_request import VERSION, Ticket
 from gemsdata.service.stream_cache import Kitchen
-from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.stream.stream import MaskedStream
 
 MAX_STREAMS = 64

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from gemsdata.shards.schema import Rows
 
-SUFFIX = ".arrow"
 _ZSTD_LEVEL = 3
 
 

@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gemsdata.files import publish as atomic
+from gemsdata.files.publish import write_text
 
-FILE_NAME = "_index.json"
+MANIFEST_FILE = "_index.json"
+NPMI_FILE = "npmi.parquet"
+INTERVALS_FILE = "intervals.parquet"
+WORK_FOLDER = "_work"
+"""what a set that is being written keeps in its folder until it is complete"""
+SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
 FORMAT = "gemsdata"
 VERSION = 1
 SPLITS = ("train", "valid")
@@ -88,7 +93,7 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Publish the manifest in ``folder``."""
-        atomic.write_text(folder / FILE_NAME, self.to_json())
+        write_text(folder / MANIFEST_FILE, self.to_json())
 
     def to_json(self) -> str:
         """Return the content of the file."""
@@ -100,7 +105,7 @@ class Manifest:
 
         Raises FileNotFoundError when there is none, ValueError when it is not ours, of a newer version, or damaged.
         """
-        path = Path(folder) / FILE_NAME
+        path = Path(folder) / MANIFEST_FILE
         if not path.exists():
             raise FileNotFoundError(_why_absent(Path(folder)))
         return cls.parse(path.read_bytes(), str(path))
@@ -159,6 +164,6 @@ def fingerprint(manifest: Manifest) -> str:
 def _why_absent(folder: Path) -> str:
     if not folder.exists():
         return f"{folder}: no such folder"
-    if (folder / "_work").exists():
+    if (folder / WORK_FOLDER).exists():
         return f"{folder} holds an unfinished shard set; finish it with the same `gemsdata shard` command and --resume"
-    return f"{folder} is not a shard set (no {FILE_NAME}); make one with `gemsdata shard GENOME.fa -o {folder}`"
+    return f"{folder} is not a shard set (no {MANIFEST_FILE}); make one with `gemsdata shard GENOME.fa -o {folder}`"

@@ -16,19 +16,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gemsdata.files import publish as atomic
-from gemsdata.files.prefetch import ahead
+from gemsdata.files.hashing import sha256_of
+from gemsdata.files.prefetch import prefetch
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.publish import publish, write_text
 from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGenome, fasta, read_contigs
 from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
-from gemsdata.shards.manifest import SPLITS
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, WORK_FOLDER
 from gemsdata.shards.options import ShardOptions
 
-WORK = "_work"
-NPMI_FILE = "npmi.parquet"
-INTERVALS_FILE = "intervals.parquet"
 _PLAN_FILE = "plan.json"
 _MOST_ROWS_PER_SHARD = 32768
 _SHARDS_WANTED = 8
@@ -90,7 +88,7 @@ def make_plan(
 
     ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
     """
-    work = folder / WORK
+    work = folder / WORK_FOLDER
     identity = {"inputs": [_input_identity(path) for path in inputs], "options": dataclasses.asdict(options)}
     identity = json.loads(json.dumps(identity))
     if (work / _PLAN_FILE).exists():
@@ -107,7 +105,7 @@ def make_plan(
     report = GenomeReport()
     tally = NgramCounter(max(_COUNTED_K, options.k)) if given is None else None
     with GenomeWriter(work / "genome") as writer:
-        for contig in itertools.chain.from_iterable(ahead(_batched(read_contigs(inputs, report)))):
+        for contig in itertools.chain.from_iterable(prefetch(_batched(read_contigs(inputs, report)))):
             writer.add(contig)
             if tally is not None:
                 tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
@@ -170,7 +168,7 @@ def make_plan(
         },
         "npmi": {
             "file": NPMI_FILE,
-            "sha256": _sha256_of(folder / NPMI_FILE),
+            "sha256": sha256_of(folder / NPMI_FILE),
             "rank_sha256": hashlib.sha256(ranks.astype("<u4").tobytes()).hexdigest(),
             "estimator": table.estimator,
             "min_count": table.min_count,
@@ -182,14 +180,14 @@ def make_plan(
     }
     summary = _summarise(report, segments, cut, table, options)
     stored = {"identity": identity, "options": dataclasses.asdict(options), "head": head, "summary": summary}
-    atomic.write_text(work / _PLAN_FILE, json.dumps(stored))
+    write_text(work / _PLAN_FILE, json.dumps(stored))
     return open_plan(folder)
 
 
 def open_plan(folder: str | Path) -> Plan:
     """Open the plan in ``folder``; raise FileNotFoundError when there is none."""
     folder = Path(folder)
-    work = folder / WORK
+    work = folder / WORK_FOLDER
     if not (work / _PLAN_FILE).exists():
         raise FileNotFoundError(
             f"{folder} holds no plan of a shard set; make one with `gemsdata shard GENOME.fa -o {folder}`"
@@ -243,7 +241,7 @@ def _write_intervals(genome: PackedGenome, path: Path) -> None:
             "kind": kinds.cast(pa.string()),
         }
     )
-    with atomic.publish(path) as stream:
+    with publish(path) as stream:
         pq.write_table(table, stream, compression="zstd")
 
 
@@ -316,8 +314,3 @@ def _check_same(stored: Mapping[str, Any], given: Mapping[str, Any], folder: Pat
                 f"{folder} was begun with {name} = {stored['options'].get(name)}, not {value}; "
                 "--resume takes the same options, --overwrite begins anew"
             )
-
-
-def _sha256_of(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from gemsdata.files.publish import xxh3_of
+from gemsdata.files.hashing import xxh3_of
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.arrow import ArrowShard
-from gemsdata.shards.manifest import Manifest
-from gemsdata.shards.plan import INTERVALS_FILE, NPMI_FILE
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, Manifest
 from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.storage import CACHE_BYTES, LocalStore, Store, store_of
 from gemsdata.shards.webdataset import TarShard

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gemsdata.files.cache import FileCache, Pin, copy_stream
-from gemsdata.shards.manifest import FILE_NAME, Manifest, ShardFile
+from gemsdata.shards.manifest import MANIFEST_FILE, Manifest, ShardFile
 
 CACHE_BYTES = 64 << 30
 CACHE_VARIABLE = "GEMSDATA_CACHE"
@@ -74,9 +74,9 @@ class RemoteStore:
 
     def manifest(self) -> Manifest:  # noqa: D102
         try:
-            return Manifest.parse(self._read(FILE_NAME), f"{self.url}/{FILE_NAME}")
+            return Manifest.parse(self._read(MANIFEST_FILE), f"{self.url}/{MANIFEST_FILE}")
         except FileNotFoundError:
-            raise FileNotFoundError(f"{self.url} is not a shard set (no {FILE_NAME} there)") from None
+            raise FileNotFoundError(f"{self.url} is not a shard set (no {MANIFEST_FILE} there)") from None
 
     def path(self, file: ShardFile) -> tuple[Path, Pin]:  # noqa: D102
         def download(stream: BinaryIO) -> None:

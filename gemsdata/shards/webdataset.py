@@ -18,7 +18,6 @@ import pyarrow as pa
 from gemsdata.shards.arrow import holds
 from gemsdata.shards.schema import Rows
 
-SUFFIX = ".tar"
 _TAR_BLOCK_BYTES = 512
 
 

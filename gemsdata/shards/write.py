@@ -24,29 +24,35 @@ import filelock
 import numpy as np
 import xxhash
 
-from gemsdata.files import publish as atomic
+from gemsdata.files.hashing import HashedStream, xxh3_of
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.publish import publish, write_text
 from gemsdata.genome.packed import PackedGenome
 from gemsdata.genome.vocab import token_dtype
 from gemsdata.kernels import kmer
 from gemsdata.kernels.keys import key_of
 from gemsdata.kernels.order import permute_range
 from gemsdata.shards import windows
-from gemsdata.shards.arrow import SUFFIX as ARROW_SUFFIX
 from gemsdata.shards.arrow import ArrowWriter
-from gemsdata.shards.manifest import FILE_NAME, SPLITS, Manifest, Shard, ShardFile
+from gemsdata.shards.manifest import (
+    INTERVALS_FILE,
+    MANIFEST_FILE,
+    NPMI_FILE,
+    SPLITS,
+    SUFFIXES,
+    WORK_FOLDER,
+    Manifest,
+    Shard,
+    ShardFile,
+)
 from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.plan import (
-    INTERVALS_FILE,
-    NPMI_FILE,
-    WORK,
     Part,
     Plan,
     make_plan,
     open_plan,
 )
 from gemsdata.shards.schema import Rows, row_schema
-from gemsdata.shards.webdataset import SUFFIX as TAR_SUFFIX
 from gemsdata.shards.webdataset import TarWriter
 
 __all__ = [
@@ -60,7 +66,6 @@ __all__ = [
     "shard",
 ]
 
-SUFFIXES = {"arrow": ARROW_SUFFIX, "webdataset": TAR_SUFFIX}
 _ORDER_KEY = 3
 
 
@@ -84,7 +89,7 @@ def shard(
         raise ValueError(f"workers = {workers}; 0 or more are needed")
     options = options or ShardOptions()
     folder = Path(out)
-    if resume and (folder / FILE_NAME).exists():
+    if resume and (folder / MANIFEST_FILE).exists():
         return _already_complete(folder, options)
     plan = plan_only(paths, folder, options, resume=resume, overwrite=overwrite, progress=progress)
     with _locked(folder):
@@ -125,29 +130,35 @@ def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError(f"{folder} is a file; give a folder for the shard set")
     try:
         if folder.exists() and any(folder.iterdir()):
-            state = "complete" if (folder / FILE_NAME).exists() else "unfinished" if (folder / WORK).exists() else None
+            state = (
+                "complete"
+                if (folder / MANIFEST_FILE).exists()
+                else "unfinished"
+                if (folder / WORK_FOLDER).exists()
+                else None
+            )
             if state is None:
                 raise ValueError(f"{folder} is not empty and not a shard set; give a new or an empty folder")
             if not resume and not overwrite:
                 hint = "--resume to finish it or " if state == "unfinished" else ""
                 raise ValueError(f"{folder} already holds a shard set ({state}); pass {hint}--overwrite to replace it")
             if overwrite:
-                (folder / WORK).mkdir(exist_ok=True)
+                (folder / WORK_FOLDER).mkdir(exist_ok=True)
                 with _locked(folder):
                     clear(folder)
-        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
 
 
 def clear(folder: Path) -> None:
     """Remove a shard set, its manifest first, so that what is left never looks complete."""
-    (folder / FILE_NAME).unlink(missing_ok=True)
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
     for split in SPLITS:
         shutil.rmtree(folder / split, ignore_errors=True)
     for name in (NPMI_FILE, INTERVALS_FILE):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
 
 
 def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
@@ -186,7 +197,7 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
     (plan.folder / part.split).mkdir(exist_ok=True)
     with contextlib.ExitStack() as files:
         streams = {
-            name: atomic.HashedStream(files.enter_context(atomic.publish(plan.folder / f"{part.name}{SUFFIXES[name]}")))
+            name: HashedStream(files.enter_context(publish(plan.folder / f"{part.name}{SUFFIXES[name]}")))
             for name in FORMATS[plan.options.format]
         }
         with computing or contextlib.nullcontext():
@@ -202,11 +213,11 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
         },
     )
     _entry_path(plan, part).parent.mkdir(exist_ok=True)
-    atomic.write_text(_entry_path(plan, part), json.dumps(dataclasses.asdict(shard)))
+    write_text(_entry_path(plan, part), json.dumps(dataclasses.asdict(shard)))
     return shard
 
 
-def _write_rows(plan: Plan, part: Part, streams: dict[str, atomic.HashedStream]) -> tuple[int, str]:
+def _write_rows(plan: Plan, part: Part, streams: dict[str, HashedStream]) -> tuple[int, str]:
     """Write the rows of a part to its streams; return the number of tokens and the digest of the rows."""
     options, cut = plan.options, plan.windows[part.split]
     order = np.empty(part.num_rows, np.int64)
@@ -243,7 +254,7 @@ def finished_part(plan: Plan, part: Part) -> Shard | None:
         return None
     for entry in shard.files.values():
         path = plan.folder / entry.path
-        if not path.exists() or path.stat().st_size != entry.num_bytes or atomic.xxh3_of(path) != entry.xxh3_64:
+        if not path.exists() or path.stat().st_size != entry.num_bytes or xxh3_of(path) != entry.xxh3_64:
             return None
     return shard
 
@@ -267,14 +278,14 @@ def finalise(plan: Plan) -> Manifest:
         leftover.unlink(missing_ok=True)  # of processes that were killed
     manifest = Manifest(**plan.head, splits=splits).with_fingerprint()
     manifest.save(plan.folder)
-    shutil.rmtree(plan.folder / WORK, ignore_errors=True)
+    shutil.rmtree(plan.folder / WORK_FOLDER, ignore_errors=True)
     return manifest
 
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder against a second writer; the kernel frees the lock when the process dies."""
-    lock = filelock.FileLock(folder / WORK / "lock")
+    lock = filelock.FileLock(folder / WORK_FOLDER / "lock")
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -296,7 +307,7 @@ def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, di
                 f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; "
                 "--overwrite begins anew"
             )
-    shutil.rmtree(folder / WORK, ignore_errors=True)
+    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
     genome = manifest.genome
     return manifest, {
         "contigs": len(manifest.contigs),
@@ -307,7 +318,7 @@ def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, di
     }
 
 
-def _writer(name: str, stream: atomic.HashedStream, plan: Plan) -> ArrowWriter | TarWriter:
+def _writer(name: str, stream: HashedStream, plan: Plan) -> ArrowWriter | TarWriter:
     options = plan.options
     if name == "webdataset":
         return TarWriter(stream, options.block_rows)
@@ -327,7 +338,7 @@ def _metadata(plan: Plan) -> dict[bytes, bytes]:
 
 
 def _entry_path(plan: Plan, part: Part) -> Path:
-    return plan.folder / WORK / "parts" / f"{part.split}-{part.index:06d}.json"
+    return plan.folder / WORK_FOLDER / "parts" / f"{part.split}-{part.index:06d}.json"
 
 
 def _read_entry(plan: Plan, part: Part) -> Shard | None:

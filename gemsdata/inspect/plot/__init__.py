@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gemsdata.inspect.plot import set_figures, table_figures
 from gemsdata.inspect.plot.style import house_style, save
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
 
 __all__ = ["Subject", "draw", "open_subject", "save"]

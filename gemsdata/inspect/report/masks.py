@@ -13,7 +13,7 @@ from gemsdata.inspect.plot.style import BLUE, FAINT, RED, house_style
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
 from gemsdata.masking.strategies import TARGET_RATE, names
-from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
 
 _POSITION_BINS = 102

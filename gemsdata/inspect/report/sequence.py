@@ -9,8 +9,7 @@ from gemsdata.inspect.plot import draw, open_subject
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
 from gemsdata.inspect.sql import catalog
-from gemsdata.shards.manifest import Manifest
-from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.manifest import NPMI_FILE, Manifest
 from gemsdata.shards.shard_set import ShardSet
 
 _MOST_CONTIGS = 50

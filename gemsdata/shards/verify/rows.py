@@ -20,8 +20,7 @@ from gemsdata.files.progress import Progress, no_progress
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, kmer_of_value, num_kmers
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.arrow import ArrowShard
-from gemsdata.shards.manifest import Manifest, Shard
-from gemsdata.shards.plan import NPMI_FILE
+from gemsdata.shards.manifest import NPMI_FILE, Manifest, Shard
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.verify.error import Difference
 from gemsdata.shards.verify.npmi import check_counts, check_scores
