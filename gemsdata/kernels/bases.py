@@ -158,3 +158,28 @@ def encode_kmers(bases: np.ndarray, num_tokens: np.ndarray, k: int, stride: int,
                     value = (value << np.uint64(2)) | np.uint64(base & 3)
                 out[i, t] = value + np.uint64(_NUM_SPECIAL) if known else np.uint64(_UNK_ID)
         out[i, tokens:] = 0
+
+
+@jit
+def copy_packed(packed: np.ndarray, offset: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
+    """Copy stretches of packed bases to out uint8[B, W], each to the beginning of its row; what is left is 0.
+
+    Stretch i has num_bases[i] (int64[B]) bases and begins at base offset[i] (int64[B]) of packed uint8[...].
+    """
+    for i in range(offset.size):
+        first = offset[i] >> 2
+        shift = np.uint16(2 * (offset[i] & 3))
+        count = np.int64(num_bases[i])
+        used = (count + 3) >> 2
+        row = out[i]
+        if shift == 0:
+            row[:used] = packed[first : first + used]
+        else:
+            available = packed.size
+            for b in range(used):
+                high = np.uint16(packed[first + b])
+                low = np.uint16(packed[first + b + 1]) if first + b + 1 < available else np.uint16(0)
+                row[b] = np.uint8(((high << np.uint16(8) | low) >> (np.uint16(8) - shift)) & np.uint16(255))
+        if count & 3:
+            row[used - 1] &= np.uint8(255 << (8 - 2 * (count & 3)) & 255)
+        row[used:] = 0

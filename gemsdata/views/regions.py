@@ -1,0 +1,163 @@
+"""Intervals of a genome: BED files, and what two lists of intervals have in common or apart.
+
+Intervals are (contig, start, end) int64[m, 3], 0-based, half-open, sorted and disjoint. A library (bioframe, pyranges)
+would bring pandas and more for four functions of numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xopen
+
+from gemsdata.genome.packed import complement
+from gemsdata.shards.windows import merge
+
+_HEADERS = ("track", "browser")
+_NAMES_SHOWN = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contigs:
+    """The contigs of a genome, one after the other on a line, a position apart."""
+
+    names: Sequence[str]
+    num_bases: np.ndarray
+    """int64[C]"""
+
+    @property
+    def offset(self) -> np.ndarray:
+        """Where each contig begins on the line, int64[C]."""
+        return np.cumsum(self.num_bases + 1) - self.num_bases - 1
+
+    @property
+    def line_bases(self) -> int:
+        """Length of the line."""
+        return int((self.num_bases + 1).sum())
+
+    def whole(self) -> np.ndarray:
+        """Return every contig as an interval."""
+        index = np.flatnonzero(self.num_bases)
+        return np.column_stack([index, np.zeros(len(index), np.int64), self.num_bases[index]])
+
+    def on_line(self, intervals: np.ndarray) -> np.ndarray:
+        """Return intervals as (start, end) int64[m, 2] on the line."""
+        return intervals[:, 1:] + self.offset[intervals[:, 0], None]
+
+    def off_line(self, intervals: np.ndarray) -> np.ndarray:
+        """Return intervals of the line, none of which leaves its contig, as (contig, start, end)."""
+        offset = self.offset
+        contig = np.searchsorted(offset, intervals[:, 0], side="right") - 1
+        return np.column_stack([contig, intervals - offset[contig, None]])
+
+    def merged(self, intervals: np.ndarray) -> np.ndarray:
+        """Return intervals in any order, which may overlap, sorted and joined."""
+        line = self.on_line(intervals)
+        return self.off_line(merge(line[np.argsort(line[:, 0], kind="stable")]))
+
+    def without(self, intervals: np.ndarray, *taken: np.ndarray) -> np.ndarray:
+        """Return what is left of ``intervals`` once each list of ``taken`` is out of them."""
+        outside = complement(self.on_line(intervals), self.line_bases)
+        line = np.concatenate([outside, *(self.on_line(other) for other in taken)])
+        line = merge(line[np.argsort(line[:, 0], kind="stable")])
+        return self.off_line(complement(line, self.line_bases))
+
+    def within(self, intervals: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return the parts of ``intervals`` that lie in ``others``."""
+        line = complement(self.on_line(others), self.line_bases)
+        ends = self.offset + self.num_bases  # the positions between contigs belong to none
+        line = np.concatenate(
+            [line, complement(self.on_line(intervals), self.line_bases), np.column_stack([ends, ends + 1])]
+        )
+        line = merge(line[np.argsort(line[:, 0], kind="stable")])
+        return self.off_line(complement(line, self.line_bases))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BedRegions:
+    """The intervals of a BED file in the file's order."""
+
+    path: str
+    intervals: np.ndarray
+    """(contig, start, end) int64[m, 3] as they stand in the file: neither sorted nor disjoint"""
+    lines: np.ndarray
+    """line of the file of each, from 1, int64[m]"""
+
+    def describe(self, index: int, contigs: Contigs) -> str:
+        """Return how messages name an interval."""
+        contig, start, end = self.intervals[index].tolist()
+        return f"{self.path}:{self.lines[index]}: region {contigs.names[contig]}:{start}-{end}"
+
+    def flanked(self, flank: int, contigs: Contigs) -> np.ndarray:
+        """Return the intervals, ``flank`` bases longer at either end and cut at the contigs' ends, [m, 3]."""
+        contig, start, end = self.intervals.T
+        return np.column_stack(
+            [contig, np.maximum(start - flank, 0), np.minimum(end + flank, contigs.num_bases[contig])]
+        )
+
+
+def read_bed(path: str | Path, contigs: Contigs) -> BedRegions:
+    """Read a BED file, plain or compressed.
+
+    Raises FileNotFoundError when it is not there, and ValueError that names the line for a contig that the genome does
+    not have, an interval that is inverted, empty or beyond its contig's end, and a file without an interval.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"{path}: no such file; a BED file of regions is needed")
+    index = {name: i for i, name in enumerate(contigs.names)}
+    rows: list[tuple[int, int, int]] = []
+    lines: list[int] = []
+    for number, (name, start, end) in _bed_lines(path):
+        where = f"{path}:{number}: region {name}:{start}-{end}"
+        if name not in index:
+            known = ", ".join(contigs.names[:_NAMES_SHOWN]) + (", ..." if len(contigs.names) > _NAMES_SHOWN else "")
+            raise ValueError(f"{where} is on a contig that the genome does not have; its contigs are {known}")
+        length = int(contigs.num_bases[index[name]])
+        if not 0 <= start < end:
+            raise ValueError(f"{where} is empty or inverted; BED intervals are 0-based and half-open, start < end")
+        if end > length:
+            raise ValueError(f"{where} ends beyond {name}, which has {length} bases; is it of another assembly?")
+        rows.append((index[name], start, end))
+        lines.append(number)
+    if not rows:
+        raise ValueError(f"{path} holds no interval; give a BED file with contig, start and end on each line")
+    return BedRegions(path=str(path), intervals=np.array(rows, np.int64), lines=np.array(lines, np.int64))
+
+
+def check_each_leaves_a_row(
+    bed: BedRegions, flank: int, contigs: Contigs, stretches: np.ndarray, token_bases: int
+) -> None:
+    """Raise ValueError that names the first region in which no stretch holds a token.
+
+    ``stretches`` are those of all splits: a region that lies in another split is no mistake.
+    """
+    usable = contigs.on_line(stretches)
+    usable = usable[usable[:, 1] - usable[:, 0] >= token_bases]
+    regions = contigs.on_line(bed.flanked(flank, contigs))
+    first = np.searchsorted(usable[:, 1], regions[:, 0] + token_bases)  # the first that ends late enough
+    reach = np.append(usable[:, 0], np.iinfo(np.int64).max)[first]
+    fits = np.maximum(reach, regions[:, 0]) + token_bases <= regions[:, 1]
+    if not fits.all():
+        worst = int(np.flatnonzero(~fits)[0])
+        raise ValueError(
+            f"{bed.describe(worst, contigs)} leaves no row: it holds no run of {token_bases} bases that rows may have;"
+            " take it out, or give a larger flank"
+        )
+
+
+def _bed_lines(path: str | Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
+    """Yield (line number, (contig, start, end)) of a BED file."""
+    with xopen.xopen(path, "rt", threads=0, errors="replace") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip() or line.startswith("#") or line.split(None, 1)[0] in _HEADERS:
+                continue
+            fields = line.split("\t") if "\t" in line else line.split()
+            try:
+                yield number, (fields[0], int(fields[1]), int(fields[2]))
+            except (IndexError, ValueError):
+                raise ValueError(
+                    f"{path}:{number}: {line.strip()[:60]!r} is no BED line; contig, start and end are needed"
+                ) from None

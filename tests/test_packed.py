@@ -1,0 +1,132 @@
+"""Shards of packed bases: what goes in comes out, for our reader, for pyarrow and for DuckDB."""
+
+from __future__ import annotations
+
+import io
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gemsdata.genome.packed import GenomeReport, GenomeWriter, read_contigs
+from gemsdata.genome.vocab import base_codes
+from gemsdata.kernels.bases import copy_packed, unpack_rows
+from gemsdata.kernels.kmer import pack
+from gemsdata.shards.packed import PackedShard, PackedWriter, choose_block_bases, cut_blocks, encode_blocks
+from tests.genomes import awkward_genome, random_dna, write_fasta
+
+
+def unpacked(packed: np.ndarray) -> np.ndarray:
+    return ((packed[..., None] >> np.array([6, 4, 2, 0], np.uint8)) & 3).reshape(*packed.shape[:-1], -1)
+
+
+@given(st.integers(0, 90), st.data())
+def test_copied_bases_are_the_same_bases(size, data):
+    letters = np.frombuffer(random_dna(size, 3).encode(), np.uint8)
+    packed = np.empty((size + 3) // 4, np.uint8)
+    pack(letters, packed)
+    start = data.draw(st.integers(0, size))
+    count = data.draw(st.integers(0, size - start))
+    out = np.full((1, 30), 255, np.uint8)
+    copy_packed(packed, np.array([start]), np.array([count]), out)
+    wanted = base_codes(letters[start : start + count].tobytes())
+    assert unpacked(out)[0].tolist() == [*wanted, *[0] * (120 - count)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 700)), max_size=5), st.sampled_from([256, 512]))
+def test_blocks_cover_their_stretches(pieces, block_bases):
+    starts = np.cumsum([gap + 1 + length for gap, length in pieces]) - [length for _, length in pieces]
+    stretches = np.array([(0, s, s + n) for s, (_, n) in zip(starts, pieces, strict=True)], np.int64).reshape(-1, 3)
+    blocks, first = cut_blocks(stretches, block_bases)
+    for m, (_, start, end) in enumerate(stretches.tolist()):
+        mine = blocks[first[m] : first[m + 1]]
+        assert mine[:, 1].tolist() == list(range(start, end, block_bases))
+        assert mine[:-1, 2].tolist() == [block_bases] * (len(mine) - 1)
+        assert mine[:, 2].sum() == end - start
+    assert first[-1] == len(blocks)
+
+
+def test_the_size_of_blocks_wastes_little():
+    assert choose_block_bases(np.array([3_000_000_000])) == 65536
+    assert choose_block_bases(np.full(100_000, 250)) == 256
+    lengths = np.random.default_rng(0).integers(200, 20_000, 5000)
+    size = choose_block_bases(lengths)
+    assert int((-(-lengths // size)).sum()) * (size // 4 + 16) < 0.33 * lengths.sum()
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory):
+    """A packed shard of the awkward genome, and its contigs in upper case."""
+    folder = tmp_path_factory.mktemp("packed")
+    contigs = awkward_genome()
+    fasta = write_fasta(folder / "g.fa", contigs)
+    with GenomeWriter(folder / "genome") as writer:
+        for contig in read_contigs([str(fasta)], GenomeReport()):
+            writer.add(contig)
+        genome = writer.finish()
+    lengths = genome.num_bases
+    stretches = np.array([(0, 0, 2501), (0, 2501, lengths[0]), (1, 0, 4), (3, 0, lengths[3]), (5, 0, lengths[5])])
+    blocks, first = cut_blocks(stretches, 256)
+    path = folder / "000000.arrow"
+    with open(path, "wb") as stream:
+        packed = PackedWriter(stream, 256, len(genome.names), {b"gemsdata.k": b"6"})
+        for begin in range(0, len(blocks), 7):
+            packed.write(encode_blocks(genome, blocks[begin : begin + 7], 256))
+        packed.close()
+    return path, [sequence.upper() for sequence in contigs.values()], stretches, first
+
+
+def test_rows_are_read_from_any_place(shard):
+    path, sequences, stretches, first = shard
+    opened = PackedShard(path)
+    addresses = opened.addresses(int(first[-1]))
+    random = np.random.default_rng(0)
+    stretch = random.integers(0, len(stretches), 200)
+    length = stretches[stretch, 2] - stretches[stretch, 1]
+    offset = (random.random(200) * length).astype(np.int64)
+    num_bases = ((length - offset) * random.random(200)).astype(np.int64)
+    out = np.full((200, 5000), 9, np.uint8)
+    unpack_rows(addresses, first[stretch], offset, num_bases, opened.block_bases, out)
+    for i in range(200):
+        contig, start, _ = stretches[stretch[i]].tolist()
+        text = sequences[contig][start + offset[i] : start + offset[i] + num_bases[i]]
+        codes = base_codes(text)
+        codes = np.where(codes > 3, 0, codes)
+        assert out[i, : num_bases[i]].tolist() == codes.tolist()
+        assert (out[i, num_bases[i] :] == 9).all()
+
+
+def test_pyarrow_and_duckdb_read_a_packed_shard(shard):
+    path, sequences, stretches, first = shard
+    rows = pyarrow.dataset.dataset(str(path), format="ipc")
+    table = rows.to_table().to_pylist()
+    assert len(table) == first[-1]
+    for row in table:
+        bases = unpacked(np.frombuffer(row["packed"], np.uint8))[: row["num_bases"]]
+        text = sequences[row["contig"]][row["start"] : row["start"] + row["num_bases"]]
+        codes = base_codes(text)
+        assert bases.tolist() == np.where(codes > 3, 0, codes).tolist()
+    total = int((stretches[:, 2] - stretches[:, 1]).sum())
+    assert duckdb.connect().execute("SELECT sum(num_bases) FROM rows").fetchall() == [(total,)]
+
+
+def test_files_that_are_no_packed_shard(shard, tmp_path):
+    path = shard[0]
+    cut = tmp_path / "cut.arrow"
+    cut.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="is not a whole Arrow shard"):
+        PackedShard(cut)
+    other = tmp_path / "other.arrow"
+    table = pa.table({"a": [1]})
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    other.write_bytes(sink.getvalue())
+    with pytest.raises(ValueError, match="is no shard of packed bases"):
+        PackedShard(other)
+    with pytest.raises(ValueError, match="its manifest says 3; it is damaged or of another set"):
+        PackedShard(path).addresses(3)
