@@ -15,10 +15,8 @@ import pyarrow as pa
 
 from gemsdata.genome.packed import PackedGenome
 from gemsdata.kernels.bases import copy_packed
-from gemsdata.shards.arrow import SUFFIX, holds
+from gemsdata.shards.arrow import holds
 from gemsdata.shards.schema import contig_dtype
-
-__all__ = ["SUFFIX", "Blocks", "PackedShard", "PackedWriter", "choose_block_bases", "cut_blocks", "encode_blocks"]
 
 SMALLEST_BLOCK_BASES, LARGEST_BLOCK_BASES = 256, 65536
 BLOCK_BASES_KEY = b"gemsdata.block_bases"
