@@ -13,6 +13,7 @@ from gemsdata.files.hashing import xxh3_of
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, Manifest
+from gemsdata.shards.row_index import RowIndex
 from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.storage import CACHE_BYTES, LocalStore, Store, store_of
 from gemsdata.shards.webdataset import TarShard
@@ -31,6 +32,7 @@ class ShardSet:
             raise ValueError(f"{self.store} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
         self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
         self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
+        self._row_index: dict[str, RowIndex] = {}
 
     @classmethod
     def open(
@@ -83,22 +85,26 @@ class ShardSet:
         Raises IndexError for a row that is not there.
         """
         row_ids = np.asarray(row_ids, np.int64)
-        first_rows = self._first_rows(split)
-        if row_ids.size and (row_ids.min() < 0 or row_ids.max() >= first_rows[-1]):
-            raise IndexError(f"row {row_ids.max()} of split {split!r}, which has {first_rows[-1]} rows")
+        index = self.row_index(split)
+        wrong = row_ids[(row_ids < 0) | (row_ids >= index.num_rows)]
+        if wrong.size:
+            raise IndexError(f"row {wrong[0]} of split {split!r}, which has {index.num_rows} rows")
         out = self._empty(row_ids.size)
-        shard_ids = np.searchsorted(first_rows, row_ids, side="right") - 1
-        in_shard = row_ids - first_rows[shard_ids]
-        block_ids = in_shard // self.manifest.block_rows
-        in_block = in_shard - block_ids * self.manifest.block_rows
-        order = np.lexsort((block_ids, shard_ids))
-        changes = (np.diff(shard_ids[order]) != 0) | (np.diff(block_ids[order]) != 0)
-        for here in np.split(order, np.flatnonzero(changes) + 1):
+        shard_ids, block_ids, row_in_block = index.locate(row_ids)
+        order = np.argsort(block_ids, kind="stable")
+        for here in np.split(order, np.flatnonzero(np.diff(block_ids[order])) + 1):
             if here.size:
-                block = self.block(split, int(shard_ids[here[0]]), int(block_ids[here[0]]))
+                shard = int(shard_ids[here[0]])
+                block = self.block(split, shard, int(block_ids[here[0]]) - index.blocks(shard).start)
                 for name in ("input_ids", "num_tokens", "contig", "start"):
-                    getattr(out, name)[here] = getattr(block, name)[in_block[here]]
+                    getattr(out, name)[here] = getattr(block, name)[row_in_block[here]]
         return out
+
+    def row_index(self, split: str) -> RowIndex:
+        """Return where the rows of a split are; raise ValueError when there is no such split."""
+        if split not in self._row_index:
+            self._row_index[split] = RowIndex.of(self.manifest.shards(split), self.manifest.block_rows)
+        return self._row_index[split]
 
     def block(self, split: str, shard: int, block: int) -> Rows:
         """Return one block of a shard as read-only arrays."""
@@ -132,6 +138,14 @@ class ShardSet:
         opened.pin = pin
         return opened
 
+    def __repr__(self) -> str:
+        manifest = self.manifest
+        rows = ", ".join(f"{manifest.num_rows(split):,} {split}" for split in manifest.splits)
+        return (
+            f"<ShardSet {self.store}: {manifest.genome['name']}, {manifest.genome['num_bases']:,} bases\n"
+            f" {rows} rows of {self.row_tokens} {self.k}-mers, {self.file_format}, {manifest.fingerprint[:16]}>"
+        )
+
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_shards": {}}  # a process opens files itself
 
@@ -163,10 +177,6 @@ class ShardSet:
         with self.store.small_file(INTERVALS_FILE) as path:
             table = pq.read_table(path, filters=[("kind", "=", "soft")])
         return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
-
-    @functools.cache  # noqa: B019  (a set lives as long as its process)
-    def _first_rows(self, split: str) -> np.ndarray:
-        return np.cumsum([0, *(shard.num_rows for shard in self.manifest.shards(split))])
 
     def _empty(self, num_rows: int) -> Rows:
         return Rows(

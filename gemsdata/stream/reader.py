@@ -66,15 +66,13 @@ class SplitReader:
         limit = shards.store.max_bytes
         self._passing = limit is not None and sum(sizes) > limit
         self._complement = reverse_complement_ids(shards.k)
-        rows = np.array([shard.num_rows for shard in entries], np.int64)
-        self._first_row = np.concatenate([[0], np.cumsum(rows)])
-        self._first_block = np.concatenate([[0], np.cumsum(-(-rows // shards.manifest.block_rows))])
+        self._index = shards.row_index(split)
         self._start()
 
     def _start(self) -> None:
         """Set what a process has of its own."""
         self._lock = threading.Lock()
-        self._table = np.zeros((int(self._first_block[-1]), 2), np.int64)
+        self._table = np.zeros((self._index.num_blocks, 2), np.int64)
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
         self._recent: set[int] = set()
         self._readers: dict[int, ArrowShard | TarShard] = {}
@@ -100,12 +98,7 @@ class SplitReader:
         Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. Returns how many rows were lost to
         damaged shards (they read as empty, and their entry of ``row_ids`` becomes -1), and why one of them was.
         """
-        block_rows = self.shards.manifest.block_rows
-        wanted = np.maximum(row_ids, 0)
-        shard = np.searchsorted(self._first_row, wanted, side="right") - 1
-        in_shard = wanted - self._first_row[shard]
-        in_block = in_shard % block_rows
-        block = self._first_block[shard] + in_shard // block_rows
+        shard, block, in_block = self._index.locate(np.maximum(row_ids, 0))
         with self._lock:
             address, held = self._addresses(shard, block)
         damaged = address[:, 0] == _DAMAGED
@@ -141,29 +134,29 @@ class SplitReader:
 
     def _open(self, shard: int) -> None:
         """Open a shard for the first time: note the addresses of its blocks, or its damage."""
-        first, last = (int(block_id) for block_id in self._first_block[shard : shard + 2])
+        blocks = self._index.blocks(shard)
         try:
             opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
         except (FileNotFoundError, ValueError, OSError) as error:
-            self._damaged(error, first, last)
+            self._damaged(error, blocks)
             return
         if self._compressed:
-            self._table[first:last, 0] = _DECODED
+            self._table[blocks.start : blocks.stop, 0] = _DECODED
             return
         self._kept[shard] = (opened.map, opened.pin)
-        for block_id in range(first, last):
+        for block_id in blocks:
             try:
                 rows = self._checked_block(opened, shard, block_id)
             except (ValueError, IndexError) as error:
-                self._damaged(error, block_id, block_id + 1)
+                self._damaged(error, range(block_id, block_id + 1))
             else:
                 self._table[block_id] = _addresses_of(rows)
 
     def _let_go(self, current: set[int]) -> list[object]:
         """Close the shards that neither this batch nor the one before touched; return what this batch needs."""
         for shard in self._kept.keys() - current - self._recent:
-            first, last = self._first_block[shard : shard + 2]
-            self._table[first:last] = _UNSEEN
+            blocks = self._index.blocks(shard)
+            self._table[blocks.start : blocks.stop] = _UNSEEN
             del self._kept[shard]
         for shard in self._readers.keys() - current - self._recent:
             del self._readers[shard]
@@ -185,7 +178,7 @@ class SplitReader:
                 self._readers[shard] = self.shards.open_shard(self.split, shard, num_cached=0)
             rows = self._checked_block(self._readers[shard], shard, block_id)
         except (FileNotFoundError, ValueError, IndexError, OSError) as error:
-            self._damaged(error, block_id, block_id + 1)
+            self._damaged(error, range(block_id, block_id + 1))
             return None
         self._decoded[block_id] = rows
         self._num_decoded += rows.input_ids.nbytes
@@ -193,18 +186,17 @@ class SplitReader:
             self._num_decoded -= self._decoded.popitem(last=False)[1].input_ids.nbytes
         return rows
 
-    def _damaged(self, error: Exception, first: int, last: int) -> None:
-        """Raise ``error``, or note blocks first .. last-1 as damaged by it."""
+    def _damaged(self, error: Exception, blocks: range) -> None:
+        """Raise ``error``, or note the blocks as damaged by it."""
         if self.faults == "raise":
             raise error
-        self._table[first:last, 0] = _DAMAGED
-        self._why.update(dict.fromkeys(range(first, last), str(error)))
+        self._table[blocks.start : blocks.stop, 0] = _DAMAGED
+        self._why.update(dict.fromkeys(blocks, str(error)))
 
     def _checked_block(self, opened: ArrowShard | TarShard, shard: int, block_id: int) -> Rows:
         """Return a block whose arrays are what the manifest says, and where they should be."""
-        block_rows = self.shards.manifest.block_rows
-        index = block_id - int(self._first_block[shard])
-        num_rows = min(block_rows, int(self._first_row[shard + 1] - self._first_row[shard]) - index * block_rows)
+        index = block_id - self._index.blocks(shard).start
+        num_rows = self._index.rows_of_block(shard, block_id)
         rows = opened.block(index)
         ids, counts = rows.input_ids, rows.num_tokens
         dtype = self.shards.manifest.token_dtype
