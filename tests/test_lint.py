@@ -1,4 +1,4 @@
-"""gemsdata lint on handmade files: every finding, none where nothing is wrong, refusals, the command."""
+"""gemsdata lint on handmade files: each kind of finding, clean files, invalid input and the command."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_kmer_text_and_bases_are_the_same_sequences(tmp_path: Path) -> None:
     assert only(train, test, code="k-mer-text").counts == {"plain_files": 1, "files": 2}
 
 
-# cells
+# format
 
 
 def test_quotes_are_counted_with_the_tokens_that_they_break(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_other_letters_and_the_tokens_they_cost(tmp_path: Path) -> None:
 
 def test_lower_case_and_short_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "train.csv", [("ACGT", 0), (random_dna(30, 1).lower(), 1)])
-    assert only(path, code="unknown-tokens").text == "1 row shorter than 6 bases: no token at all"
+    assert only(path, code="unknown-tokens").text == "1 row shorter than 6 bases, so without a token"
     assert only(path, code="letters").text.startswith("1 row with lower-case letters")
 
 
@@ -195,7 +195,7 @@ def test_length_shortcuts(tmp_path: Path, difference: int, expected: list[str]) 
         assert finding.counts["low"] < finding.counts["accuracy"] < finding.counts["high"]
 
 
-# copies
+# duplicates
 
 
 def planted(seed: int, num_copies: int, change) -> tuple[list, list]:
@@ -383,7 +383,7 @@ def test_json_through_the_real_entries(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b""), "is empty; its first line must name the columns"),
         (lambda path: path.write_bytes(b"\nACGT,0\n"), "begins with an empty line"),
         (lambda path: path.write_bytes(b"\xff\xfe\x00\x01"), "is not UTF-8 text"),
-        (lambda path: path.mkdir(), "holds no .tsv"),
+        (lambda path: path.mkdir(), "contains no .tsv"),
     ],
 )
 def test_what_cannot_be_read_is_one_line_and_status_2(tmp_path, capsys, make, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Find what is wrong with labelled DNA before training or scoring; needs the extra ``gemsdata[lint]``."""
+"""Checks of labelled DNA files for problems such as leaks between splits; needs the extra ``gemsdata[lint]``."""
 
 from gemsdata.lint.finding import ADVICE, SEVERITIES, Finding
 from gemsdata.lint.run import Report, lint

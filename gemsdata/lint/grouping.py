@@ -1,4 +1,4 @@
-"""Which files belong together, and what part each plays: from their names."""
+"""Group files into sets by folder, and read the role of each file (train, dev, test) from its name."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class FileSet:
 
 
 def file_sets(paths: Sequence[Path]) -> list[FileSet]:
-    """Group files; folders stand for all TSV and CSV files below them.
+    """Group files into sets; a folder stands for all TSV and CSV files below it.
 
-    Files named one by one belong together. Below a folder, the files of each folder do, except that a folder belongs to
-    the one that holds it where that has files of its own, or where its files all play the same part and it is named by
-    a number of shots (``10/train.tsv``) or has neighbours that play another.
+    Files given one by one are one set. Below a folder, the files of each folder are one set, with two exceptions. A
+    folder joins the set of its parent if the parent has files of its own. It also does if its files all have the same
+    role and its name is a number of shots (``10/train.tsv``) or a sibling folder has another role.
 
-    Raises FileNotFoundError for a path that is not there or a folder without such files.
+    Raises FileNotFoundError for a path that does not exist or a folder without such files.
     """
     named = sorted({path for path in paths if not path.is_dir()})
     for path in named:
@@ -40,13 +40,13 @@ def file_sets(paths: Sequence[Path]) -> list[FileSet]:
     for folder in sorted({path for path in paths if path.is_dir()}):
         found = sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
         if not found:
-            raise FileNotFoundError(f"{folder} holds no {', '.join(SUFFIXES)} file")
+            raise FileNotFoundError(f"{folder} contains no {', '.join(SUFFIXES)} file")
         sets += _sets_of_tree(folder, found)
     return sets
 
 
 def role_of(path: Path) -> str | None:
-    """Return ``train``, ``dev`` or ``test`` as the file's name says, or None."""
+    """Return the role in the file's name, ``train``, ``dev`` or ``test``, or None."""
     words = re.split(r"[^a-z]+", path.name.split(".")[0].lower())
     return next((_ROLES[word] for word in words if word in _ROLES), None)
 
@@ -68,7 +68,7 @@ def _sets_of_tree(root: Path, files: list[Path]) -> list[FileSet]:
 
 
 def _common_name(paths: list[Path]) -> str:
-    """Return the folder that holds all paths, or "files" where they have none in common."""
+    """Return the common parent of all paths, or "files" if there is none."""
     try:
         return os.path.commonpath([path.parent for path in paths]) or "files"
     except ValueError:  # relative and absolute paths

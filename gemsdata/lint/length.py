@@ -1,4 +1,4 @@
-"""Can a classifier tell the classes by length alone?"""
+"""Check whether a classifier can predict the class from the sequence length alone."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gemsdata.lint.labelled_file import LabelledFile
 from gemsdata.lint.proportion import CONFIDENCE, interval
 
 MATTERS = 0.05
-"""accuracy above that of the largest class from which a shortcut is a warning and no note"""
+"""gain in accuracy over the largest class from which a shortcut is a warning and not a note"""
 
 _FOLDS = 5
 _LEAVES = 8
 
 
 def check_length(rows: LabelledFile) -> Iterator[Finding]:
-    """Yield a finding where length beats always answering the largest class.
+    """Yield a finding if length predicts the class better than always answering the largest class.
 
-    A decision tree of 8 leaves sees nothing but the number of bases; its answers come from 5-fold cross-validation. It
-    is a shortcut when the exact (Clopper-Pearson) 99 % interval of its accuracy lies above the share of the largest
-    class. Classes of fewer than 5 rows are left out.
+    A decision tree of 8 leaves gets only the number of bases; its predictions are from 5-fold cross-validation. Length
+    is a shortcut if the exact (Clopper-Pearson) 99 % interval of its accuracy lies above the share of the largest class.
+    Classes of fewer than 5 rows are ignored.
     """
     found = Counter(label for label in rows.labels if label)
     kept = {label for label, count in found.items() if count >= _FOLDS}
@@ -32,19 +32,19 @@ def check_length(rows: LabelledFile) -> Iterator[Finding]:
     if len(kept) < 2 or len(np.unique(lengths)) < 2:
         return
     labels = np.array([rows.labels[i] for i in chosen])
-    by_content = np.lexsort((labels, lengths))  # the folds must not depend on the order of the rows
-    num_right = _num_right(lengths[by_content], labels[by_content])
+    order = np.lexsort((labels, lengths))  # the folds must not depend on the order of the rows
+    num_correct = _num_correct(lengths[order], labels[order])
     majority = max(found[label] for label in kept) / len(chosen)
-    low, high = interval(num_right, len(chosen))
+    low, high = interval(num_correct, len(chosen))
     if low <= majority:
         return
-    accuracy = num_right / len(chosen)
+    accuracy = num_correct / len(chosen)
     yield Finding(
         code="length-shortcut",
         severity="warning" if accuracy - majority >= MATTERS else "note",
         files=(rows.name,),
         text=(
-            f"length alone is right for {accuracy:.1%} of rows ({CONFIDENCE:.0%} interval {low:.1%} to {high:.1%}),"
+            f"length alone predicts {accuracy:.1%} of rows ({CONFIDENCE:.0%} interval {low:.1%} to {high:.1%}),"
             f" the largest class for {majority:.1%}; lengths are {lengths.min():,} to {lengths.max():,} bases"
         ),
         counts={
@@ -59,8 +59,8 @@ def check_length(rows: LabelledFile) -> Iterator[Finding]:
     )
 
 
-def _num_right(lengths: np.ndarray, labels: np.ndarray) -> int:
-    """Return the number of rows whose class a tree on length names, when it has not seen them."""
+def _num_correct(lengths: np.ndarray, labels: np.ndarray) -> int:
+    """Return the number of held-out rows whose class a decision tree on the length predicts correctly."""
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.tree import DecisionTreeClassifier
 

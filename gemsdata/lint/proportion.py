@@ -1,4 +1,4 @@
-"""How sure a share of rows is."""
+"""Confidence interval of a proportion."""
 
 from __future__ import annotations
 

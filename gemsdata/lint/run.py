@@ -1,4 +1,4 @@
-"""Run every check on files and folders of labelled DNA."""
+"""Run all checks on files and folders of labelled DNA."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.genome.vocab import check_k
-from gemsdata.lint.cells import check_cells, check_uniformity
-from gemsdata.lint.copies import check_copies
+from gemsdata.lint.duplicates import check_duplicates
 from gemsdata.lint.finding import ADVICE, SEVERITIES, Finding
+from gemsdata.lint.format import check_format, check_uniformity
 from gemsdata.lint.grouping import file_sets
 from gemsdata.lint.labelled_file import LabelledFile, read_file
 from gemsdata.lint.labels import check_labels
@@ -21,24 +21,24 @@ from gemsdata.lint.sequences import Sequences
 from gemsdata.lint.similar import check_similar
 
 ACROSS = ("group", "all")
-"""compare the files of a set with each other, or also those of different sets"""
+"""compare files within each set, or also across sets"""
 
 _NEEDED = {"sourmash": "sourmash", "sklearn": "scikit-learn", "scipy": "scipy"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetReport:
-    """What was found in files that belong together, worst first."""
+    """The findings about one set of files, worst first."""
 
     name: str
     num_rows: dict[str, int]
-    """path -> usable rows"""
+    """number of usable rows by path"""
     findings: list[Finding]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What was found in all sets."""
+    """The findings about all sets."""
 
     k: int
     sets: list[SetReport]
@@ -53,7 +53,7 @@ class Report:
         return sum(finding.severity == severity for finding in self.findings)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the report as a JSON-able dict."""
+        """Return the report as a JSON-serialisable dict."""
         return {
             "k": self.k,
             "summary": {severity: self.num(severity) for severity in SEVERITIES},
@@ -69,19 +69,19 @@ class Report:
 
 
 def lint(paths: Iterable[str | Path], *, k: int = 6, across: str = "group", progress: Progress = no_progress) -> Report:
-    """Check labelled TSV and CSV files, and folders of them.
+    """Check labelled TSV and CSV files, or folders of them, and return the findings.
 
     Parameters
     ----------
     k
-        bases of a token, 1..12.
+        bases per token, 1..12.
     across
-        compare the files of a set with each other ("group"), or also those of different sets ("all").
+        "group" compares the files within each set, "all" also files of different sets.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        for a path that is not there, a file that is no text, an unknown option.
+        for a path that does not exist, a file that is not text, an unknown option.
     ImportError
         without sourmash, scikit-learn and scipy.
     """
@@ -110,23 +110,23 @@ def lint(paths: Iterable[str | Path], *, k: int = 6, across: str = "group", prog
 
 def _check_set(files: Sequence[LabelledFile], k: int) -> Iterator[Finding]:
     for file in files:
-        yield from check_cells(file, k)
+        yield from check_format(file, k)
         yield from check_labels(file)
         yield from check_length(file)
     yield from check_uniformity(files)
-    places = list(itertools.combinations_with_replacement(range(len(files)), 2))
+    file_pairs = list(itertools.combinations_with_replacement(range(len(files)), 2))
     sequences = Sequences.of(files)
-    yield from check_copies(sequences, places, compare_labels=True)
-    yield from check_similar(sequences, places, compare_labels=True)
+    yield from check_duplicates(sequences, file_pairs, compare_labels=True)
+    yield from check_similar(sequences, file_pairs, compare_labels=True)
 
 
 def _check_across(files: Sequence[LabelledFile], set_numbers: Sequence[int]) -> Iterator[Finding]:
-    """Compare files of different sets, whose labels have nothing to do with each other."""
+    """Compare files of different sets, whose labels are unrelated."""
     pairs = itertools.combinations(range(len(files)), 2)
-    places = [(a, b) for a, b in pairs if set_numbers[a] != set_numbers[b]]
+    file_pairs = [(a, b) for a, b in pairs if set_numbers[a] != set_numbers[b]]
     sequences = Sequences.of(files)
-    yield from check_copies(sequences, places, compare_labels=False)
-    yield from check_similar(sequences, places, compare_labels=False)
+    yield from check_duplicates(sequences, file_pairs, compare_labels=False)
+    yield from check_similar(sequences, file_pairs, compare_labels=False)
 
 
 def _report(

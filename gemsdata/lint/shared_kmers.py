@@ -1,4 +1,4 @@
-"""Which pairs of sequences share many k-mers: k-mer sketches by sourmash, joined by a sparse matrix product."""
+"""Find pairs of sequences that share many k-mers, with sourmash sketches and a sparse matrix product."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ SKETCH_K = 12
 IN_PLACE_K = 8
 
 _SKETCH_SIZE = 64
-"""k-mers that a sketch keeps of a sequence of the usual length"""
+"""k-mers in the sketch of a sequence of median length"""
 _MOST_WORK = 300_000_000
-"""pairs of occurrences of one k-mer that a join may look at"""
+"""largest number of pairs of occurrences of one k-mer in a join"""
 _BLOCK_WORK = 20_000_000
 _OTHER = 4
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Pairs = np.ndarray
-"""numbers of two sequences, the smaller first, int64[2, pairs]"""
+"""indices of two sequences, the smaller first, int64[2, pairs]"""
 
 
 def pairs_of_shared_content(texts: Sequence[str], min_share: float) -> tuple[Pairs, int]:
-    """Find pairs of which the shorter has a share of its k-mers, on either strand, anywhere in the longer.
+    """Find pairs of sequences that share at least ``min_share`` of the 12-mers of the shorter, on either strand.
 
-    The share is that of different 12-mers in common to all 12-mer positions of the shorter sequence, so that low
-    complexity (few different k-mers) never makes a pair. Candidates come from FracMinHash sketches, which keep all
-    k-mers of sequences up to 128 bases; what is returned has been counted on all k-mers.
+    The share is the number of distinct shared 12-mers over the number of 12-mer positions of the shorter sequence, so
+    that low-complexity sequences (few distinct k-mers) form no pairs. Candidates are found with FracMinHash sketches,
+    which contain all k-mers of sequences up to 128 bases; returned pairs are verified on all k-mers.
 
     Returns
     -------
     pairs
         int64[2, pairs].
     num_left_out
-        k-mers that were not looked for because too many sequences have them; 0 in most data.
+        number of k-mers that were skipped because too many sequences have them; 0 in most data.
     """
     scaled = _thinning(texts)
     values, owner = _sketches(texts, scaled)
@@ -50,10 +50,10 @@ def pairs_of_shared_content(texts: Sequence[str], min_share: float) -> tuple[Pai
 def pairs_in_place(
     texts: Sequence[str], min_share: float, wanted: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> Pairs:
-    """Find pairs that have a share of the shorter's 8-mers in common at the same positions, counted from the start.
+    """Find pairs of sequences that share at least ``min_share`` of the 8-mers of the shorter at the same positions.
 
-    K-mers that a sequence has twice do not count, so that repeats in step make no pair. ``wanted`` says of arrays of
-    two sequences which pairs matter, bool[pairs].
+    K-mers that occur twice in a sequence do not count, so that tandem repeats form no pairs. ``wanted`` takes two
+    arrays of sequence indices and returns which pairs to keep, bool[pairs].
     """
     thinning = _thinning(texts)
     values, owner = _in_place(texts, thinning)
@@ -66,7 +66,7 @@ def pairs_in_place(
 
 
 def _thinning(texts: Sequence[str]) -> int:
-    """Return n such that one k-mer in n is enough."""
+    """Return n such that sketches with one k-mer in n have about _SKETCH_SIZE k-mers."""
     return max(1, int(np.median([len(text) for text in texts])) // _SKETCH_SIZE) if texts else 1
 
 
@@ -86,14 +86,14 @@ def _sketches(texts: Sequence[str], scaled: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _minhash(scaled: int) -> Any:
-    """Return an empty sourmash.MinHash that keeps one k-mer in ``scaled``, the same of both strands."""
+    """Return an empty sourmash.MinHash that keeps one canonical k-mer in ``scaled``."""
     import sourmash
 
     return sourmash.MinHash(n=0, ksize=SKETCH_K, scaled=scaled)
 
 
 def _in_place(texts: Sequence[str], thinning: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (position, k-mer) as a number, for one k-mer value in ``thinning``, and the sequence of each."""
+    """Return (position, k-mer) codes of one k-mer value in ``thinning`` and the sequence of each, uint64[H], int64[H]."""
     lengths = np.array([len(text) for text in texts], np.int64)
     codes = base_codes("".join(texts).encode("ascii", "replace")).astype(np.int64)
     owner = np.repeat(np.arange(len(texts)), lengths)
@@ -114,10 +114,10 @@ def _in_place(texts: Sequence[str], thinning: int) -> tuple[np.ndarray, np.ndarr
 def _join(
     values: np.ndarray, owner: np.ndarray, positions: np.ndarray, min_share: float, thinning: int
 ) -> tuple[Pairs, int]:
-    """Return pairs that share enough values, and how many values were left out because too many sequences have them.
+    """Return pairs that share enough values, and the number of values skipped because too many sequences have them.
 
-    Where values are thinned, half of the share is enough for a candidate: with some 64 values kept, four standard
-    deviations.
+    For thinned values, half of ``min_share`` is enough for a candidate: with about 64 values kept that is a margin of
+    four standard deviations.
     """
     from scipy.sparse import csr_matrix
 
@@ -140,7 +140,7 @@ def _join(
 
 
 def _most_often(times: np.ndarray) -> int:
-    """Return in how many sequences a k-mer may stand to be looked for, so that the join ends within a minute."""
+    """Return the largest number of sequences with one k-mer such that the join takes less than a minute."""
     often = np.sort(times)
     num_fit = int(np.searchsorted(np.cumsum(often.astype(np.float64) ** 2), _MOST_WORK, side="right"))
     if num_fit == often.size:
@@ -149,7 +149,7 @@ def _most_often(times: np.ndarray) -> int:
 
 
 def _blocks(work: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut rows into blocks of bounded work."""
+    """Yield (first, end) of blocks of rows of bounded work."""
     done = np.cumsum(work)
     first = 0
     while first < work.size:
@@ -162,7 +162,7 @@ def _blocks(work: np.ndarray) -> Iterator[tuple[int, int]]:
 def _verified(
     texts: Sequence[str], pairs: Pairs, min_share: float, content_of: Callable[[str], tuple[frozenset[int], int]]
 ) -> np.ndarray:
-    """Return which pairs share enough of their whole content, bool[pairs]."""
+    """Return which pairs share at least ``min_share`` of all their k-mers, bool[pairs]."""
     content = {i: content_of(texts[i]) for i in np.unique(pairs).tolist()}
     out = np.zeros(pairs.shape[1], bool)
     for at, (a, b) in enumerate(pairs.T.tolist()):

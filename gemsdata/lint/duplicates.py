@@ -1,4 +1,4 @@
-"""Sequences that stand twice: in a file, in two files, with two labels, on both strands."""
+"""Checks for duplicate sequences: within a file, across files, with conflicting labels, and on opposite strands."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gemsdata.genome.vocab import reverse_complement
 from gemsdata.lint.finding import Finding, number_of
 from gemsdata.lint.sequences import Sequences
 
-Places = Sequence[tuple[int, int]]
+FilePairs = Sequence[tuple[int, int]]
 """pairs of file numbers to compare; (file, file) means within it"""
 
 _NUM_EXAMPLES = 3
 
 
-def check_copies(sequences: Sequences, places: Places, *, compare_labels: bool) -> Iterator[Finding]:
-    """Yield duplicates within and across files, conflicting labels, and reverse complements."""
-    other_strand = _other_strand(sequences.texts)
-    for first, second in places:
+def check_duplicates(sequences: Sequences, file_pairs: FilePairs, *, compare_labels: bool) -> Iterator[Finding]:
+    """Yield findings about duplicates within and across files, conflicting labels and reverse complements."""
+    reverse_of = _reverse_complement_of(sequences.texts)
+    for first, second in file_pairs:
         if first == second:
             yield from _within(sequences, first)
         else:
@@ -27,26 +27,26 @@ def check_copies(sequences: Sequences, places: Places, *, compare_labels: bool) 
         if compare_labels:
             yield from _conflicts(sequences, first, second)
         if first == second or sequences.leaks(first, second):
-            yield from _reverse_complements(sequences, first, second, other_strand)
+            yield from _reverse_complements(sequences, first, second, reverse_of)
 
 
 def _within(sequences: Sequences, file: int) -> Iterator[Finding]:
-    copies = np.bincount(sequences.rows_of(file), minlength=len(sequences.texts))
-    repeated = np.flatnonzero(copies > 1)
+    num_rows = np.bincount(sequences.rows_of(file), minlength=len(sequences.texts))
+    repeated = np.flatnonzero(num_rows > 1)
     if repeated.size:
-        num_extra = int((copies[repeated] - 1).sum())
+        num_extra = int((num_rows[repeated] - 1).sum())
         yield Finding(
             code="duplicates",
             severity="warning",
             files=(sequences.files[file].name,),
-            text=f"{number_of(repeated.size, 'sequence')} more than once: {number_of(num_extra, 'row')} too many",
+            text=f"{number_of(repeated.size, 'sequence')} more than once: {number_of(num_extra, 'redundant row')}",
             counts={"sequences": repeated.size, "extra_rows": num_extra},
             examples=_lines_of(sequences, repeated, file),
         )
 
 
 def _across(sequences: Sequences, first: int, second: int) -> Iterator[Finding]:
-    shared = np.flatnonzero(sequences.held[first] & sequences.held[second])
+    shared = np.flatnonzero(sequences.in_file[first] & sequences.in_file[second])
     if not shared.size:
         return
     rows = [int(np.isin(sequences.rows_of(file), shared).sum()) for file in (first, second)]
@@ -57,22 +57,22 @@ def _across(sequences: Sequences, first: int, second: int) -> Iterator[Finding]:
         code="duplicates-across",
         severity="error" if leaks else "note",
         files=names,
-        text=text + ("" if leaks else "; they play the same part, so nothing leaks"),
+        text=text + ("" if leaks else "; both files have the same role, so nothing leaks"),
         counts={"sequences": shared.size, "rows_in_first": rows[0], "rows_in_second": rows[1]},
         examples=_pair_examples(sequences, shared, shared, first, second),
     )
 
 
 def _conflicts(sequences: Sequences, first: int, second: int) -> Iterator[Finding]:
-    """Yield sequences with several labels; across two files, those that neither has on its own."""
+    """Yield sequences with several labels; across two files, only those with one label in each."""
     conflicting = sequences.num_labels([first, second]) > 1
     if first != second:
-        conflicting &= sequences.held[first] & sequences.held[second]
+        conflicting &= sequences.in_file[first] & sequences.in_file[second]
         for file in (first, second):
             conflicting &= sequences.num_labels([file]) < 2
     found = np.flatnonzero(conflicting)
     if found.size:
-        what = "several labels" if first == second else "another label in the one file than in the other"
+        what = "several labels" if first == second else "different labels in the two files"
         yield Finding(
             code="conflicting-labels",
             severity="error",
@@ -85,27 +85,27 @@ def _conflicts(sequences: Sequences, first: int, second: int) -> Iterator[Findin
         )
 
 
-def _reverse_complements(sequences: Sequences, first: int, second: int, other_strand: np.ndarray) -> Iterator[Finding]:
-    """Yield sequences of the first file whose other strand is in the second; within a file, each pair once."""
-    there = np.flatnonzero(sequences.held[first] & (other_strand >= 0))
-    there = there[sequences.held[second, other_strand[there]] & (other_strand[there] != there)]
+def _reverse_complements(sequences: Sequences, first: int, second: int, reverse_of: np.ndarray) -> Iterator[Finding]:
+    """Yield sequences of the first file whose reverse complement is in the second; within a file, each pair once."""
+    there = np.flatnonzero(sequences.in_file[first] & (reverse_of >= 0))
+    there = there[sequences.in_file[second, reverse_of[there]] & (reverse_of[there] != there)]
     if first == second:
-        there = there[there < other_strand[there]]
+        there = there[there < reverse_of[there]]
     if not there.size:
         return
-    num_differ = int(sequences.labels_differ(there, other_strand[there]).sum())
+    num_differ = int(sequences.labels_differ(there, reverse_of[there]).sum())
     yield Finding(
         code="reverse-complements",
         severity="warning",
         files=_names(sequences, first, second),
-        text=f"{number_of(there.size, 'pair')} of sequences on opposite strands, {num_differ:,} of different labels",
+        text=f"{number_of(there.size, 'pair')} of reverse complements, {num_differ:,} with different labels",
         counts={"pairs": there.size, "different_labels": num_differ},
-        examples=_pair_examples(sequences, there, other_strand[there], first, second),
+        examples=_pair_examples(sequences, there, reverse_of[there], first, second),
     )
 
 
-def _other_strand(texts: list[str]) -> np.ndarray:
-    """Return the number of each sequence's reverse complement, int64[S]; -1 where it is not there."""
+def _reverse_complement_of(texts: list[str]) -> np.ndarray:
+    """Return the index of each sequence's reverse complement, int64[S]; -1 where it does not occur."""
     number = {text: i for i, text in enumerate(texts)}
     return np.fromiter((number.get(reverse_complement(text), -1) for text in texts), np.int64, len(texts))
 
@@ -115,7 +115,7 @@ def _names(sequences: Sequences, first: int, second: int) -> tuple[str, ...]:
 
 
 def _lines_of(sequences: Sequences, repeated: np.ndarray, file: int) -> tuple[str, ...]:
-    """Return ``FILE:LINE = LINE`` for those sequences that stand first in a file."""
+    """Return ``FILE:LINE = LINE`` for the sequences that occur first in a file."""
     rows, lines = sequences.rows_of(file), sequences.files[file].lines
     chosen = repeated[np.argsort(sequences.first_rows(file)[repeated])][:_NUM_EXAMPLES].tolist()
     found = [np.flatnonzero(rows == sequence)[:_NUM_EXAMPLES].tolist() for sequence in chosen]
@@ -125,4 +125,4 @@ def _lines_of(sequences: Sequences, repeated: np.ndarray, file: int) -> tuple[st
 def _pair_examples(
     sequences: Sequences, left: np.ndarray, right: np.ndarray, first: int, second: int
 ) -> tuple[str, ...]:
-    return tuple(f"{a} = {b}" for a, b in sequences.places(left, right, first, second, _NUM_EXAMPLES))
+    return tuple(f"{a} = {b}" for a, b in sequences.locations(left, right, first, second, _NUM_EXAMPLES))

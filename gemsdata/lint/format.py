@@ -1,4 +1,4 @@
-"""What is odd about the cells of one file, and where the files of a set differ."""
+"""Checks of the format of one file (header, quotes, k-mer text, letters), and of formats that differ within a set."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _OTHER = 4
 _NUM_EXAMPLES = 3
 
 
-def check_cells(rows: LabelledFile, k: int) -> Iterator[Finding]:
-    """Yield what is wrong with columns, line ends, quotes, words and letters of a file, for tokens of ``k`` bases."""
+def check_format(rows: LabelledFile, k: int) -> Iterator[Finding]:
+    """Yield findings about columns, line ends, quotes, k-mer text and letters of a file, for tokens of ``k`` bases."""
     yield from _columns(rows)
     yield from _encoding(rows)
     yield from _labels(rows)
@@ -26,7 +26,7 @@ def check_cells(rows: LabelledFile, k: int) -> Iterator[Finding]:
 
 
 def check_uniformity(files: Sequence[LabelledFile]) -> Iterator[Finding]:
-    """Yield where the files of a set differ in names of columns, quotes or k-mer text."""
+    """Yield findings about files of a set that differ in column names, quotes or k-mer text."""
     usable = [rows for rows in files if len(rows)]
     columns = Counter(f"{rows.sequence_column}, {rows.label_column}" for rows in usable)
     if len(columns) > 1:
@@ -36,7 +36,7 @@ def check_uniformity(files: Sequence[LabelledFile]) -> Iterator[Finding]:
             "columns",
             "warning",
             odd,
-            f"{number_of(len(odd), 'file')} of the set has other names of columns than the rest: "
+            f"{number_of(len(odd), 'file')} of the set with other column names than the rest: "
             + "; ".join(f"{rows.sequence_column}, {rows.label_column}" for rows in odd)
             + f" instead of {usual}",
             {"files": len(odd)},
@@ -48,7 +48,7 @@ def check_uniformity(files: Sequence[LabelledFile]) -> Iterator[Finding]:
             "warning",
             quoted,
             f"{len(quoted)} of {len(usable)} files of the set are quoted, the others are not: a reader that keeps"
-            " quotes breaks some splits and not others",
+            " quotes corrupts some splits only",
             {"quoted_files": len(quoted), "files": len(usable)},
         )
     text = [rows for rows in usable if rows.word_lengths]
@@ -58,7 +58,7 @@ def check_uniformity(files: Sequence[LabelledFile]) -> Iterator[Finding]:
             "k-mer-text",
             "warning",
             plain,
-            f"{len(plain)} of {len(usable)} files of the set hold plain bases, the others k-mer text",
+            f"{len(plain)} of {len(usable)} files of the set contain plain bases, the others k-mer text",
             {"plain_files": len(plain), "files": len(usable)},
         )
 
@@ -74,24 +74,24 @@ def _columns(rows: LabelledFile) -> Iterator[Finding]:
                 "columns",
                 "error",
                 [rows],
-                f"no column {what} (nor {', '.join(names[1:])}) in the first line, which says: {shown}",
+                f"no column {what} (nor {', '.join(names[1:])}) in the header: {shown}",
                 {"columns": len(rows.columns)},
             )
             return
-    if rows.extra_cell_lines:
-        lines = rows.extra_cell_lines
-        text = f"{number_of(len(lines), 'row')} with more cells than the first line names"
+    if rows.extra_field_lines:
+        lines = rows.extra_field_lines
+        text = f"{number_of(len(lines), 'row')} with more fields than the header has columns"
         yield _finding("columns", "error", [rows], text, _rows(lines), lines)
     if not (len(rows) or rows.broken_text_lines):
-        yield _finding("columns", "error", [rows], "the file has a first line and no rows", {"rows": 0})
+        yield _finding("columns", "error", [rows], "the file has a header and no rows", {"rows": 0})
 
 
 def _encoding(rows: LabelledFile) -> Iterator[Finding]:
     if rows.has_bom:
-        text = "a byte order mark stands before the first column's name: a reader of plain UTF-8 does not find it"
+        text = "the file begins with a byte order mark: a reader of plain UTF-8 makes it part of the first column name"
         yield _finding("encoding", "warning", [rows], text, {"byte_order_marks": 1})
     if rows.num_carriage_returns:
-        text = f"{number_of(rows.num_carriage_returns, 'line')} with a carriage return: split keeps it in the label"
+        text = f"{number_of(rows.num_carriage_returns, 'line')} with a carriage return, which split leaves in the label"
         yield _finding("encoding", "warning", [rows], text, {"carriage_returns": rows.num_carriage_returns})
     if rows.empty_lines:
         text = f"{number_of(len(rows.empty_lines), 'empty line')} between the rows"
@@ -115,7 +115,7 @@ def _quotes(rows: LabelledFile) -> Iterator[Finding]:
     if rows.open_quote_lines:
         lines = rows.open_quote_lines
         text = (
-            f"{number_of(len(lines), 'row')} with a quote that is not closed: a CSV reader swallows the lines after it"
+            f"{number_of(len(lines), 'row')} with an unclosed quote: a CSV reader joins the lines after it to the row"
         )
         yield _finding("quotes", "error", [rows], text, _rows(lines), lines)
     if rows.quoted_lines:
@@ -130,12 +130,12 @@ def _quotes(rows: LabelledFile) -> Iterator[Finding]:
 def _words(rows: LabelledFile, k: int) -> Iterator[Finding]:
     if rows.broken_text_lines:
         lines = rows.broken_text_lines
-        text = f"{number_of(len(lines), 'row')} of words that do not overlap as k-mers at stride 1; left out below"
+        text = f"{number_of(len(lines), 'row')} of words that are no overlapping k-mers; the other checks ignore them"
         yield _finding("k-mer-text", "error", [rows], text, _rows(lines), lines)
     other = {length: count for length, count in sorted(rows.word_lengths.items()) if length != k}
     if other:
         lengths = ", ".join(map(str, other))
-        text = f"{number_of(sum(other.values()), 'row')} with words of {lengths} bases, where tokens have {k} (see --k)"
+        text = f"{number_of(sum(other.values()), 'row')} of k-mers of {lengths} bases, but tokens have {k} (see --k)"
         yield _finding("k-mer-text", "warning", [rows], text, {"rows": sum(other.values())})
 
 
@@ -157,17 +157,17 @@ def _letters(rows: LabelledFile, k: int) -> Iterator[Finding]:
     if lines:
         letters = ", ".join(f"{_shown(letter)} {count:,}" for letter, count in sorted(found.items()))
         counts = {**_rows(lines), "letters": sum(found.values())}
-        text = f"{number_of(len(lines), 'row')} with other letters than A, C, G, T: {letters}"
+        text = f"{number_of(len(lines), 'row')} with letters other than A, C, G, T: {letters}"
         yield _finding("letters", "warning", [rows], text, counts, lines)
     if num_unknown:
         text = f"{number_of(num_unknown, 'token')} of {k} bases in {number_of(len(lines), 'row')} become [UNK]"
         yield _finding("unknown-tokens", "warning", [rows], text, {**_rows(lines), "tokens": num_unknown}, lines)
     if short:
-        text = f"{number_of(len(short), 'row')} shorter than {k} bases: no token at all"
+        text = f"{number_of(len(short), 'row')} shorter than {k} bases, so without a token"
         yield _finding("unknown-tokens", "warning", [rows], text, _rows(short), short)
     if rows.lower_case_lines:
         lines = rows.lower_case_lines
-        text = f"{number_of(len(lines), 'row')} with lower-case letters: a vocabulary of capitals reads [UNK]"
+        text = f"{number_of(len(lines), 'row')} with lower-case letters, which an upper-case vocabulary maps to [UNK]"
         yield _finding("letters", "warning", [rows], text, _rows(lines), lines)
 
 
@@ -187,7 +187,7 @@ def _finding(
     counts: Counts,
     lines: Sequence[int] = (),
 ) -> Finding:
-    """Make a finding whose examples are lines of its first file."""
+    """Return a finding whose examples are lines of its first file."""
     return Finding(
         code=code,
         severity=severity,
