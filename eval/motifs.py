@@ -30,7 +30,7 @@ from eval.motif_report import report
 from eval.motif_statistics import Comparison, compare_within_strata
 from eval.motif_verdict import correlations, judge
 from gemsdata.files.publish import publish, write_text
-from gemsdata.inspect.plot.style import house_style, save
+from gemsdata.inspect.plot.style import figure_style, save
 from train.options import exit_status, option, parse
 
 Result = TypeVar("Result")
@@ -126,7 +126,7 @@ def evaluate(config: MotifConfig, *, silent: bool = False) -> Findings:
 
 def _write(findings: Findings, config: MotifConfig) -> None:
     pairs, top, out = findings.pairs, findings.top, Path(config.output_dir)
-    with house_style():
+    with figure_style():
         figure = draw(
             pairs,
             findings.matches.score,

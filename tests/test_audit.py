@@ -10,7 +10,7 @@ import pytest
 
 from gemsdata.cli import main
 from gemsdata.inspect.audit import audit
-from gemsdata.inspect.show import draw, mask_row
+from gemsdata.inspect.show import mask_row, render_row
 from gemsdata.masking import masker as masking
 from gemsdata.shards.shard_set import ShardSet
 from tests.naive_masking import hidden_bases
@@ -87,7 +87,7 @@ def test_an_audit_counts_what_a_loop_over_rows_counts(shards):
 
 
 def levels(result):
-    return {finding.level for finding in result.findings}
+    return {alert.level for alert in result.alerts}
 
 
 def test_genemask_passes_and_chooses_good_ranks(shards):
@@ -101,21 +101,21 @@ def test_genemask_passes_and_chooses_good_ranks(shards):
 @pytest.mark.parametrize("name", ["genemask-released", "global-released"])
 def test_the_released_strategies_raise_the_alarm(shards, name):
     result = audit(shards, name)
-    alarms = " ".join(finding.text for finding in result.alarms)
-    assert f"masks ignore the sequence, though '{name}' is to choose by rank" in alarms
-    assert "ranks are not used" in alarms
+    alarms = " ".join(alert.text for alert in result.alarms)
+    assert f"masks do not depend on the sequence, but '{name}' should choose by rank" in alarms
+    assert "ranks are ignored" in alarms
     assert result.same_mask_share > 0.9
 
 
 def test_positions_that_are_never_masked_raise_the_alarm(shards):
-    alarms = [finding.text for finding in audit(shards, "global-released").alarms]
+    alarms = [alert.text for alert in audit(shards, "global-released").alarms]
     assert any("of 100 positions are never masked" in text for text in alarms)
 
 
 def test_controls_are_warned_of_but_raise_no_alarm(shards):
     result = audit(shards, "random-token")
     assert levels(result) == {"warning"}
-    assert "masks do not depend on the sequence" in result.findings[0].text
+    assert "masks do not depend on the sequence" in result.alerts[0].text
     assert result.given_away_by_unmasked > 0.95
     assert audit(shards, "random-span").given_away_by_unmasked < 0.05
 
@@ -130,17 +130,17 @@ def test_spanwise_corruption_closes_the_leak(shards):
 
 
 def test_an_unusual_rate_is_warned_of_and_an_exact_budget_is_not(shards):
-    texts = [finding.text for finding in audit(shards, masking.resolve("genemask", rate=0.03)).findings]
-    assert any("of tokens are masked, 15% are usual" in text for text in texts)
-    assert not audit(shards, masking.resolve("global-nms", budget=0.25)).findings
+    texts = [alert.text for alert in audit(shards, masking.resolve("genemask", rate=0.03)).alerts]
+    assert any("of tokens are masked, 15% is usual" in text for text in texts)
+    assert not audit(shards, masking.resolve("global-nms", budget=0.25)).alerts
 
 
 def test_the_command_prints_a_table_json_and_a_figure(shards, tmp_path, capsys):
     out = str(shards.folder)
     assert main(["audit", out, "--masking", "genemask-released", "--plot", str(tmp_path / "a.png")]) == 0
     text = capsys.readouterr().out
-    assert "masked tokens given away by unmasked neighbours" in text
-    assert "alarm: masks ignore the sequence" in text
+    assert "masked tokens visible in unmasked neighbours" in text
+    assert "alarm: masks do not depend on the sequence" in text
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert main(["audit", out, "--masking", "genemask", "--budget", "0.15", "--format", "json", "--rows", "50"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -165,7 +165,7 @@ def test_mistakes_get_one_line(shards, capsys, arguments, message):
 
 def test_show_draws_nucleotides_tokens_spans_and_ranks(shards):
     row = mask_row(shards, 3, masking.resolve("genemask", budget=0.2))
-    lines = list(draw(row, width=100))
+    lines = list(render_row(row, width=100))
     rows = shards.read("train", np.array([3]))
     bases = "".join(line[10:] for line in lines if line[:8].strip().isdecimal())
     assert bases == row.bases
@@ -181,7 +181,7 @@ def test_show_draws_nucleotides_tokens_spans_and_ranks(shards):
     assert marks == set(np.flatnonzero(row.masked).tolist())
     assert "^" in row.marks
     assert not any("\x1b" in line for line in lines)
-    colored = list(draw(row, width=100, color=True))
+    colored = list(render_row(row, width=100, color=True))
     assert any("\x1b[31m\x1b[1m  [MASK]" in line for line in colored)
 
 
@@ -198,7 +198,7 @@ def test_the_show_command_prints_plain_text_into_a_pipe(shards, capsys):
     ("arguments", "message"),
     [
         (["--row", "100000"], "error: row 100000 is not in split 'train': give 0 to "),
-        (["--tokens", "5"], "error: --tokens 5 is no range of positions: give FIRST:LAST"),
+        (["--tokens", "5"], "error: --tokens 5 is not a range of positions: give FIRST:LAST"),
     ],
 )
 def test_show_names_mistakes(shards, capsys, arguments, message):

@@ -344,7 +344,7 @@ def test_the_command_and_its_exit_status(tmp_path: Path, capsys: pytest.CaptureF
     train, clean = write(tmp_path / "train.csv", rows), write(tmp_path / "dev.csv", rows_of(20, 1))
     leaky = write(tmp_path / "test.csv", rows_of(20, 2) + rows[:3] + rows[:1])
     assert main(["lint", str(train), str(clean)]) == 0
-    assert "nothing found" in capsys.readouterr().out
+    assert "no findings" in capsys.readouterr().out
     assert main(["lint", str(train), str(leaky)]) == 1
     out = capsys.readouterr().out
     assert "error   duplicates-across   test.csv, train.csv" in out

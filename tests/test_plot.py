@@ -12,7 +12,7 @@ from gemsdata.cli import main
 from gemsdata.genome import vocab
 from gemsdata.inspect import plot
 from gemsdata.inspect.plot import set_figures, style, table_figures
-from gemsdata.inspect.plot.set_figures import Region, parse_region, ranks_along, surroundings
+from gemsdata.inspect.plot.set_figures import Region, flanking_bases, parse_region, ranks_along
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
@@ -48,8 +48,8 @@ def shards(request, folder):
 
 
 def test_every_figure_of_a_set_is_drawn(shards):
-    subject = plot.open_subject(shards.folder)
-    drawn = dict(plot.draw(subject, subject))
+    source = plot.open_source(shards.folder)
+    drawn = dict(plot.make_figures(source, source))
     assert set(drawn) == SET_FIGURES | {"two_genomes"}
     assert {name for name, figure in drawn.items() if not isinstance(figure, Figure)} == set()
 
@@ -64,7 +64,7 @@ def test_ranks_along_a_region_are_those_of_its_kmers(shards, sequence):
     np.testing.assert_array_equal(ranks_along(shards, region), expected)
 
 
-def test_surroundings_count_the_bases_around_a_token(shards):
+def test_flanking_bases_count_the_bases_around_a_token(shards):
     k, flank = shards.k, 9
     token_id = vocab.token_id("AAT"[:k])
     expected = np.zeros((k + 2 * flank, 4), int)
@@ -75,7 +75,7 @@ def test_surroundings_count_the_bases_around_a_token(shards):
             for t in range(flank, num_tokens - k - flank + 1):
                 if ids[t] == token_id:
                     expected[np.arange(k + 2 * flank), first_bases[t - flank : t + k + flank]] += 1
-    counts, composition = surroundings(shards, np.array([token_id]))
+    counts, composition = flanking_bases(shards, np.array([token_id]))
     np.testing.assert_array_equal(counts[0], expected)
     assert composition.sum() == pytest.approx(1)
     assert expected[flank].argmax() == vocab.BASES.index("A")
@@ -114,7 +114,7 @@ def test_files_are_whole_and_the_same_each_time(shards, tmp_path):
     contents = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        with style.house_style():
+        with style.figure_style():
             figure = table_figures.npmi_by_k(shards.npmi)
         paths = style.save(figure, tmp_path / name, "f")
         contents.append([path.read_bytes() for path in paths])
@@ -137,9 +137,9 @@ def test_default_region_lies_in_the_longest_contig(shards):
     [
         ("chr:1", "is not of the form contig:start-end"),
         ("two:5", "is not of the form"),
-        ("three:1-2", "names the contig 'three', which is not in the set; it has chr:1, two"),
-        ("two:50-101", "does not lie in the contig, which has 100 bases"),
-        ("two:60-60", "does not lie in the contig"),
+        ("three:1-2", "names the contig 'three', which is not in the set; its contigs are chr:1, two"),
+        ("two:50-101", "is not within the contig, which has 100 bases"),
+        ("two:60-60", "is not within the contig"),
     ],
 )
 def test_a_region_that_is_not_there_is_refused(folder, text, message, capsys, tmp_path):
@@ -172,13 +172,13 @@ def test_a_set_without_a_table_says_so(folder, tmp_path, capsys):
 
 
 def test_what_has_no_npmi_is_not_drawn_but_named():
-    rare = plot.Subject("rare", NpmiTable.from_counts({3: [1] * 64}), 3, None)
-    reasons = dict(plot.draw(rare, rare))
+    rare = plot.PlotSource("rare", NpmiTable.from_counts({3: [1] * 64}), 3, None)
+    reasons = dict(plot.make_figures(rare, rare))
     assert all("101 times" in reason for reason in reasons.values())
-    single = plot.Subject("single", NpmiTable.from_counts({2: [500] * 16}), 1, None)
-    reasons = dict(plot.draw(single))
-    assert "a single base has none" in reasons["rank_against_frequency"]
-    assert "it can be of k = 2 to 8" in reasons["rank_map"]
+    single = plot.PlotSource("single", NpmiTable.from_counts({2: [500] * 16}), 1, None)
+    reasons = dict(plot.make_figures(single))
+    assert "NPMI is defined for k >= 2" in reasons["rank_against_frequency"]
+    assert "k must be 2 to 8" in reasons["rank_map"]
 
 
 def test_without_matplotlib_the_command_names_the_extra(folder, tmp_path):

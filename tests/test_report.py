@@ -12,7 +12,7 @@ from PIL import Image
 
 from gemsdata.cli import main
 from gemsdata.inspect import report
-from gemsdata.inspect.report.runs import read_run
+from gemsdata.inspect.report.runs import read_curves
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import shard
 
@@ -85,7 +85,7 @@ def test_ids_are_unique(page):
 
 def test_page_holds_every_section(page):
     titles = re.findall(r"<h2>(.*?)</h2>", page)
-    assert titles == ["What is in the set", "Contigs", "NPMI", "Masking strategies", "Training", "Evaluation"]
+    assert titles == ["Contents", "Contigs", "NPMI", "Masking strategies", "Training", "Evaluation"]
     for name in STRATEGIES:
         assert f"<td>{name}</td>" in page
     assert page.count("<figure") == 10
@@ -112,7 +112,7 @@ def test_metrics_are_read_whatever_fields_they_have(tmp_path):
         '{"step": 0, "train_loss": 3.5, "stage": "genemask"}\n\nnot json\n[1]\n{"loss": 1}\n'
         '{"step": 5, "loss": NaN, "perplexity": 9.5}\n{"step": 10, "loss": 2, "stage": "global"}\n{"step": 1'
     )
-    run = read_run(path, "r")
+    run = read_curves(path, "r")
     assert run.loss.tolist() == [[0, 3.5], [10, 2]]
     assert run.perplexity.tolist() == [[5, 9.5]]
     assert run.switches == [(10, "global")]
@@ -121,7 +121,7 @@ def test_metrics_are_read_whatever_fields_they_have(tmp_path):
 def test_a_run_with_nothing_to_show_is_named(sets, tmp_path):
     (tmp_path / "empty").mkdir()
     text = report.render(sets / "arrow", [tmp_path / "empty"], audit_rows=AUDIT_ROWS)
-    assert "empty holds neither metrics.jsonl nor a table" in text
+    assert "empty contains neither metrics.jsonl nor a table" in text
 
 
 def test_a_set_without_a_table_says_so(sets, tmp_path):
@@ -139,7 +139,7 @@ def test_a_set_without_a_table_says_so(sets, tmp_path):
     ("arguments", "message"),
     [
         (["absent", "-o", "r.html"], "absent: no such folder"),
-        (["SET", "absent", "-o", "r.html"], "absent: no such folder; give the folder that a run wrote to"),
+        (["SET", "absent", "-o", "r.html"], "absent: no such folder; give the output folder of a training run"),
         (["SET", "-o", "."], ". is a folder; give the name of an HTML file"),
         (["SET", "-o", "absent/r.html"], "no such folder to write r.html in"),
         (["SET", "-o", "r.html", "--region", "x:1-2"], "names the contig 'x', which is not in the set"),

@@ -58,7 +58,7 @@ def test_the_command_prints_the_table(shards, capsys):
         "stream",
         "as stored",
         "along the genome",
-        "perfect shuffle",
+        "uniform shuffle",
     ]
     assert main(["shuffle", str(shards), "--window", "60", "--format", "json"]) == 0
     (first, *_) = json.loads(capsys.readouterr().out)

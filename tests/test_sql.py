@@ -198,5 +198,5 @@ def test_what_is_no_set_is_refused(folder, tmp_path):
     pq.write_table(pq.read_table(folder / "arrow" / "intervals.parquet"), tmp_path / "t.parquet")
     with pytest.raises(ValueError, match="is not an NPMI table"):
         gd.catalog(tmp_path / "t.parquet")
-    with pytest.raises(ValueError, match="cannot name a set"):
+    with pytest.raises(ValueError, match="is not a valid schema name"):
         gd.catalog(**{"a-b": folder / "arrow"})

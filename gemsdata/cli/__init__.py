@@ -1,4 +1,4 @@
-"""The ``gemsdata`` command: one file per sub-command, imported when it is called."""
+"""The ``gemsdata`` command line: one module per sub-command, imported on use."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from gemsdata import __version__
 from gemsdata.shards.verify.error import Difference
 
 COMMANDS = {
-    "audit": "Say what a masking strategy does to the rows of a shard set.",
-    "encode": "Encode some parts of a planned shard set (for clusters).",
-    "finalise": "Complete a shard set whose parts are all encoded.",
-    "info": "Say what is in a shard set.",
-    "lint": "Find what is wrong with labelled DNA before training or scoring on it.",
-    "npmi": "Count n-grams and write their NPMI table as Parquet.",
-    "plot": "Draw figures of a shard set or an NPMI table.",
-    "query": "Ask shard sets and NPMI tables by SQL.",
-    "report": "Write one HTML page about a shard set and its runs.",
-    "serve": "Serve masked batches of a shard set to other processes and hosts.",
-    "shard": "Turn a genome into shards of tokenized rows.",
-    "shuffle": "Say how well the stream mixes the genome.",
-    "show": "Draw one masked row.",
-    "verify": "Check every row of a shard set against its FASTA.",
+    "audit": "Mask rows of a shard set and report rates, leaks and problems.",
+    "encode": "Encode a slice of the parts of a planned shard set (for clusters).",
+    "finalise": "Write the manifest of a shard set after all parts are encoded.",
+    "info": "Print a summary of a shard set.",
+    "lint": "Check labelled DNA files for leaks, duplicates and format errors.",
+    "npmi": "Count the n-grams of a genome and write their NPMI table.",
+    "plot": "Plot figures of a shard set or an NPMI table.",
+    "query": "Query shard sets and NPMI tables with SQL.",
+    "report": "Write an HTML report of a shard set and its training runs.",
+    "serve": "Serve masked batches of shard sets over the network.",
+    "shard": "Convert a genome to a shard set of tokenized rows.",
+    "shuffle": "Measure how well the batch order mixes the genome.",
+    "show": "Print one masked row.",
+    "verify": "Verify the files of a shard set, and its rows against the FASTA.",
 }
-"""name -> one line of help; the command itself is gemsdata.cli.<name>.command"""
+"""One line of help per sub-command; the command is ``gemsdata.cli.<name>.command``."""
 
 
 class _Commands(click.Group):
-    """A group that imports a sub-command on use, so that ``gemsdata --help`` answers at once."""
+    """A click group that imports sub-commands on use, so that ``gemsdata --help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -51,14 +51,14 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gemsdata")
 def group() -> None:
-    """From FASTA to masked batches: shards, NPMI tables and audits for DNA language models."""
+    """Training data for DNA language models: shard sets, NPMI tables, masking audits."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
-    0 on success; 2 after one line ``error: ...`` for a mistake of the user's; 1 after one line ``difference: ...``
-    when a verification fails.
+    0 on success; 2 after one line ``error: ...`` for invalid input; 1 after one line ``difference: ...`` if a
+    verification fails.
     """
     try:
         status = group.main(arguments, prog_name="gemsdata", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""``gemsdata audit``: what a masking strategy does to the rows of a shard set."""
+"""``gemsdata audit``: statistics and alerts about a masking strategy on the rows of a shard set."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.masking_options import masking_options
+from gemsdata.cli.options import shards_argument
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.inspect.audit import Audit, audit
 from gemsdata.masking.strategies import Strategy
@@ -17,16 +18,21 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
 
 
 @click.command("audit")
-@click.argument("out", type=click.Path(path_type=Path))
+@shards_argument
 @masking_options
 @click.option(
-    "--rows", "num_rows", type=int, default=2000, show_default=True, help="Rows to mask, spread over the split."
+    "--rows",
+    "num_rows",
+    type=int,
+    default=2000,
+    show_default=True,
+    help="Number of rows to mask, evenly spaced over the split.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw a figure into this file (.png, .svg, .pdf).")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also write a figure to this file (.png, .svg, .pdf).")
 @click.option("--format", "layout", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--strict", is_flag=True, help="Exit with status 1 on any warning or alarm.")
+@click.option("--strict", is_flag=True, help="Exit with status 1 if there is any warning or alarm.")
 def command(
-    out: Path,
+    shards: Path,
     strategy: Strategy,
     split: str,
     seed: int,
@@ -36,20 +42,20 @@ def command(
     layout: str,
     strict: bool,
 ) -> int:
-    """Mask rows of the shard set OUT, and say what is masked, what is hidden, what gives it away, and what is wrong."""
+    """Mask rows of the shard set SHARDS and report what is masked, what stays visible, and any problems."""
     with ProgressBars() as progress:
-        result = audit(out, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
+        result = audit(shards, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
     if plot:
-        from gemsdata.inspect.audit_figure import draw
+        from gemsdata.inspect.audit_figure import plot_audit
 
-        draw(result, plot)
+        plot_audit(result, plot)
     if layout == "json":
         click.echo(json.dumps(result.as_dict(), indent=2))
     else:
         _print(result)
-    for finding in result.findings:
-        click.secho(f"{finding.level}: {finding.text}", err=layout == "json", fg=_COLORS[finding.level], bold=True)
-    return int(strict and bool(result.findings))
+    for alert in result.alerts:
+        click.secho(f"{alert.level}: {alert.text}", err=layout == "json", fg=_COLORS[alert.level], bold=True)
+    return int(strict and bool(result.alerts))
 
 
 def _print(result: Audit) -> None:
@@ -60,28 +66,28 @@ def _print(result: Audit) -> None:
         ("rows", f"{result.num_rows:,} of {result.num_tokens:,} tokens"),
         ("masked tokens", f"{result.masked_token_rate:.2%}"),
         ("hidden nucleotides", f"{result.hidden_nucleotide_rate:.2%}"),
-        ("masked tokens given away by unmasked neighbours", f"{result.given_away_by_unmasked:.2%}"),
-        ("... and by kept tokens inside a span", f"{result.given_away_by_kept:.2%}"),
-        ("hidden nucleotides that kept tokens show", f"{result.hidden_shown_by_kept:.2%}"),
-        ("mean NPMI rank of chosen tokens", _number(result.mean_rank_of_chosen)),
+        ("masked tokens visible in unmasked neighbours", f"{result.given_away_by_unmasked:.2%}"),
+        ("... and in kept (unchanged) masked tokens", f"{result.given_away_by_kept:.2%}"),
+        ("hidden nucleotides visible in kept tokens", f"{result.hidden_shown_by_kept:.2%}"),
+        ("mean NPMI rank of span centres", _number(result.mean_rank_of_chosen)),
         ("mean NPMI rank of all tokens", _number(result.mean_rank_of_tokens)),
-        ("same mask for another row under the same key", _share(result.same_mask_share)),
-        ("masked in soft-masked sequence", _share(result.rate_in_soft_masked)),
-        ("masked outside it", _share(result.rate_outside_soft_masked)),
+        ("same mask for another row with the same key", _share(result.same_mask_share)),
+        ("masked rate in soft-masked sequence", _share(result.rate_in_soft_masked)),
+        ("masked rate elsewhere", _share(result.rate_outside_soft_masked)),
     ]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         click.echo(f"{name:<{width}}  {text}")
-    click.echo("\nmasked rate by position (tenths of the row)")
+    click.echo("\nmasked rate by position (tenths of a row)")
     click.echo("  " + "  ".join(_share(rate) for rate in _tenths(result.rate_by_position)))
     if result.rate_by_rank_decile:
         click.echo("masked rate by NPMI rank decile (best first)")
         click.echo("  " + "  ".join(_share(rate) for rate in result.rate_by_rank_decile))
-    click.echo("runs of masked tokens (length: share of runs)")
+    click.echo("lengths of runs of masked tokens (length: share of runs)")
     total = sum(result.run_lengths.values())
     shares = sorted(result.run_lengths.items(), key=lambda item: -item[1])[:10]
     click.echo("  " + "  ".join(f"{length}: {count / total:.1%}" for length, count in shares))
-    click.echo("most-masked k-mers (rank: share of occurrences masked)")
+    click.echo("k-mers with the highest masked rate (rank: masked share of occurrences)")
     for entry in result.most_masked_kmers[:10]:
         click.echo(f"  {entry['kmer']}  {entry['rank']:>6}: {entry['masked_rate']:.1%} of {entry['occurrences']:,}")
     click.echo()

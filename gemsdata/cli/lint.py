@@ -1,4 +1,4 @@
-"""``gemsdata lint``: what is wrong with labelled DNA."""
+"""``gemsdata lint``: checks of labelled DNA files."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _CODE_WIDTH = 18
 
 @click.command("lint")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--k", type=int, default=6, show_default=True, help="Bases of a token.")
+@click.option("--k", type=int, default=6, show_default=True, help="Bases per token.")
 @click.option(
     "--across",
     type=click.Choice(["group", "all"]),
     default="group",
     show_default=True,
-    help="Compare the files of a set with each other, or also those of different sets.",
+    help="Compare files within each set, or also across sets.",
 )
 @click.option("--format", "layout", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(files: tuple[Path, ...], k: int, across: str, layout: str) -> int:
-    """Find what is wrong with labelled DNA in TSV or CSV FILEs: leaks between splits, duplicates, quotes, shortcuts.
+    """Check labelled DNA in TSV or CSV files for leaks between splits, duplicates, quotes and shortcuts.
 
-    Files named in one call belong together. A folder stands for all .tsv and .csv files below it, grouped by task.
+    Files given in one call are one set. A folder stands for all .tsv and .csv files below it, one set per task.
 
-    Exit status 1 if there are errors (warnings and notes alone leave it 0).
+    The exit status is 1 if there are errors; warnings and notes do not change it.
     """
     with ProgressBars() as progress:
         report = lint(files, k=k, across=across, progress=progress)
@@ -46,7 +46,7 @@ def command(files: tuple[Path, ...], k: int, across: str, layout: str) -> int:
 
 
 def _print(report: Report) -> None:
-    """Print the findings set by set, then what to do about each kind."""
+    """Print the findings of each set, then the advice for each kind of finding."""
     width = max(60, min(140, shutil.get_terminal_size((120, 24)).columns))
     for one in report.sets:
         click.secho(f"{one.name}", bold=True, nl=False)
@@ -61,10 +61,10 @@ def _print(report: Report) -> None:
                 examples = "; ".join(_short_places(example, one.name) for example in finding.examples)
                 click.echo(_indented(f"e.g. {examples}", width))
         if not one.findings:
-            click.echo("  nothing found")
+            click.echo("  no findings")
     codes = [code for code in ADVICE if any(finding.code == code for finding in report.findings)]
     if codes:
-        click.echo("\nwhat to do")
+        click.echo("\nadvice")
         for code in codes:
             click.echo(f"  {code:<{_CODE_WIDTH}}  {ADVICE[code]}")
     click.echo("\n" + ", ".join(number_of(report.num(severity), severity) for severity in SEVERITIES))
@@ -75,7 +75,7 @@ def _indented(text: str, width: int) -> str:
 
 
 def _short(path: str, folder: str) -> str:
-    """Return a path as seen from the folder of its set."""
+    """Return a path relative to the folder of its set."""
     return path.removeprefix(folder.rstrip(os.sep) + os.sep)
 
 

@@ -1,4 +1,4 @@
-"""The memory allocator, as far as a program of ours may set it."""
+"""Settings of the C memory allocator."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _LARGEST_BLOCK_BYTES = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Let this process reuse freed blocks of up to 1 GB, not give each back to the system (glibc; elsewhere nothing).
+    """Make glibc keep freed blocks of up to 1 GB for reuse; do nothing with other C libraries.
 
-    The text of every chromosome is a fresh block; faulting its pages in costs as much as counting its k-mers. This is
-    for a program's ``main``, not for a library function: it changes the whole process.
+    The text of every chromosome is a new block, and page faults on it cost as much as counting its k-mers. The setting
+    changes the whole process, so it belongs to a program's ``main`` and not to a library function.
     """
     with contextlib.suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, silent when that is no terminal."""
+"""Progress bars on standard error; nothing is written if it is not a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"reading": "base", "writing": "row", "checking": "row"}
 
 
 class ProgressBars:
-    """One bar per stage, in the order in which the stages report; safe to call from several threads."""
+    """Progress bars, one per stage; thread-safe."""
 
     def __init__(self) -> None:
         self._bars: dict[str, tqdm] = {}

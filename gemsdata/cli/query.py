@@ -1,4 +1,4 @@
-"""``gemsdata query``: SQL over shard sets and NPMI tables, once or at a prompt."""
+"""``gemsdata query``: SQL over shard sets and NPMI tables, as one query or at a prompt."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _PROMPT, _CONTINUED = "gemsdata> ", "     ...> "
 
 
 @click.command("query")
-@click.argument("arguments", metavar="SET [MORE ...] [SQL]", nargs=-1, required=True)
+@click.argument("arguments", metavar="SHARDS|TABLE.parquet... [SQL]", nargs=-1, required=True)
 @click.option(
     "--format",
     "output",
     type=click.Choice(query_output.FORMATS),
-    help="By default a table, or as the suffix of -o says.",
+    help="Output format; default: by the suffix of -o, else table.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write; standard output if not given.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write; default: standard output.")
 def command(arguments: tuple[str, ...], output: str | None, out: Path | None) -> None:
-    """Ask SETs (folders of shard sets, NPMI tables; NAME=PATH names one) by SQL; without SQL, at a prompt.
+    """Query shard sets and NPMI tables (PATH or NAME=PATH) with SQL; without SQL, open a prompt.
 
     \b
     Views:  npmi rows tokens shards contigs intervals
     Macros: kmer(token_id) token_id(kmer) revcomp(kmer) gc(kmer) npmi_of(kmer) bases(tokens)
-    Each set is a schema (human.npmi, yeast.npmi); without a schema, names mean the first set.
+    Each set is a schema (human.npmi, yeast.npmi); names without a schema refer to the first set.
     """
     paths, sql = _split(arguments)
     file_format = query_output.format_of(output, out)
@@ -43,7 +43,7 @@ def command(arguments: tuple[str, ...], output: str | None, out: Path | None) ->
     for argument in paths:
         name, path = _named(argument)
         if name in named:
-            raise ValueError(f"two sets are named {name}; name them yourself: NAME={path}")
+            raise ValueError(f"two sets are named {name}; give one another name: NAME={path}")
         named[name] = path
     with contextlib.closing(catalog(**named)) as connection:
         if sql is None and sys.stdin.isatty():
@@ -53,14 +53,14 @@ def command(arguments: tuple[str, ...], output: str | None, out: Path | None) ->
 
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: Path | None) -> None:
-    """Run statements and write what the last one returns; raise ValueError with DuckDB's message in one line."""
+    """Run statements and write the result of the last one; raise ValueError with DuckDB's message in one line."""
     with _one_line_errors():
         statements = connection.extract_statements(sql)
         if not statements:
             raise ValueError("the query is empty")
         for statement in statements:
             _check_reads_only(statement)
-        connection.execute("SET python_enable_replacements = false")  # a table name must not find a Python variable
+        connection.execute("SET python_enable_replacements = false")  # table names must not resolve to Python variables
         for statement in statements[:-1]:
             connection.execute(statement)
         if statements[-1].type.name in _READERS:
@@ -70,7 +70,7 @@ def run(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: 
 
 
 def _split(arguments: tuple[str, ...]) -> tuple[list[str], str | None]:
-    """Tell the sets from the SQL: the last argument is SQL when it holds white space and no such file exists."""
+    """Separate sets and SQL: the last argument is SQL if it contains white space and is not a file."""
     *before, last = arguments
     is_sql = re.search(r"\s", last) is not None and not Path(_named(last)[1]).exists()
     if is_sql and not before:
@@ -79,7 +79,7 @@ def _split(arguments: tuple[str, ...]) -> tuple[list[str], str | None]:
 
 
 def _named(argument: str) -> tuple[str, str]:
-    """Read NAME=PATH, or a path whose name is the set's."""
+    """Return (schema name, path) of an argument PATH or NAME=PATH."""
     match = re.fullmatch(r"([A-Za-z_]\w*)=(.+)", argument, flags=re.ASCII)
     if match and not Path(argument).exists():
         return match[1], match[2]
@@ -89,7 +89,7 @@ def _named(argument: str) -> tuple[str, str]:
 def _check_reads_only(statement: duckdb.Statement) -> None:
     kind = statement.type.name
     if kind in _WRITERS or (kind == "EXPLAIN" and re.search(r"\bcopy\b", statement.query, flags=re.IGNORECASE)):
-        raise ValueError(f"{kind} is not run here: queries only read; write a result with -o FILE")
+        raise ValueError(f"{kind} is not allowed: queries are read-only; write a result with -o FILE")
 
 
 @contextlib.contextmanager
@@ -102,9 +102,9 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def _prompt(connection: duckdb.DuckDBPyConnection, names: list[str]) -> None:
-    """Read statements that end in a semicolon until the end of input; an error does not end the session."""
+    """Read and run statements that end in a semicolon until the end of input; continue after errors."""
     click.echo(f"sets: {', '.join(names)}   views: {', '.join(VIEWS)}\nmacros: {', '.join(MACROS)}")
-    click.echo("End a statement with ; and the session with Ctrl-D.")
+    click.echo("End a statement with ; and leave with Ctrl-D.")
     with _history():
         lines: list[str] = []
         while True:
@@ -138,7 +138,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 @contextlib.contextmanager
 def _history() -> Iterator[None]:
-    """Keep what was typed between sessions, where the platform has readline."""
+    """Keep the history of statements between sessions, if readline is available."""
     try:
         import readline
     except ImportError:

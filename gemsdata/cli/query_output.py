@@ -1,4 +1,4 @@
-"""Write the result of a query: a table to read, or CSV, JSON lines, Parquet or Arrow, streamed."""
+"""Write the result of a query as text table, CSV, JSON lines, Parquet or Arrow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import duckdb
 import pyarrow as pa
 
-from gemsdata.files import publish as atomic
+from gemsdata.files.publish import publish
 
 FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
@@ -26,10 +26,10 @@ _BATCH_ROWS = 16384
 
 
 def format_of(output: str | None, out: Path | None) -> str:
-    """Return the format: as given, or by the file's suffix, or a table; raise ValueError if it cannot be written."""
+    """Return the output format: as given, else by the file's suffix, else table; raise ValueError if not writable."""
     chosen = output or (_SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
     if chosen in ("parquet", "arrow") and out is None:
-        raise ValueError(f"--format {chosen} is binary; name a file to write with -o FILE.{chosen}")
+        raise ValueError(f"--format {chosen} is binary; give a file with -o FILE.{chosen}")
     if out is not None and out.is_dir():
         raise ValueError(f"{out} is a folder; give the name of a file")
     if out is not None and not out.absolute().parent.is_dir():
@@ -38,7 +38,7 @@ def format_of(output: str | None, out: Path | None) -> str:
 
 
 def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: Path | None) -> None:
-    """Run one statement and write what it returns to the file ``out``, or to standard output."""
+    """Run one statement and write its result to the file ``out``, or to standard output."""
     if out is None:
         if file_format == "table":
             write_table(connection.execute(sql), sys.stdout)
@@ -46,7 +46,7 @@ def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out
             with _pipe_to_stdout() as path:
                 _copy(connection, sql, path, file_format)
         return
-    with atomic.publish(out) as stream:
+    with publish(out) as stream:
         if file_format == "table":
             text = io.TextIOWrapper(stream, encoding="utf-8")
             write_table(connection.execute(sql), text)
@@ -83,7 +83,7 @@ def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO) -> None:
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: str, file_format: str) -> None:
-    """Stream the result of one statement through a second, empty database that writes it to ``path``."""
+    """Stream the result of one statement to ``path`` through a second, empty database."""
     target = path.replace("'", "''")
     with (
         contextlib.closing(duckdb.connect()) as writer,
@@ -95,21 +95,21 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: str, file_forma
 
 @contextlib.contextmanager
 def _pipe_to_stdout() -> Iterator[str]:
-    """Yield a path whose bytes appear on standard output. (Opening /dev/stdout would truncate a file behind it.)"""
+    """Yield a path that forwards to standard output; opening /dev/stdout would truncate a redirected file."""
     read_end, write_end = os.pipe()
     closed: list[bool] = []
 
-    def shovel() -> None:
+    def forward() -> None:
         with open(read_end, "rb", buffering=0) as pipe:
             try:
                 while block := pipe.read(1 << 16):
                     sys.stdout.buffer.write(block)
                 sys.stdout.buffer.flush()
-            except BrokenPipeError:  # the reader of our output has seen enough
+            except BrokenPipeError:  # the reader of the pipe has closed it
                 closed.append(True)
 
     sys.stdout.flush()
-    thread = threading.Thread(target=shovel)
+    thread = threading.Thread(target=forward)
     thread.start()
     try:
         yield f"/dev/fd/{write_end}"
@@ -120,7 +120,7 @@ def _pipe_to_stdout() -> Iterator[str]:
         os.close(write_end)
         thread.join()
     if closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

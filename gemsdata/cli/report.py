@@ -1,4 +1,4 @@
-"""``gemsdata report``: one page about a shard set and its runs."""
+"""``gemsdata report``: an HTML report of a shard set and its training runs."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from pathlib import Path
 
 import click
 
+from gemsdata.cli.options import other_option, region_option, shards_argument
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.files import publish as atomic
+from gemsdata.files.publish import write_text
 
 
 @click.command("report")
-@click.argument("out", type=click.Path(path_type=Path))
+@shards_argument
 @click.argument("runs", metavar="[RUN ...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-o", "--out", "page", required=True, type=click.Path(path_type=Path), help="HTML file to write.")
-@click.option("--other", type=click.Path(path_type=Path), help="Another shard set or NPMI table, to compare with.")
-@click.option("--region", help="Region of the rank profile, contig:start-end; by default 20 kb of the longest contig.")
-@click.option("--rows", "audit_rows", type=int, default=1000, show_default=True, help="Rows to mask for the audits.")
+@other_option
+@region_option
+@click.option(
+    "--rows", "audit_rows", type=int, default=1000, show_default=True, help="Number of rows to mask for the audits."
+)
 def command(
-    out: Path, runs: tuple[Path, ...], page: Path, other: Path | None, region: str | None, audit_rows: int
+    shards: Path, runs: tuple[Path, ...], page: Path, other: Path | None, region: str | None, audit_rows: int
 ) -> None:
-    """Write one self-contained page about the shard set OUT and the training RUNs."""
+    """Write a self-contained HTML page about the shard set SHARDS and the output folders RUN of training runs."""
     try:
         from gemsdata.inspect import report
     except ImportError as error:
@@ -31,6 +34,6 @@ def command(
     if not page.absolute().parent.is_dir():
         raise FileNotFoundError(f"{page.absolute().parent}: no such folder to write {page.name} in")
     with ProgressBars() as progress:
-        html = report.render(out, runs, other=other, region=region, audit_rows=audit_rows, progress=progress)
-    atomic.write_text(page, html)
+        html = report.render(shards, runs, other=other, region=region, audit_rows=audit_rows, progress=progress)
+    write_text(page, html)
     click.echo(f"{page}: {page.stat().st_size:,} bytes")

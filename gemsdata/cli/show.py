@@ -1,4 +1,4 @@
-"""``gemsdata show``: one masked row, drawn as text."""
+"""``gemsdata show``: one masked row as text."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.masking_options import masking_options
-from gemsdata.inspect.show import draw, mask_row
+from gemsdata.cli.options import shards_argument
+from gemsdata.inspect.show import mask_row, render_row
 from gemsdata.masking.strategies import Strategy
 
 
 @click.command("show")
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--row", type=int, default=0, show_default=True, help="Row number in the split.")
+@shards_argument
+@click.option("--row", type=int, default=0, show_default=True, help="Index of the row in the split.")
 @masking_options
-@click.option("--tokens", help="Only these token positions one by one, such as 100:150.")
+@click.option("--tokens", help="Print only this range of token positions in detail, such as 100:150.")
 def command(
-    out: Path,
+    shards: Path,
     row: int,
     strategy: Strategy,
     split: str,
@@ -27,12 +28,12 @@ def command(
     stage: int,
     tokens: str | None,
 ) -> None:
-    """Draw one row of the shard set OUT as a model would see it: nucleotides, tokens, spans and NPMI ranks."""
-    masked_row = mask_row(out, row, strategy, split=split, seed=seed, stage=stage)
+    """Print one row of the shard set SHARDS with its mask: nucleotides, tokens, spans and NPMI ranks."""
+    masked_row = mask_row(shards, row, strategy, split=split, seed=seed, stage=stage)
     first, last = _range(tokens)
     color = sys.stdout.isatty()
     width = shutil.get_terminal_size((100, 24)).columns if color else 100
-    for line in draw(masked_row, width=width, color=color, first=first, last=last):
+    for line in render_row(masked_row, width=width, color=color, first=first, last=last):
         click.echo(line)
 
 
@@ -41,5 +42,5 @@ def _range(tokens: str | None) -> tuple[int, int | None]:
         return 0, None
     first, _, last = tokens.partition(":")
     if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
-        raise ValueError(f"--tokens {tokens} is no range of positions: give FIRST:LAST, such as 100:150")
+        raise ValueError(f"--tokens {tokens} is not a range of positions: give FIRST:LAST, such as 100:150")
     return int(first), int(last)

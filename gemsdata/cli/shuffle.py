@@ -1,4 +1,4 @@
-"""``gemsdata shuffle``: how well the stream mixes the genome."""
+"""``gemsdata shuffle``: quality of the row order."""
 
 from __future__ import annotations
 
@@ -8,23 +8,28 @@ from pathlib import Path
 
 import click
 
+from gemsdata.cli.options import shards_argument
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.inspect.shuffle import NEAR_BASES, shuffle_quality
 from gemsdata.shards.shard_set import ShardSet
 
 
 @click.command("shuffle")
-@click.argument("out", type=click.Path(path_type=Path))
+@shards_argument
 @click.option("--split", default="train", show_default=True)
-@click.option("--window", type=int, help="Rows of a window, as build_loader(shuffle=ROWS); default: over all rows.")
+@click.option(
+    "--window",
+    type=int,
+    help="Shuffle in windows of this many stored rows, as build_loader(shuffle=ROWS); default: all rows.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--epoch", type=int, default=0, show_default=True)
 @click.option("--format", "layout", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def command(out: Path, split: str, window: int | None, seed: int, epoch: int, layout: str) -> None:
-    """Say how far apart in the genome consecutive rows of the shard set OUT are, beside a perfect shuffle."""
+def command(shards: Path, split: str, window: int | None, seed: int, epoch: int, layout: str) -> None:
+    """Report the genomic distance of consecutive rows of the shard set SHARDS, relative to a uniform shuffle."""
     with ProgressBars() as progress:
         found = shuffle_quality(
-            ShardSet.open(out),
+            ShardSet.open(shards),
             split=split,
             shuffle=True if window is None else window,
             seed=seed,
@@ -34,9 +39,9 @@ def command(out: Path, split: str, window: int | None, seed: int, epoch: int, la
     if layout == "json":
         click.echo(json.dumps([{**dataclasses.asdict(quality), "ratio": quality.ratio} for quality in found]))
         return
-    lines = [("order", "mean distance", "of perfect", f"pairs < {NEAR_BASES // 1000} kb")]
+    lines = [("order", "mean distance", "of uniform", f"pairs < {NEAR_BASES // 1000} kb")]
     lines += [(q.order, f"{q.mean_bases:,.0f}", f"{q.ratio:.1%}", f"{q.near_share:.3%}") for q in found]
-    lines.append(("perfect shuffle", f"{found[0].ideal_mean_bases:,.0f}", "100.0%", f"{found[0].ideal_near_share:.3%}"))
+    lines.append(("uniform shuffle", f"{found[0].ideal_mean_bases:,.0f}", "100.0%", f"{found[0].ideal_near_share:.3%}"))
     width = max(len(line[0]) for line in lines)
     for name, *values in lines:
         click.echo(f"{name:<{width}}  " + "  ".join(f"{value:>13}" for value in values))

@@ -1,1 +1,1 @@
-"""What is in a shard set and how it looks: audits, rows, queries, figures, reports."""
+"""Tools to inspect a shard set: audits, single rows, SQL, figures, reports."""

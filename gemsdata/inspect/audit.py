@@ -1,4 +1,4 @@
-"""Audit a masking strategy on real rows: what it masks and hides, what gives the answer away, and what is wrong."""
+"""Audit a masking strategy on the rows of a shard set: rates, leaks, use of the ranks, and alerts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, token
-from gemsdata.inspect.audit_tally import Tally
+from gemsdata.inspect.mask_counts import MaskCounts
 from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import TARGET_RATE, Strategy
 from gemsdata.shards.schema import Rows
@@ -19,65 +19,66 @@ from gemsdata.shards.shard_set import ShardSet
 
 BLOCK_ROWS = 512
 LONGEST_RUN = 40
-"""runs of masked tokens from this length on share the last bar of the histogram"""
+"""runs of at least this many masked tokens share the last bin of the histogram"""
 NUM_TOP_KMERS = 20
 RATE_TOLERANCE = 0.015
 SAME_MASKS = 0.5
-"""share of pairs of different rows with one mask from which the masks are said not to depend on the sequence"""
+"""share of pairs of different rows with identical masks from which masks are reported as independent of the sequence"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something that a user should know before training with these masks."""
+class Alert:
+    """A property of the masks that a user should know before training with them."""
 
     level: str
-    """``alarm``: the strategy does not do what its name says; ``warning``: legitimate, but know it"""
+    """``alarm``: the strategy does not do what it claims; ``warning``: valid, but unusual"""
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What masks do to rows of DNA. Rates and shares are 0..1; positions count tokens of the row, without [CLS]."""
+    """Statistics of the masks of a strategy. Rates and shares are 0..1; positions count tokens, without [CLS]."""
 
     masking: dict[str, Any]
-    """the strategy as `Strategy.describe` gives it"""
+    """the strategy, as returned by `Strategy.describe`"""
     k: int
     num_rows: int
     num_tokens: int
     masked_token_rate: float
     hidden_nucleotide_rate: float
-    """bases that no unmasked token shows, of all bases"""
+    """share of all bases that are in no unmasked token"""
     given_away_by_unmasked: float
-    """share of masked tokens all of whose bases are shown by unmasked tokens"""
+    """share of masked tokens whose bases are all visible in unmasked tokens"""
     given_away_by_kept: float
-    """further share of masked tokens that are shown in full once the kept 10 % inside a span are read as well"""
+    """additional share of masked tokens whose bases are all visible if kept (unchanged) masked tokens are read too"""
     hidden_shown_by_kept: float
-    """share of the hidden nucleotides that a kept token shows"""
+    """share of the hidden nucleotides that are visible in a kept token"""
     mean_rank_of_tokens: float | None
     mean_rank_of_chosen: float | None
-    """mean true NPMI rank of the tokens around which wide spans were laid; None without ranks or wide spans"""
+    """mean NPMI rank of the tokens at the centres of wide spans; None without ranks or wide spans"""
     same_mask_share: float | None
-    """share of pairs of different rows that get the same mask under the same key"""
+    """share of pairs of different rows that get the same mask from the same random key"""
     rate_by_position: list[float | None]
-    """None where no row reaches"""
+    """masked share of the tokens at each position; None where no row has a token"""
     rate_by_rank_decile: list[float | None] | None
-    """first the best-ranked tenth of the k-mers; None where no token of a decile occurs, or without ranks"""
+    """masked share by rank decile, the best first; None for a decile without tokens, or without ranks"""
     rate_in_soft_masked: float | None
     """masked share of the tokens whose middle base is soft-masked (repeats)"""
     rate_outside_soft_masked: float | None
     run_lengths: dict[str, int]
-    """length of each run of masked tokens -> number of runs"""
+    """number of runs of masked tokens by length"""
     most_masked_kmers: list[dict[str, Any]]
-    findings: list[Finding]
+    """the k-mers with the highest masked share: kmer, rank, occurrences, masked_rate"""
+    alerts: list[Alert]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the audit as a JSON-able dict."""
+        """Return the audit as a JSON-serialisable dict."""
         return asdict(self)
 
     @property
-    def alarms(self) -> list[Finding]:
-        """The findings that mean the strategy is broken."""
-        return [finding for finding in self.findings if finding.level == "alarm"]
+    def alarms(self) -> list[Alert]:
+        """The alerts that mean that the strategy does not do what it claims."""
+        return [alert for alert in self.alerts if alert.level == "alarm"]
 
 
 def audit(
@@ -90,9 +91,29 @@ def audit(
     stage: int = 0,
     progress: Progress = no_progress,
 ) -> Audit:
-    """Mask rows spread evenly over a split of a shard set, and say what the masks do.
+    """Mask rows of a shard set and return statistics of the masks.
 
-    Raises ValueError for an unknown strategy or an empty split, FileNotFoundError where there is no shard set.
+    Parameters
+    ----------
+    shards
+        an open shard set, or its folder.
+    masking
+        a strategy, or the name of one.
+    num_rows
+        rows to mask, evenly spaced over the split; all rows if the split has fewer.
+    split
+        "train" or "valid".
+    seed, stage
+        as in `gemsdata.build_loader`: the random key, and the curriculum stage of strategies that have stages.
+    progress
+        called with (stage name, rows done since the last call, total).
+
+    Raises
+    ------
+    ValueError
+        for an unknown strategy, or fewer than two rows.
+    FileNotFoundError
+        if ``shards`` is not the folder of a shard set.
     """
     if num_rows < 2:
         raise ValueError(f"{num_rows} rows are too few to audit: give 2 or more (2000 is usual)")
@@ -117,53 +138,53 @@ def audit_rows(
     masker: Masker, blocks: Iterator[tuple[Rows, np.ndarray, np.ndarray | None]], *, stage: int = 0
 ) -> Audit:
     """Return the audit of blocks of (rows, row ids int64[B], soft-masked bases bool[B, L+k-1] or None)."""
-    tally: Tally | None = None
+    counts: MaskCounts | None = None
     for rows, row_ids, soft in blocks:
-        tally = tally or Tally(masker, rows.input_ids.shape[1])
-        tally.add(rows, row_ids, soft, stage)
-    if tally is None:
+        counts = counts or MaskCounts(masker, rows.input_ids.shape[1])
+        counts.add(rows, row_ids, soft, stage)
+    if counts is None:
         raise ValueError("there are no rows to audit")
-    result = _result(tally)
-    result.findings.extend(_findings(tally, result))
+    result = _result(counts)
+    result.alerts.extend(_alerts(counts, result))
     return result
 
 
-def _result(tally: Tally) -> Audit:
-    masker, num_masked, num_tokens = tally.masker, tally.masked_at.sum(), tally.reached.sum()
+def _result(counts: MaskCounts) -> Audit:
+    masker, num_masked, num_tokens = counts.masker, counts.masked_at.sum(), counts.reached.sum()
     has_ranks = bool(masker.ranks.any())
     deciles = _deciles(masker.ranks, masker.k)
     tenths = [deciles == d for d in range(10)]
     return Audit(
         masking=masker.strategy.describe(),
         k=masker.k,
-        num_rows=tally.num_rows,
+        num_rows=counts.num_rows,
         num_tokens=int(num_tokens),
         masked_token_rate=_share(num_masked, num_tokens) or 0.0,
-        hidden_nucleotide_rate=_share(tally.num_hidden, tally.num_bases) or 0.0,
-        given_away_by_unmasked=_share(tally.given_by_unmasked, num_masked) or 0.0,
-        given_away_by_kept=_share(tally.given_by_kept, num_masked) or 0.0,
-        hidden_shown_by_kept=_share(tally.num_hidden - tally.num_hidden_left, tally.num_hidden) or 0.0,
-        mean_rank_of_tokens=_share((tally.occurs * masker.ranks.astype(np.int64)).sum(), num_tokens)
+        hidden_nucleotide_rate=_share(counts.num_hidden, counts.num_bases) or 0.0,
+        given_away_by_unmasked=_share(counts.given_by_unmasked, num_masked) or 0.0,
+        given_away_by_kept=_share(counts.given_by_kept, num_masked) or 0.0,
+        hidden_shown_by_kept=_share(counts.num_hidden - counts.num_hidden_left, counts.num_hidden) or 0.0,
+        mean_rank_of_tokens=_share((counts.occurs * masker.ranks.astype(np.int64)).sum(), num_tokens)
         if has_ranks
         else None,
-        mean_rank_of_chosen=_share(tally.chosen_rank_sum, tally.num_chosen) if has_ranks else None,
-        same_mask_share=_share(tally.num_same, tally.num_pairs),
-        rate_by_position=_shares(tally.masked_at, tally.reached),
+        mean_rank_of_chosen=_share(counts.chosen_rank_sum, counts.num_chosen) if has_ranks else None,
+        same_mask_share=_share(counts.num_same, counts.num_pairs),
+        rate_by_position=_shares(counts.masked_at, counts.reached),
         rate_by_rank_decile=_shares(
-            [tally.masked_ids[tenth].sum() for tenth in tenths], [tally.occurs[tenth].sum() for tenth in tenths]
+            [counts.masked_ids[tenth].sum() for tenth in tenths], [counts.occurs[tenth].sum() for tenth in tenths]
         )
         if has_ranks
         else None,
-        rate_in_soft_masked=_share(tally.soft[1, 1], tally.soft[1].sum()),
-        rate_outside_soft_masked=_share(tally.soft[0, 1], tally.soft[0].sum()),
-        run_lengths=_histogram(tally.run_lengths),
-        most_masked_kmers=_most_masked(tally),
-        findings=[],
+        rate_in_soft_masked=_share(counts.soft[1, 1], counts.soft[1].sum()),
+        rate_outside_soft_masked=_share(counts.soft[0, 1], counts.soft[0].sum()),
+        run_lengths=_histogram(counts.run_lengths),
+        most_masked_kmers=_most_masked(counts),
+        alerts=[],
     )
 
 
 def _histogram(runs: np.ndarray) -> dict[str, int]:
-    """Return length -> number of runs, from 1 to the longest; what is LONGEST_RUN or longer stands together."""
+    """Return the number of runs by length; lengths from LONGEST_RUN on share one bin."""
     longest = int(np.flatnonzero(runs).max(initial=0))
     out = {str(length): int(runs[length]) for length in range(1, min(longest + 1, LONGEST_RUN))}
     if longest >= LONGEST_RUN:
@@ -171,17 +192,17 @@ def _histogram(runs: np.ndarray) -> dict[str, int]:
     return out
 
 
-def _most_masked(tally: Tally) -> list[dict[str, Any]]:
-    """Return the k-mers of which the largest share is masked, by the lower end of Wilson's interval (3 deviations)."""
-    k, occurs = tally.masker.k, tally.occurs
+def _most_masked(counts: MaskCounts) -> list[dict[str, Any]]:
+    """Return the k-mers with the highest masked share, by the lower end of Wilson's interval (3 sigma)."""
+    k, occurs = counts.masker.k, counts.occurs
     n = np.maximum(occurs, 1)
-    rate = tally.masked_ids / n
+    rate = counts.masked_ids / n
     lower = (rate + 4.5 / n - 3 * np.sqrt(rate * (1 - rate) / n + 2.25 / n**2)) / (1 + 9 / n)
     top = [int(i) for i in np.argsort(-lower, kind="stable")[:NUM_TOP_KMERS] if rate[i] > 0]
     return [
         {
             "kmer": token(i, k),
-            "rank": int(tally.masker.ranks[i]),
+            "rank": int(counts.masker.ranks[i]),
             "occurrences": int(occurs[i]),
             "masked_rate": float(rate[i]),
         }
@@ -189,58 +210,56 @@ def _most_masked(tally: Tally) -> list[dict[str, Any]]:
     ]
 
 
-def _findings(tally: Tally, result: Audit) -> Iterator[Finding]:
-    yield from _content_findings(tally, result)
-    yield from _position_findings(tally, result.masked_token_rate)
-    if tally.masker.strategy.budget is not None:
-        if tally.num_off_budget:
-            yield Finding(
-                level="alarm", text=f"{tally.num_off_budget} of {tally.num_rows} rows miss their exact budget"
+def _alerts(counts: MaskCounts, result: Audit) -> Iterator[Alert]:
+    yield from _content_alerts(counts, result)
+    yield from _position_alerts(counts, result.masked_token_rate)
+    if counts.masker.strategy.budget is not None:
+        if counts.num_off_budget:
+            yield Alert(
+                level="alarm", text=f"{counts.num_off_budget} of {counts.num_rows} rows do not have their exact budget"
             )
     elif abs(result.masked_token_rate - TARGET_RATE) > RATE_TOLERANCE:
-        yield Finding(
+        yield Alert(
             level="warning",
-            text=f"{result.masked_token_rate:.1%} of tokens are masked, {TARGET_RATE:.0%} are usual;"
+            text=f"{result.masked_token_rate:.1%} of tokens are masked, {TARGET_RATE:.0%} is usual;"
             " compare strategies at an exact --budget",
         )
 
 
-def _content_findings(tally: Tally, result: Audit) -> Iterator[Finding]:
-    strategy = tally.masker.strategy
+def _content_alerts(counts: MaskCounts, result: Audit) -> Iterator[Alert]:
+    strategy = counts.masker.strategy
     if result.same_mask_share is not None and result.same_mask_share >= SAME_MASKS:
-        share = f"{result.same_mask_share:.0%} of pairs of different rows get one mask under one key"
+        share = f"{result.same_mask_share:.0%} of pairs of different rows get the same mask from the same key"
         if strategy.uses_ranks:
-            text = f"masks ignore the sequence, though {strategy.name!r} is to choose by rank: {share}"
-            yield Finding(level="alarm", text=text)
+            text = f"masks do not depend on the sequence, but {strategy.name!r} should choose by rank: {share}"
+            yield Alert(level="alarm", text=text)
         else:
-            text = f"masks do not depend on the sequence, and {strategy.name!r} does not claim it: {share}"
-            yield Finding(level="warning", text=text)
+            text = f"masks do not depend on the sequence, as expected for {strategy.name!r}: {share}"
+            yield Alert(level="warning", text=text)
     chosen, tokens = result.mean_rank_of_chosen, result.mean_rank_of_tokens
     if strategy.uses_ranks and chosen is not None and tokens is not None and chosen > 0.7 * tokens:
-        yield Finding(
+        yield Alert(
             level="alarm",
-            text=f"ranks are not used: chosen tokens have mean rank {chosen:,.0f}, all tokens {tokens:,.0f}",
+            text=f"ranks are ignored: chosen tokens have mean rank {chosen:,.0f}, all tokens {tokens:,.0f}",
         )
 
 
-def _position_findings(tally: Tally, rate: float) -> Iterator[Finding]:
-    never = np.flatnonzero((tally.masked_at == 0) & (tally.reached * rate >= 20))
+def _position_alerts(counts: MaskCounts, rate: float) -> Iterator[Alert]:
+    never = np.flatnonzero((counts.masked_at == 0) & (counts.reached * rate >= 20))
     if len(never):
         examples = ", ".join(map(str, never[:5].tolist())) + (", ..." if len(never) > 5 else "")
-        yield Finding(
-            level="alarm", text=f"{len(never)} of {len(tally.reached)} positions are never masked: {examples}"
-        )
-    inner = slice(2 * tally.masker.k, -2 * tally.masker.k)
-    reached = tally.reached[inner]
+        yield Alert(level="alarm", text=f"{len(never)} of {len(counts.reached)} positions are never masked: {examples}")
+    inner = slice(2 * counts.masker.k, -2 * counts.masker.k)
+    reached = counts.reached[inner]
     full = reached > 0.9 * reached.max(initial=1)
     if full.sum() >= 20 and 0 < rate < 1:
-        rates = (tally.masked_at[inner] / np.maximum(reached, 1))[full]
+        rates = (counts.masked_at[inner] / np.maximum(reached, 1))[full]
         noise = np.sqrt(rate * (1 - rate) / reached[full].mean())
         if rates.std() > 2 * noise:
-            yield Finding(
+            yield Alert(
                 level="warning",
-                text=f"the rate depends on the position: {rates.min():.1%} to {rates.max():.1%} at inner positions,"
-                f" {rates.std() / noise:.0f} times the spread that chance gives",
+                text=f"the masked rate depends on the position: {rates.min():.1%} to {rates.max():.1%} inside the row,"
+                f" {rates.std() / noise:.0f} times the standard deviation expected by chance",
             )
 
 

@@ -1,4 +1,4 @@
-"""One figure of an audit."""
+"""The figure of an audit: six panels and the alerts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gemsdata.inspect.audit import LONGEST_RUN, Audit
 _BLUE, _GREY, _ORANGE, _RED = "#2f6db3", "#9aa3ad", "#d9822b", "#b3302f"
 
 
-def draw(audit: Audit, path: str | Path) -> None:
-    """Write the figure of an audit to an image file; the suffix of ``path`` says which format."""
+def plot_audit(audit: Audit, path: str | Path) -> None:
+    """Write the figure of an audit to an image file; the suffix of ``path`` decides the format."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ValueError("figures need matplotlib: pip install 'gemsdata[plot]'") from None
+        raise ImportError("figures need matplotlib; install it with: pip install 'gemsdata[plot]'") from None
     figure = Figure(figsize=(13, 8.6), layout="constrained")
     axes = figure.subplots(2, 3)
     _draw_positions(axes[0, 0], audit)
     _draw_deciles(axes[0, 1], audit)
     _draw_runs(axes[0, 2], audit)
-    _draw_accounts(axes[1, 0], audit)
+    _draw_rates(axes[1, 0], audit)
     _draw_repeats(axes[1, 1], audit)
     _draw_kmers(axes[1, 2], audit)
     for axis in axes.flat:
@@ -31,8 +31,8 @@ def draw(audit: Audit, path: str | Path) -> None:
     figure.suptitle(
         f"{_title(audit)}\n{audit.num_rows:,} rows, {audit.num_tokens:,} tokens of {audit.k} bases", fontsize=13
     )
-    lines = [f"{finding.level.upper()}: {finding.text}" for finding in audit.findings] or ["no findings"]
-    color = _RED if audit.alarms else _ORANGE if audit.findings else "#3a7d44"
+    lines = [f"{alert.level.upper()}: {alert.text}" for alert in audit.alerts] or ["no alerts"]
+    color = _RED if audit.alarms else _ORANGE if audit.alerts else "#3a7d44"
     figure.supxlabel("\n".join(lines), fontsize=10, color=color, wrap=True)
     try:
         figure.savefig(path, dpi=120)
@@ -90,16 +90,16 @@ def _draw_runs(axis: Any, audit: Audit) -> None:
     axis.set(title="Runs of masked tokens", xlabel="length (tokens)", ylabel="runs")
 
 
-def _draw_accounts(axis: Any, audit: Audit) -> None:
+def _draw_rates(axis: Any, audit: Audit) -> None:
     bars = [
         ("tokens masked", audit.masked_token_rate, _BLUE),
         ("nucleotides hidden", audit.hidden_nucleotide_rate, _BLUE),
-        ("of masked tokens: given away\nby unmasked neighbours", audit.given_away_by_unmasked, _GREY),
-        ("of masked tokens: given away\nby kept tokens in the span", audit.given_away_by_kept, _GREY),
-        ("of hidden nucleotides:\nshown by kept tokens", audit.hidden_shown_by_kept, _GREY),
+        ("of masked tokens: visible in\nunmasked neighbours", audit.given_away_by_unmasked, _GREY),
+        ("of masked tokens: visible if\nkept tokens are read", audit.given_away_by_kept, _GREY),
+        ("of hidden nucleotides:\nvisible in kept tokens", audit.hidden_shown_by_kept, _GREY),
     ]
     _horizontal(axis, bars)
-    axis.set(title="What is masked, hidden, given away")
+    axis.set(title="Masked, hidden and visible")
 
 
 def _draw_repeats(axis: Any, audit: Audit) -> None:

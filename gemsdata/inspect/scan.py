@@ -1,8 +1,8 @@
-"""The rows of a shard set, and its tokens, as Arrow streams: one block at a time, begun anew at every scan.
+"""Arrow streams of the rows and the tokens of a shard set, one record batch per block.
 
-An object with ``__arrow_c_stream__`` is what DuckDB, Polars and pyarrow read lazily. Unlike a ``pyarrow.dataset`` it
-serves tar shards too, and its columns are views of the mapped file where they can be, so that a query which does not
-touch the token ids does not read them from the disk.
+DuckDB, Polars and pyarrow read an object with ``__arrow_c_stream__`` lazily. Unlike a ``pyarrow.dataset``, it also
+reads tar shards, and most columns are views of the memory-mapped file, so that a query that does not use the token ids
+does not read them from disk. Every scan starts from the first row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SPLIT = pa.dictionary(pa.int8(), _NAME)
 
 
 class Scan(abc.ABC):
-    """A shard set as a stream of record batches, train first, in row order."""
+    """Stream of record batches of a shard set, split by split, in row order."""
 
     schema: pa.Schema
 
@@ -35,13 +35,13 @@ class Scan(abc.ABC):
         self._contig = pa.dictionary(pa.from_numpy_dtype(contig_dtype(len(shards.contig_names))), _NAME)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Begin a scan; the Arrow PyCapsule interface."""
+        """Start a scan and return its stream (Arrow PyCapsule interface)."""
         return pa.RecordBatchReader.from_batches(self.schema, self.batches()).__arrow_c_stream__(requested_schema)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield one batch per block of the set."""
         manifest = self.shards.manifest
-        shards = ShardSet(self.shards.store, manifest)  # of this scan alone: scans may run side by side in threads
+        shards = ShardSet(self.shards.store, manifest)  # own reader: scans may run in parallel threads
         for split, entries in manifest.splits.items():
             for index, entry in enumerate(entries):
                 for block in range(-(-entry.num_rows // manifest.block_rows)):
@@ -54,7 +54,7 @@ class Scan(abc.ABC):
         """Return the columns of one block."""
 
     def _where(self, split: str, shard: int, count: int) -> list[pa.Array]:
-        """Return the columns that name a block's split and shard."""
+        """Return the columns with the split and the shard of a block."""
         splits = np.full(count, SPLITS.index(split), np.int8)
         return [
             pa.DictionaryArray.from_arrays(splits, self._splits),
@@ -66,7 +66,7 @@ class Scan(abc.ABC):
 
 
 class RowScan(Scan):
-    """One row per row of the set; ``tokens`` holds its token ids without the padding."""
+    """One row per row of the set; ``tokens`` contains its token ids without padding."""
 
     def __init__(self, shards: ShardSet) -> None:
         super().__init__(shards)
@@ -96,7 +96,7 @@ class RowScan(Scan):
 
 
 class TokenScan(Scan):
-    """One row per token of the set, with its place and its NPMI rank (null when the set has no NPMI table)."""
+    """One row per token of the set, with its position and its NPMI rank (null if the set has no NPMI table)."""
 
     def __init__(self, shards: ShardSet, ranks: np.ndarray | None) -> None:
         super().__init__(shards)

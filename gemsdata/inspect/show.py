@@ -1,4 +1,4 @@
-"""Draw one masked row as text, the way the papers do: nucleotides, tokens, spans, centres, ranks."""
+"""Render one masked row as text: nucleotides, tokens, spans, span centres and ranks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class MaskedRow:
     name: str
     k: int
     token_ids: np.ndarray
-    """true ids, [T]"""
+    """ids before masking, [T]"""
     seen_ids: np.ndarray
-    """what the model sees, [T]"""
+    """ids after masking, [T]"""
     masked: np.ndarray
     """bool[T]"""
     hidden: np.ndarray
-    """bases that no unmasked token shows, bool[T+k-1]"""
+    """bases that are in no unmasked token, bool[T+k-1]"""
     ranks: np.ndarray
     """NPMI ranks, [T]"""
     marks: str
-    """a character a token: - in a narrow span, = in a wide one, ^ where a span was laid, else a space"""
+    """one character per token: - in a narrow span, = in a wide one, ^ at the anchor of a span, else a space"""
     num_spans: int
 
     @property
@@ -56,7 +56,7 @@ def mask_row(
     seed: int = 0,
     stage: int = 0,
 ) -> MaskedRow:
-    """Mask row number ``row`` of a split; raise ValueError when there is no such row."""
+    """Return row number ``row`` of a split before and after masking; raise ValueError if there is no such row."""
     shards = shards if isinstance(shards, ShardSet) else ShardSet.open(shards)
     masker = Masker(masking, ranks=shards.ranks, seed=seed)
     if not 0 <= row < shards.num_rows(split):
@@ -75,7 +75,7 @@ def mask_row(
             if wide == (mark == WIDE):
                 marks[lo:hi] = mark * (hi - lo)
     for lo, hi, anchor, _ in spans.row(0):
-        if lo <= anchor < hi:  # a budget may trim it off
+        if lo <= anchor < hi:  # a budget may cut the anchor off
             marks[anchor] = ANCHOR
     start = int(rows.start[0])
     return MaskedRow(
@@ -93,24 +93,24 @@ def mask_row(
     )
 
 
-def draw(
+def render_row(
     row: MaskedRow, *, width: int = 100, color: bool = False, first: int = 0, last: int | None = None
 ) -> Iterator[str]:
-    """Yield the lines of a drawing: a map of the row, then tokens first .. last-1 one by one.
+    """Yield lines of text: the nucleotides of the row with its spans, then tokens first .. last-1 one by one.
 
     Parameters
     ----------
     width
-        characters in a line.
+        characters per line.
     color
-        use terminal colours; without them the drawing says the same in plain text.
+        use terminal colours; the text carries the same information without them.
     """
     style: Callable[..., str] = click.style if color else _plain
     num_tokens = len(row.token_ids)
     end = num_tokens if last is None else min(last, num_tokens)
     yield row.title
     yield f"{row.name}: {row.num_spans} spans, {_of(row.masked)} tokens masked, {_of(row.hidden)} nucleotides hidden"
-    yield f"spans: {WIDE} wide, {NARROW} narrow, {ANCHOR} where one was laid; hidden: # no unmasked token shows it"
+    yield f"spans: {WIDE} wide, {NARROW} narrow, {ANCHOR} anchor; hidden: # bases that are in no unmasked token"
     yield ""
     yield from _map(row, max(10, (width - LABEL_WIDTH) // 10 * 10), style)
     per_line = max(1, (width - LABEL_WIDTH) // (max(row.k, 6) + 2))
@@ -120,7 +120,7 @@ def draw(
 
 
 def _map(row: MaskedRow, per_line: int, style: Callable[..., str]) -> Iterator[str]:
-    """Yield the nucleotides with their spans below; a token stands under its first base."""
+    """Yield the nucleotides with their spans below; the mark of a token is under its first base."""
     bases = row.bases
     for lo in range(0, len(bases), per_line):
         cut = slice(lo, lo + per_line)
@@ -134,16 +134,16 @@ def _map(row: MaskedRow, per_line: int, style: Callable[..., str]) -> Iterator[s
 
 
 def _tokens(row: MaskedRow, lo: int, hi: int, style: Callable[..., str]) -> Iterator[str]:
-    cell = max(row.k, 6) + 2
+    width = max(row.k, 6) + 2
     here = range(lo, hi)
 
-    def cells(texts: list[str], **how: bool | str) -> str:
-        padded = [f"{text:>{cell}}" for text in texts]
+    def columns(texts: list[str], **how: bool | str) -> str:
+        padded = [f"{text:>{width}}" for text in texts]
         return "".join(style(text, **how) if how else text for text in padded)
 
     seen = []
     for t in here:
-        text = f"{token(int(row.seen_ids[t]), row.k):>{cell}}"
+        text = f"{token(int(row.seen_ids[t]), row.k):>{width}}"
         if not row.masked[t]:
             seen.append(text)
         elif row.seen_ids[t] == MASK_ID:
@@ -151,19 +151,19 @@ def _tokens(row: MaskedRow, lo: int, hi: int, style: Callable[..., str]) -> Iter
         else:
             seen.append(style(text, fg="green" if row.seen_ids[t] == row.token_ids[t] else "yellow"))
     bases = row.bases
-    spans = ["" if mark == " " else _centred(mark, cell - 1) for mark in row.marks[lo:hi]]
+    spans = ["" if mark == " " else _centred(mark, width - 1) for mark in row.marks[lo:hi]]
     answers = [token(int(row.token_ids[t]), row.k) if row.masked[t] else "" for t in here]
-    yield _line("position", cells([str(t) for t in here], dim=True))
-    yield _line("base", cells([bases[t] for t in here]))
+    yield _line("position", columns([str(t) for t in here], dim=True))
+    yield _line("base", columns([bases[t] for t in here]))
     yield _line("model sees", "".join(seen))
     if any(answers):
-        yield _line("answer", cells(answers))
-        yield _line("spans", cells(spans, fg="cyan"))
-    yield _line("NPMI rank", cells([str(int(row.ranks[t])) for t in here]))
+        yield _line("answer", columns(answers))
+        yield _line("spans", columns(spans, fg="cyan"))
+    yield _line("NPMI rank", columns([str(int(row.ranks[t])) for t in here]))
 
 
 def _centred(mark: str, width: int) -> str:
-    """Return a mark over the width of a token: the anchor between the signs of its span."""
+    """Return a mark as wide as a token, an anchor between the signs of its span."""
     return f"{mark:{WIDE if mark == ANCHOR else mark}^{width}}"
 
 

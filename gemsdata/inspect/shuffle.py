@@ -1,7 +1,7 @@
-"""How well an order mixes the genome: distances between consecutive rows, beside those of a perfect shuffle.
+"""Quality of a row order: distances between consecutive rows, compared with a uniform shuffle.
 
-Windows that lie side by side in a genome resemble one another, so a batch of neighbours teaches less than it seems to.
-The distance between two rows is that of their first bases, with the contigs laid end to end.
+Neighbouring windows of a genome are similar, so a batch of neighbours carries less information than its size suggests.
+The distance between two rows is the distance of their first bases in the concatenated contigs.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ NEAR_BASES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class ShuffleQuality:
-    """Of one order of the rows of a split."""
+    """Distances between consecutive rows in one order of the rows of a split."""
 
     order: str
     mean_bases: float
-    """mean distance between consecutive rows"""
+    """mean distance between consecutive rows, in bases"""
     near_share: float
-    """share of consecutive rows less than NEAR_BASES apart"""
+    """share of pairs of consecutive rows less than NEAR_BASES apart"""
     ideal_mean_bases: float
-    """mean distance between two rows of the split drawn at random"""
+    """mean distance between two random rows of the split, in bases"""
     ideal_near_share: float
 
     @property
     def ratio(self) -> float:
-        """Mean distance as a share of the perfect shuffle's: 1 is perfect, 0 is the order of the genome."""
+        """Mean distance relative to a uniform shuffle: 1 is ideal, 0 is genome order."""
         return self.mean_bases / self.ideal_mean_bases if self.ideal_mean_bases else 1.0
 
 
@@ -45,13 +45,13 @@ def shuffle_quality(
     epoch: int = 0,
     progress: Progress = no_progress,
 ) -> list[ShuffleQuality]:
-    """Return the quality of an epoch of the stream, of the rows as they are stored, and of the rows along the genome.
+    """Return the quality of three orders: an epoch of the stream, the stored rows, and the rows in genome order.
 
     ``shuffle`` is that of `gemsdata.build_loader`.
     """
     positions = row_positions(shards, split, progress)
     if positions.size < 2:
-        raise ValueError(f"split {split!r} has {positions.size} rows; two are needed for a distance")
+        raise ValueError(f"split {split!r} has {positions.size} rows; at least two are needed")
     stream = np.empty(positions.size, np.int64)
     Permutation(num_rows=positions.size, seed=seed, shuffle=shuffle).rows(epoch, 0, stream)
     name = "stream" if shuffle is True else f"stream, windows of {shuffle}" if shuffle else "stream, not shuffled"
@@ -65,7 +65,7 @@ def shuffle_quality(
 
 
 def row_positions(shards: ShardSet, split: str, progress: Progress = no_progress) -> np.ndarray:
-    """Return the first base of every row in the genome's contigs laid end to end, int64[num_rows]."""
+    """Return the position of the first base of every row in the concatenated contigs, int64[num_rows]."""
     sizes = [contig["num_bases"] for contig in shards.manifest.contigs]
     offset = np.concatenate([[0], np.cumsum(sizes)])
     total = shards.num_rows(split)
@@ -79,14 +79,14 @@ def row_positions(shards: ShardSet, split: str, progress: Progress = no_progress
 
 
 def ideal_mean_distance(along: np.ndarray) -> float:
-    """Return the mean distance of two different entries of sorted positions, int64[n]."""
+    """Return the mean distance of two distinct entries of sorted positions, int64[n]."""
     n = along.size
     weights = 2.0 * np.arange(n) - (n - 1)
     return float((weights * along).sum() / (n * (n - 1) / 2))
 
 
 def ideal_near_share(along: np.ndarray, near: int) -> float:
-    """Return the share of the pairs of different entries of sorted positions that are less than ``near`` apart."""
+    """Return the share of pairs of distinct sorted positions, int64[n], that are less than ``near`` apart."""
     n = along.size
     followers = np.searchsorted(along, along + near, side="left") - np.arange(n) - 1
     return float(followers.sum() / (n * (n - 1) / 2))

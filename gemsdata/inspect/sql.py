@@ -1,7 +1,7 @@
-"""SQL over shard sets and NPMI tables: a DuckDB connection in which every set is a schema of views and macros.
+"""DuckDB connection with a schema of views and macros for each shard set or NPMI table.
 
-``npmi``       one row per n-gram: k, kmer, token_id, count; pmi, npmi, rank of the estimator that masks; then of all
-``rows``       one row per row: split, shard, row, contig, start, num_tokens, tokens (its token ids)
+``npmi``       one row per n-gram: k, kmer, token_id, count; pmi, npmi, rank of the set's estimator, then of all
+``rows``       one row per row of the set: split, shard, row, contig, start, num_tokens, tokens (its token ids)
 ``tokens``     one row per token: split, shard, row, contig, token_pos (in the row), base_pos (in the contig), token_id,
                rank
 ``shards``     one row per shard: split, shard, first_row, num_rows, num_tokens, num_bytes, files
@@ -9,8 +9,8 @@
 ``intervals``  soft-masked and non-ACGT stretches: contig, start, stop (half-open), kind (soft or gap)
 
 Macros: ``kmer(token_id [, k := n])``, ``token_id(kmer)``, ``revcomp(kmer)``, ``gc(kmer)``, ``npmi_of(kmer)``,
-``bases(tokens)``. Rows and tokens are streamed from the shards at every query; nothing is copied into the database,
-which lives in memory.
+``bases(tokens)``. Rows and tokens are streamed from the shards at every query; nothing is copied into the
+database, which is in memory.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ _SCORES = ("pmi", "npmi", "rank")
 def catalog(*sets: str | Path, **named: str | Path) -> duckdb.DuckDBPyConnection:
     """Return a DuckDB connection with the views and macros of shard sets (folders) and NPMI tables (Parquet files).
 
-    Each gets a schema: the keyword, or else the name of its folder or file, with ``_`` for what is no letter or digit.
-    Unqualified names mean the first. Raises FileNotFoundError or ValueError for what is neither a set nor a table.
+    Each set or table is a schema, named by the keyword or by its folder or file, in which ``_`` replaces characters
+    other than letters and digits. Unqualified names refer to the first schema. Raises FileNotFoundError or ValueError
+    for a path that is neither a shard set nor an NPMI table.
     """
     schemas = dict(zip(_schema_names(sets, named), [Path(path) for path in (*sets, *named.values())], strict=True))
     if not schemas:
@@ -73,7 +74,7 @@ def _schema_names(sets: tuple[str | Path, ...], named: dict[str, str | Path]) ->
     names: list[str] = []
     for wanted in [*(schema_name(path) for path in sets), *named]:
         if not re.fullmatch(r"[A-Za-z_]\w*", wanted, flags=re.ASCII):
-            raise ValueError(f"{wanted!r} cannot name a set; use letters, digits and _")
+            raise ValueError(f"{wanted!r} is not a valid schema name; use letters, digits and _")
         taken = {name.lower() for name in names} | {"system", "temp", "information_schema", "pg_catalog"}
         name, count = wanted, 1
         while name.lower() in taken:
@@ -84,11 +85,11 @@ def _schema_names(sets: tuple[str | Path, ...], named: dict[str, str | Path]) ->
 
 
 def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: ShardSet) -> None:
-    """Fill a schema from a shard set; the schema is the connection's current one."""
+    """Create the views of a shard set in the current schema of the connection."""
     folder = shards.folder
     has_table = (folder / NPMI_FILE).exists()
     if not (folder / INTERVALS_FILE).exists():
-        raise FileNotFoundError(f"{folder / INTERVALS_FILE} is missing; restore it, or make the set again")
+        raise FileNotFoundError(f"{folder / INTERVALS_FILE} is missing; restore it, or run `gemsdata shard` again")
     if has_table:
         _add_npmi(connection, folder / NPMI_FILE)
     else:
@@ -103,7 +104,7 @@ def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: S
 
 
 def _add_table(connection: duckdb.DuckDBPyConnection, schema: str, path: Path) -> None:
-    """Fill a schema from an NPMI table alone."""
+    """Create the views of an NPMI table without a shard set in the current schema of the connection."""
     max_k = _add_npmi(connection, path)
     for view, columns in _SET_COLUMNS.items():
         _add_absent(connection, view, columns, f"{path} is an NPMI table; {view} needs the folder of a shard set")
@@ -131,7 +132,7 @@ def _add_macros(connection: duckdb.DuckDBPyConnection, schema: str, k: int) -> N
 
 
 def _add_absent(connection: duckdb.DuckDBPyConnection, view: str, columns: dict[str, str], message: str) -> None:
-    """Create a view that answers any query with ``message``."""
+    """Create a view of which any query fails with ``message``."""
     error = "error('" + message.replace("'", "''") + "')"
     chosen = ", ".join(f"{error}::{sql_type} AS {name}" for name, sql_type in columns.items())
     connection.execute(f"CREATE VIEW {view} AS SELECT {chosen} WHERE {error} IS NULL")
@@ -172,7 +173,7 @@ def _contig_names(shards: ShardSet) -> pa.Table:
 
 
 def _quoted(path: Path) -> str:
-    """Return an SQL string that means this file and no pattern."""
+    """Return an SQL string literal of a file name in which no character is a glob pattern."""
     return "'" + glob.escape(str(path.resolve())).replace("'", "''") + "'"
 
 
@@ -182,7 +183,9 @@ def _npmi_columns() -> dict[str, str]:
     return {"k": "INTEGER", "kmer": "VARCHAR", "token_id": "INTEGER", "count": "BIGINT", **scores, **every}
 
 
-_MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet` and query that file, or make the set again"
+_MAKE_ONE = (
+    "write one with `gemsdata npmi GENOME.fa -o TABLE.parquet` and query that file, or run `gemsdata shard` again"
+)
 
 _SET_COLUMNS = {
     "rows": {

@@ -22,7 +22,7 @@ def check_length(rows: LabelledFile) -> Iterator[Finding]:
     """Yield a finding if length predicts the class better than always answering the largest class.
 
     A decision tree of 8 leaves gets only the number of bases; its predictions are from 5-fold cross-validation. Length
-    is a shortcut if the exact (Clopper-Pearson) 99 % interval of its accuracy lies above the share of the largest class.
+    is a shortcut if the exact (Clopper-Pearson) 99 % interval of its accuracy is above the share of the largest class.
     Classes of fewer than 5 rows are ignored.
     """
     found = Counter(label for label in rows.labels if label)

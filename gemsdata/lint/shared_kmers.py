@@ -93,7 +93,7 @@ def _minhash(scaled: int) -> Any:
 
 
 def _in_place(texts: Sequence[str], thinning: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (position, k-mer) codes of one k-mer value in ``thinning`` and the sequence of each, uint64[H], int64[H]."""
+    """Return (position, k-mer) codes of one k-mer in ``thinning`` and the sequence of each, uint64[H], int64[H]."""
     lengths = np.array([len(text) for text in texts], np.int64)
     codes = base_codes("".join(texts).encode("ascii", "replace")).astype(np.int64)
     owner = np.repeat(np.arange(len(texts)), lengths)

@@ -1,4 +1,4 @@
-"""Figures of the sequence in a shard set: the rank profile of a region, logos of the top k-mers in context."""
+"""Figures of the sequences in a shard set: rank profile of a region, sequence logos around the top k-mers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Region:
 
 
 def parse_region(shards: ShardSet, text: str | None) -> Region:
-    """Read ``contig:start-end`` (0-based, half-open; commas allowed); None is 20 kb within the longest contig."""
+    """Parse ``contig:start-end`` (0-based, half-open; commas allowed); None is 20 kb in the longest contig."""
     contigs = shards.manifest.contigs
     if text is None:
         contig = max(range(len(contigs)), key=lambda i: contigs[i]["num_bases"])
@@ -46,22 +46,20 @@ def parse_region(shards: ShardSet, text: str | None) -> Region:
         raise ValueError(f"region {text!r} is not of the form contig:start-end, such as chr1:1000000-1020000")
     if name not in shards.contig_names:
         known = ", ".join(shards.contig_names[:4]) + (", ..." if len(contigs) > 4 else "")
-        raise ValueError(f"region {text!r} names the contig {name!r}, which is not in the set; it has {known}")
+        raise ValueError(f"region {text!r} names the contig {name!r}, which is not in the set; its contigs are {known}")
     contig = shards.contig_names.index(name)
     start, end = int(first), int(last)
     if not start < end <= contigs[contig]["num_bases"]:
-        raise ValueError(
-            f"region {text!r} does not lie in the contig, which has {contigs[contig]['num_bases']:,} bases"
-        )
+        raise ValueError(f"region {text!r} is not within the contig, which has {contigs[contig]['num_bases']:,} bases")
     return Region(contig, start, end)
 
 
 def rank_profile(shards: ShardSet, region: Region) -> Figure:
-    """Draw the running mean of the NPMI rank along a region, with soft-masked stretches shaded."""
+    """Return the figure of the running mean of the NPMI rank along a region; soft-masked intervals are shaded."""
     scored(shards.npmi, shards.k)
     ranks = ranks_along(shards, region)
     if not np.isfinite(ranks).any():
-        raise ValueError("the region holds no token")
+        raise ValueError("the region contains no token")
     width = max(1, (region.end - region.start) // _SMOOTHED_SHARE)
     smooth = _running_mean(ranks, width)
     base_pos = np.arange(region.start, region.end)
@@ -78,7 +76,7 @@ def rank_profile(shards: ShardSet, region: Region) -> Figure:
     axes.set_xlim(region.start, region.end)
     axes.invert_yaxis()
     axes.set_xlabel(f"position in {shards.contig_names[region.contig]}")
-    axes.set_ylabel("NPMI rank, best on top")
+    axes.set_ylabel("NPMI rank (best at the top)")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(THOUSANDS)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
@@ -86,7 +84,7 @@ def rank_profile(shards: ShardSet, region: Region) -> Figure:
 
 
 def ranks_along(shards: ShardSet, region: Region) -> np.ndarray:
-    """Return the rank of the token that begins at each base of a region, float64[end - start], NaN where none does."""
+    """Return the rank of the token that starts at each base of a region, float64[end - start], NaN if there is none."""
     out = np.full(region.end - region.start, np.nan)
     for rows in _blocks(shards):
         near = (rows.contig == region.contig) & (rows.start < region.end)
@@ -99,14 +97,14 @@ def ranks_along(shards: ShardSet, region: Region) -> np.ndarray:
 
 
 def logos(shards: ShardSet, num_kmers: int = 6) -> Figure:
-    """Draw what surrounds the top k-mers in the rows: one sequence logo each, in bits against the mean composition."""
+    """Return the figure of sequence logos around the top k-mers, in bits relative to the mean composition."""
     scores = scored(shards.npmi, shards.k)
     order = np.argsort(scores.rank, kind="stable")
     top = order[np.isfinite(scores.npmi[order])][:num_kmers]
-    counts, background = surroundings(shards, top + NUM_SPECIAL)
+    counts, background = flanking_bases(shards, top + NUM_SPECIAL)
     seen = [i for i in range(top.size) if counts[i, 0].sum() >= _FEWEST_OCCURRENCES]
     if not seen:
-        raise ValueError(f"no top {shards.k}-mer stands {_FEWEST_OCCURRENCES} times in the rows with its surroundings")
+        raise ValueError(f"no top {shards.k}-mer occurs {_FEWEST_OCCURRENCES} times with flanking bases in the rows")
     kmers = all_kmers(shards.k)
     figure = Figure(figsize=(7.0, 1.35 * -(-len(seen) // 2) + 0.3))
     grid = figure.subplots(-(-len(seen) // 2), 2, sharex=True, sharey=True, squeeze=False)
@@ -131,11 +129,11 @@ def logos(shards: ShardSet, num_kmers: int = 6) -> Figure:
     return figure
 
 
-def surroundings(shards: ShardSet, token_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the bases around tokens in the rows, which stand in random order, until each was seen 3,000 times.
+def flanking_bases(shards: ShardSet, token_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the bases around tokens in the rows, which are in random order, until each token has 3,000 occurrences.
 
-    Returns counts int64[len(token_ids), flank + k + flank, 4] in the order A, T, C, G, and the composition of the rows
-    that were read, float64[4].
+    Returns counts int64[len(token_ids), flank + k + flank, 4] in the order A, T, C, G, and the base
+    composition of the rows that were read, float64[4].
     """
     k, flank = shards.k, _FLANK_BASES
     counts = np.zeros((len(token_ids), k + 2 * flank, 4), np.int64)
@@ -166,7 +164,7 @@ def _blocks(shards: ShardSet) -> Iterator[Rows]:
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """Return the mean of the finite values within ``width`` around each; NaN where there is none."""
+    """Return the mean of the finite values in a window of ``width`` around each value; NaN if there is none."""
     window = np.ones(width)
     finite = np.isfinite(values)
     total = np.convolve(np.where(finite, values, 0), window, mode="same")[: values.size]

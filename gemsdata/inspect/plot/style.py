@@ -1,4 +1,4 @@
-"""How every figure looks: the palette of Okabe and Ito, thin lines, text that stays text; same data, same bytes."""
+"""Style of all figures: Okabe-Ito palette, thin lines, text as text in SVG, reproducible bytes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from gemsdata.files import publish as atomic
+from gemsdata.files.publish import publish
 
 INK = "#1f2430"
 FAINT = "#b9bec8"
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-"""told apart by readers with any common colour blindness"""
+"""distinguishable with the common forms of colour blindness"""
 PALETTE = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY)
 BASE_COLOURS = {"A": GREEN, "C": BLUE, "G": ORANGE, "T": RED}
 COLOUR_MAP = "cividis"
@@ -49,8 +49,8 @@ _RC = {
 
 
 @contextlib.contextmanager
-def house_style() -> Iterator[None]:
-    """Draw in the style of the house, whatever the user's own settings are."""
+def figure_style() -> Iterator[None]:
+    """Use the style of gemsdata's figures inside the block, independent of the user's matplotlib settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_RC)
@@ -58,10 +58,10 @@ def house_style() -> Iterator[None]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Publish a figure as ``folder/name.png`` (300 dots an inch) and ``.svg``; return the paths."""
+    """Publish a figure as ``folder/name.png`` (300 dpi) and ``.svg``; return the paths."""
     paths = [folder / f"{name}.{suffix}" for suffix in SUFFIXES]
     for path, suffix in zip(paths, SUFFIXES, strict=True):
         metadata = {"Date": None} if suffix == "svg" else {"Software": None}
-        with house_style(), atomic.publish(path) as stream:
+        with figure_style(), publish(path) as stream:
             figure.savefig(stream, format=suffix, dpi=_DOTS_PER_INCH, facecolor="white", metadata=metadata)
     return paths

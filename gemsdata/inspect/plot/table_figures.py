@@ -1,4 +1,4 @@
-"""Figures of NPMI tables: distribution by k, rank against frequency, two genomes, a map of all k-mers."""
+"""Figures of NPMI tables: distribution by k, rank against frequency, comparison of two genomes, map of all k-mers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_VECTOR_POINTS = 5000
 
 
 def npmi_by_k(table: NpmiTable) -> Figure:
-    """Draw the distribution of NPMI of every order from 2 on: violins, quartiles, and the share that has a score."""
+    """Return the figure of the NPMI distribution for each k, with quartiles and the share of k-mers with a score."""
     orders = [k for k in table.counts if k > 1 and np.isfinite(table.npmi(k)).any()]
     if not orders:
         raise ValueError(f"no n-gram occurs {table.min_count} times, so none has an NPMI")
@@ -47,13 +47,13 @@ def npmi_by_k(table: NpmiTable) -> Figure:
             fontsize=7,
         )
     axes.set_xticks(orders)
-    axes.set_xlabel(f"k (above: share of k-mers that occur at least {table.min_count:,} times)")
+    axes.set_xlabel(f"k (top: share of k-mers with at least {table.min_count:,} occurrences)")
     axes.set_ylabel(f"NPMI ({table.estimator})")
     return figure
 
 
 def rank_against_frequency(table: NpmiTable, k: int) -> Figure:
-    """Draw every k-mer by its count and its rank; those with CpG and those of one or two different bases stand out."""
+    """Return the scatter plot of count and rank of all k-mers; CpG and low-complexity k-mers are coloured."""
     scores = scored(table, k)
     kmers, count = all_kmers(k), table.counts[k]
     known = np.isfinite(scores.npmi)
@@ -64,7 +64,7 @@ def rank_against_frequency(table: NpmiTable, k: int) -> Figure:
     groups = [
         (known & ~cpg & ~simple, "other", FAINT),
         (known & cpg, "with CpG", ORANGE),
-        (known & simple & ~cpg, "one or two different bases", BLUE),
+        (known & simple & ~cpg, "one or two distinct bases", BLUE),
     ]
     for members, label, colour in groups:
         _scatter(axes, count[members], scores.rank[members], colour, label)
@@ -73,17 +73,17 @@ def rank_against_frequency(table: NpmiTable, k: int) -> Figure:
     for i in (np.nanargmax(scores.npmi), np.nanargmin(scores.npmi)):
         _name(axes, kmers[i], count[i], scores.rank[i])
     axes.set_xlabel(f"occurrences of the {k}-mer")
-    axes.set_ylabel(f"NPMI rank ({table.estimator}), best on top")
+    axes.set_ylabel(f"NPMI rank ({table.estimator}), best at the top")
     _legend_above(axes)
     return figure
 
 
 def two_genomes(table: NpmiTable, other: NpmiTable, k: int, name: str, other_name: str) -> Figure:
-    """Draw every k-mer by its rank in two tables, and Spearman's correlation of the two."""
+    """Return the scatter plot of the ranks of all k-mers in two tables, with Spearman's correlation."""
     here, there = scored(table, k), scored(other, k)
     both = np.isfinite(here.npmi) & np.isfinite(there.npmi)
     if both.sum() < 2:
-        raise ValueError(f"{name} and {other_name} share no {k}-mer that has a score in both")
+        raise ValueError(f"{name} and {other_name} have no {k}-mer with a score in both")
     x, y = here.rank[both].astype(float), there.rank[both].astype(float)
     kmers = all_kmers(k)[both]
     cpg = np.char.find(kmers, b"CG") >= 0
@@ -98,8 +98,8 @@ def two_genomes(table: NpmiTable, other: NpmiTable, k: int, name: str, other_nam
     for i in (np.argmin(x - y), np.argmax(x - y)):
         _name(axes, kmers[i], x[i], y[i])
     axes.set_aspect("equal")
-    axes.set_xlabel(f"rank in {name}, best on the right")
-    axes.set_ylabel(f"rank in {other_name}, best on top")
+    axes.set_xlabel(f"rank in {name}, best at the right")
+    axes.set_ylabel(f"rank in {other_name}, best at the top")
     spearman = np.corrcoef(_ranked(x), _ranked(y))[0, 1]
     axes.text(1, 1.02, f"Spearman {spearman:.2f}", transform=axes.transAxes, ha="right", va="bottom", fontsize=8)
     _legend_above(axes)
@@ -107,14 +107,14 @@ def two_genomes(table: NpmiTable, other: NpmiTable, k: int, name: str, other_nam
 
 
 def rank_map(table: NpmiTable, k: int) -> Figure:
-    """Draw the rank of all k-mers: their first half downwards, their second to the right, in the order A, C, G, T."""
+    """Return the heat map of the ranks of all k-mers, with the first half as row and the second half as column."""
     if not 2 <= k <= _LONGEST_MAP_K:
-        raise ValueError(f"a map of all {k}-mers is not drawn; it can be of k = 2 to {_LONGEST_MAP_K}")
+        raise ValueError(f"the map of all {k}-mers is not supported; k must be 2 to {_LONGEST_MAP_K}")
     scores = scored(table, k)
     rank = np.where(np.isfinite(scores.npmi), scores.rank.astype(float), np.nan)
     num_left = k // 2
     num_right = k - num_left
-    order = np.argsort(all_kmers(k), kind="stable")  # alphabetical: of a prefix, then of a suffix
+    order = np.argsort(all_kmers(k), kind="stable")  # alphabetical
     figure = Figure(figsize=(4.6, 4.0) if num_left == num_right else (4.6, 2.8))
     axes = figure.subplots()
     image = axes.imshow(
@@ -136,10 +136,10 @@ def rank_map(table: NpmiTable, k: int) -> Figure:
 
 
 def scored(table: NpmiTable, k: int) -> Scores:
-    """Return the scores of the k-mers; raise ValueError when none has one."""
+    """Return the scores of the k-mers; raise ValueError if none has a score."""
     scores = table.scores(k)
     if not np.isfinite(scores.npmi).any():
-        why = "a single base has none" if k == 1 else f"none occurs {table.min_count:,} times"
+        why = "NPMI is defined for k >= 2" if k == 1 else f"none occurs {table.min_count:,} times"
         raise ValueError(f"no {k}-mer has an NPMI: {why}")
     return scores
 
@@ -150,7 +150,7 @@ def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, label: str) 
 
 
 def _name(axes: Axes, kmer: bytes, x: float, y: float) -> None:
-    """Write a k-mer beside its point, on the side where there is room."""
+    """Label the point of a k-mer, towards the centre of the axes."""
     on_the_right = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.5
     axes.annotate(
         kmer.decode(),
@@ -177,7 +177,7 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _rank_axis(axes: Axes, axis: str, most: float) -> None:
-    """Let an axis run from the worst rank to 1."""
+    """Set the limits and ticks of a rank axis, with rank 1 at the end."""
     ticks = np.array(MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(0, most))
     inside = ticks[(ticks > 0) & (ticks <= most)]
     getattr(axes, f"set_{axis}lim")(1 + 1.04 * most, 1 - 0.04 * most)
@@ -194,7 +194,7 @@ def _log_axis(axes: Axes, values: np.ndarray) -> None:
 
 
 def _base_ticks(axes: Axes, num_bases: int, *, vertical: bool) -> None:
-    """Label the groups of k-mers that begin with the same one or two bases."""
+    """Label the groups of k-mers with the same first one or two bases."""
     shown = min(num_bases, 2)
     step = 4 ** (num_bases - shown)
     labels = [kmer.decode() for kmer in np.sort(all_kmers(shown))]
@@ -213,7 +213,7 @@ def _num_different_bases(k: int) -> np.ndarray:
 
 
 def _ranked(values: np.ndarray) -> np.ndarray:
-    """Rank anew among those shown; ties do not matter at this precision."""
+    """Return the ranks of values, float64[n]; ties are broken by order."""
     out = np.empty(values.size)
     out[np.argsort(values, kind="stable")] = np.arange(values.size)
     return out

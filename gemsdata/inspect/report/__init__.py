@@ -1,4 +1,4 @@
-"""One HTML page about a shard set and its runs, which needs no network; made with the extra ``gemsdata[plot]``."""
+"""Self-contained HTML report of a shard set and its training runs; requires the extra ``gemsdata[plot]``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def render(
     audit_rows: int = DEFAULT_AUDIT_ROWS,
     progress: Progress = no_progress,
 ) -> str:
-    """Return the report of a shard set as HTML; what cannot be shown says why in its place.
+    """Return the report of a shard set as an HTML page; a note replaces any part that cannot be shown.
 
-    ``runs`` are folders with a ``metrics.jsonl`` or with evaluation tables (Markdown, Parquet). ``other`` is a set or a
-    table to compare with, ``region`` (contig:start-end) that of the rank profile; ``audit_rows`` rows are masked.
-    Raises FileNotFoundError or ValueError for a set, a run or a region that is not there.
+    ``runs`` are folders with a ``metrics.jsonl`` or with evaluation tables (Markdown, Parquet). ``other`` is a shard
+    set or an NPMI table to compare with, ``region`` (contig:start-end) the region of the rank profile, ``audit_rows``
+    the number of rows to mask. Raises FileNotFoundError or ValueError for a set, a run or a region that does not exist.
     """
     opened = ShardSet.open(shards)
-    about_runs = run_section([Path(run) for run in runs])  # first, because a mistyped name should not wait for the rest
+    about_runs = run_section([Path(run) for run in runs])  # first: report a mistyped name before the slow sections
     sections = [
         set_section(opened),
         contig_section(opened),

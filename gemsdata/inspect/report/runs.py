@@ -1,4 +1,4 @@
-"""The sections about training runs: curves with the stage switch, and the evaluation tables found beside them."""
+"""Sections of the report about training runs: training curves and evaluation tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from gemsdata.inspect.plot.style import FAINT, PALETTE, THOUSANDS, house_style
+from gemsdata.inspect.plot.style import FAINT, PALETTE, THOUSANDS, figure_style
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
 
@@ -28,8 +28,8 @@ _SMOOTHED = 50
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run wrote while it trained."""
+class TrainingCurves:
+    """Loss and perplexity of a training run, as written to its metrics file."""
 
     name: str
     loss: np.ndarray
@@ -37,22 +37,22 @@ class Run:
     perplexity: np.ndarray
     """(step, perplexity on validation rows), float64[n, 2]"""
     switches: list[tuple[int, Any]]
-    """(step, stage) at every change of the stage"""
+    """(step, stage) at each change of the stage"""
 
 
 def run_section(folders: Sequence[Path]) -> list[Section]:
-    """Return the section of curves and that of evaluation tables, those of them that have something to show."""
+    """Return the sections of curves and of evaluation tables, without empty ones."""
     for folder in folders:
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder}: no such folder; give the folder that a run wrote to")
+            raise FileNotFoundError(f"{folder}: no such folder; give the output folder of a training run")
     names = _names(folders)
     files = {name: _tables_in(folder) for name, folder in zip(names, folders, strict=True)}
     runs, notes = [], []
     for name, folder in zip(names, folders, strict=True):
         if (folder / METRICS_FILE).exists():
-            runs.append(read_run(folder / METRICS_FILE, name))
+            runs.append(read_curves(folder / METRICS_FILE, name))
         elif not files[name]:
-            notes.append(f"{name} holds neither {METRICS_FILE} nor a table (.md, .parquet).")
+            notes.append(f"{name} contains neither {METRICS_FILE} nor a table (.md, .parquet).")
     sections = []
     if runs or notes:
         sections.append(_curves(runs, notes))
@@ -69,8 +69,8 @@ def run_section(folders: Sequence[Path]) -> list[Section]:
     return sections
 
 
-def read_run(path: Path, name: str) -> Run:
-    """Read a JSON-lines file of metrics; a line that is cut off (the run goes on) or has no step is passed over."""
+def read_curves(path: Path, name: str) -> TrainingCurves:
+    """Read a metrics file in JSON lines; lines that are incomplete or have no step are ignored."""
     loss: list[tuple[int, float]] = []
     perplexity: list[tuple[int, float]] = []
     stages: list[tuple[int, Any]] = []
@@ -87,11 +87,11 @@ def read_run(path: Path, name: str) -> Run:
         if entry.get("stage") is not None:
             stages.append((step, entry["stage"]))
     switches = [later for before, later in pairwise(stages) if later[1] != before[1]]
-    return Run(name, _points(loss), _points(perplexity), switches)
+    return TrainingCurves(name, _points(loss), _points(perplexity), switches)
 
 
-def draw_curves(runs: Sequence[Run], attribute: str) -> Figure:
-    """Draw the ``loss`` or the ``perplexity`` of runs by step; a dashed line marks where the stage changes."""
+def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
+    """Return the figure of the ``loss`` or ``perplexity`` of runs by step; dashed lines mark changes of the stage."""
     figure = Figure(figsize=(4.6, 3.0))
     axes = figure.subplots()
     for run, colour in zip(runs, _colours(len(runs)), strict=True):
@@ -120,23 +120,23 @@ def draw_curves(runs: Sequence[Run], attribute: str) -> Figure:
     return figure
 
 
-def _curves(runs: Sequence[Run], notes: list[str]) -> Section:
+def _curves(runs: Sequence[TrainingCurves], notes: list[str]) -> Section:
     pictures = []
     for attribute, what in (("loss", "Training loss"), ("perplexity", "Perplexity of the validation rows")):
         if any(len(getattr(run, attribute)) for run in runs):
-            caption = f"{what}; a dashed line marks where the masking stage changes."
-            with house_style():
-                svg = inline_svg(draw_curves(runs, attribute), f"training-{attribute}", caption)
+            caption = f"{what}; dashed lines mark changes of the masking stage."
+            with figure_style():
+                svg = inline_svg(plot_curves(runs, attribute), f"training-{attribute}", caption)
             pictures.append(Picture(svg=svg, caption=caption))
     if runs and not pictures:
-        notes.append(f"No {METRICS_FILE} holds a loss or a perplexity.")
+        notes.append(f"No {METRICS_FILE} contains a loss or a perplexity.")
     rows = [_summary(run) for run in runs]
     columns = ["run", "steps", "last loss", "last perplexity", "best perplexity", "stage changes at"]
     tables = [Table(columns=columns, rows=rows)] if rows else []
     return Section(anchor="training", title="Training", tables=tables, pictures=pictures, notes=notes)
 
 
-def _summary(run: Run) -> list[str]:
+def _summary(run: TrainingCurves) -> list[str]:
     steps = [points[-1, 0] for points in (run.loss, run.perplexity) if len(points)]
     return [
         run.name,
@@ -149,13 +149,13 @@ def _summary(run: Run) -> list[str]:
 
 
 def _tables_in(folder: Path) -> list[Path]:
-    """Return the Markdown and Parquet files of a folder and of the folders in it, but no model card."""
+    """Return the Markdown (except README.md) and Parquet files of a folder and of its subfolders."""
     found = [path for pattern in ("*.md", "*/*.md", "*.parquet", "*/*.parquet") for path in folder.glob(pattern)]
     return sorted(path for path in found if path.name.lower() != "readme.md")
 
 
 def _markdown(run: str, path: Path) -> Markup:
-    """Return a Markdown file as HTML under its name; HTML inside it is shown as text."""
+    """Return a Markdown file as HTML below its name; HTML inside it is escaped."""
     text = path.read_text(encoding="utf-8", errors="replace")
     body = Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
     return Markup("<h3>{} <small>{}</small></h3>\n<div class='scroll text'>{}</div>").format(path.stem, run, body)
@@ -179,7 +179,7 @@ def _cell(value: Any) -> str:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """Name each run by its folder, with as many parents as tell it from the others."""
+    """Return a name for each run: its folder, with as many parents as needed to be unique."""
     for depth in range(1, 9):
         names = ["/".join(folder.resolve().parts[-depth:]) for folder in folders]
         if len(set(names)) == len({folder.resolve() for folder in folders}):

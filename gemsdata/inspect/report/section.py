@@ -1,4 +1,4 @@
-"""What a section of the page is made of."""
+"""Parts of a section of the report: pictures and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A figure as inline SVG with its caption; ``wide`` ones take the whole width of the page."""
+    """A figure as inline SVG with its caption; ``wide`` figures take the whole width of the page."""
 
     svg: Markup
     caption: str
@@ -19,21 +19,21 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows of cells as text; cells that read as numbers are set to the right."""
+    """A table of text; columns of numbers are right-aligned."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str = ""
 
     def numeric(self, index: int) -> bool:
-        """Say whether every cell of a column that is not empty begins like a number."""
+        """Return whether all non-empty cells of a column begin like a number."""
         cells = [row[index] for row in self.rows if row[index] not in ("", "–")]
         return bool(cells) and all(cell.lstrip("−-")[:1].isdigit() for cell in cells)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page: facts (name, value), tables, pictures, ready-made HTML, notes."""
+    """A section of the page: facts (name, value), tables, pictures, HTML and notes."""
 
     anchor: str
     title: str

@@ -1,11 +1,11 @@
-"""The sections about the sequence: what is in the set, its contigs, NPMI."""
+"""Sections of the report about the sequences: contents of the set, contigs, NPMI."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from gemsdata.files.progress import Progress
-from gemsdata.inspect.plot import draw, open_subject
+from gemsdata.inspect.plot import make_figures, open_source
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
 from gemsdata.inspect.sql import catalog
@@ -25,7 +25,7 @@ _CAPTIONS = {
 
 
 def set_section(shards: ShardSet) -> Section:
-    """Say what is in the set."""
+    """Return the section about the contents of the set."""
     manifest = shards.manifest
     genome, npmi = manifest.genome, manifest.npmi
     regions = manifest.validation["regions"]
@@ -46,11 +46,11 @@ def set_section(shards: ShardSet) -> Section:
     ]
     rows = [_split_row(manifest, split) for split in manifest.splits]
     table = Table(columns=["split", "rows", "tokens", "shards", "bytes"], rows=rows)
-    return Section(anchor="set", title="What is in the set", facts=facts, tables=[table])
+    return Section(anchor="set", title="Contents", facts=facts, tables=[table])
 
 
 def contig_section(shards: ShardSet) -> Section:
-    """List the contigs, the longest ones if there are many, with the rows of each split."""
+    """Return the section with the longest contigs and their rows in each split."""
     with catalog(shards.folder) as connection:
         contigs = connection.execute("FROM contigs ORDER BY num_bases DESC, contig_index").fetchall()
         counted = connection.execute("SELECT contig, split, count(*) FROM rows GROUP BY ALL").fetchall()
@@ -69,14 +69,14 @@ def contig_section(shards: ShardSet) -> Section:
 
 
 def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None, progress: Progress) -> Section:
-    """Draw the figures of NPMI."""
+    """Return the section with the figures of NPMI and the top k-mers."""
     title = "NPMI"
     if not (shards.folder / NPMI_FILE).exists():
         return Section(anchor="npmi", title=title, notes=[f"This set has no NPMI table ({NPMI_FILE})."])
-    subject = open_subject(shards.folder)
-    compared = open_subject(other, subject.k) if other else None
+    source = open_source(shards.folder)
+    compared = open_source(other, source.k) if other else None
     pictures, notes = [], []
-    for name, figure in draw(subject, compared, region):
+    for name, figure in make_figures(source, compared, region):
         if isinstance(figure, str):
             notes.append(f"{name.replace('_', ' ')}: not drawn: {figure}")
         else:
@@ -86,8 +86,8 @@ def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None,
         progress("drawing", 1, None)
     top = _top_table(shards)
     text = (
-        "Normalised pointwise mutual information says which k-mers stand together more often than their pieces would. "
-        "What ranks high in a genome with repeats is mostly repeats and low complexity."
+        "Normalised pointwise mutual information (NPMI) is high for k-mers that occur more often than expected from "
+        "their parts. In genomes with repeats, most top-ranked k-mers are from repeats or of low complexity."
     )
     return Section(anchor="npmi", title=title, text=text, tables=[top], pictures=pictures, notes=notes)
 

@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG inside a page: its ink and paper take the page's colours, light or dark."""
+"""Convert a matplotlib figure to inline SVG whose colours follow the light or dark theme of the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from gemsdata.inspect.plot.style import BLUE, FAINT, INK, house_style
+from gemsdata.inspect.plot.style import BLUE, FAINT, INK, figure_style
 
 _DOTS_PER_INCH = 180
 _COLOURS = {INK: "var(--ink)", FAINT: "var(--faint)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
@@ -16,9 +16,9 @@ _COLOURS[BLUE.lower()] = "var(--blue)"  # too dark on a dark page
 
 
 def inline_svg(figure: Figure, name: str, label: str) -> Markup:
-    """Return a figure as an SVG element; ``name`` makes its ids unique in the page, ``label`` is read to the blind."""
+    """Return a figure as an SVG element; ``name`` is a prefix of its ids, ``label`` its aria-label."""
     stream = io.StringIO()
-    with house_style():
+    with figure_style():
         figure.savefig(stream, format="svg", dpi=_DOTS_PER_INCH, transparent=True, metadata={"Date": None})
     text = stream.getvalue()
     text = text[text.index("<svg") :]
@@ -31,4 +31,4 @@ def inline_svg(figure: Figure, name: str, label: str) -> Markup:
     assert box is not None
     head = f'<svg role="img" aria-label="{escape(label)}" {box[0]} xmlns="http://www.w3.org/2000/svg" '
     head += 'xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return Markup(head + text[text.index(">") + 1 :])  # the text is matplotlib's own, escaped by it
+    return Markup(head + text[text.index(">") + 1 :])  # matplotlib escapes text in SVG

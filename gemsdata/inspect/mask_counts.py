@@ -1,4 +1,4 @@
-"""Sums over masked rows, from which an audit is made."""
+"""Counts over masked rows, from which an audit is computed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gemsdata.masking.masker import UNMASKED, Masker
 from gemsdata.shards.schema import Rows
 
 
-class Tally:
-    """Sums over blocks of rows."""
+class MaskCounts:
+    """Counts of masked tokens, hidden bases, spans and k-mers, summed over blocks of rows."""
 
     def __init__(self, masker: Masker, row_tokens: int) -> None:
         self.masker = masker
@@ -28,7 +28,7 @@ class Tally:
         self.num_off_budget = 0
 
     def add(self, rows: Rows, row_ids: np.ndarray, soft: np.ndarray | None, stage: int) -> None:
-        """Mask rows and add what happens; ``soft`` says which bases are soft-masked, bool[B, L+k-1]."""
+        """Mask rows and add their counts; ``soft`` is the soft-masked bases, bool[B, L+k-1], or None if unknown."""
         masker, k = self.masker, self.masker.k
         ids, counts = rows.input_ids, rows.num_tokens.astype(np.int64)
         batch = masker.batch(ids, counts, row_ids, stage=stage)
@@ -67,7 +67,7 @@ class Tally:
     def _add_pairs(
         self, ids: np.ndarray, counts: np.ndarray, row_ids: np.ndarray, stage: int, masked: np.ndarray
     ) -> None:
-        """Mask each row once more under the key of the row before it, and compare those of one length."""
+        """Mask each row again with the key of the row before it, and compare the masks of rows of equal length."""
         other = self.masker.mask(ids, counts, np.roll(row_ids, -1), stage=stage)
         before = np.roll(np.arange(len(ids)), -1)
         pair = (counts == counts[before]) & (ids != ids[before]).any(1) & (masked[before].any(1) | other.any(1))
