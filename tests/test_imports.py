@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
+from tools.architecture import LEVEL_OF, ORDER, REPOSITORY, SOURCES, imported, package_of
 
-ORDER = [
-    {"kernels", "files"},
-    {"genome"},
-    {"npmi", "masking"},
-    {"shards"},
-    {"views"},
-    {"stream"},
-    {"service", "inspect", "lint"},
-    {"build"},
-    {"cli"},
-]
-"""The packages of gemsdata from left to right; those that stand together do not import each other"""
-LEVEL_OF = {package: level for level, packages in enumerate(ORDER) for package in packages}
 FIRST_WITH_TORCH = "stream"
-SOURCES = sorted((REPOSITORY / "gemsdata").rglob("*.py"))
-
-
-def package_of(path: Path) -> str:
-    return path.relative_to(REPOSITORY / "gemsdata").parts[0].removesuffix(".py")
-
-
-def imported(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -47,7 +18,7 @@ def test_a_package_imports_only_from_its_left(path: Path) -> None:
     package = package_of(path)
     if package == "__init__":
         return
-    assert package in LEVEL_OF, f"give gemsdata.{package} a place in ORDER"
+    assert package in LEVEL_OF, f"give gemsdata.{package} a place in ORDER (tools/architecture.py)"
     for name in imported(path):
         parts = name.split(".")
         assert parts[0] not in ("train", "eval", "tools", "tests", "bench"), f"{package} imports {name}"
