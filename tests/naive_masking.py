@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 WORD = 1 << 64
+MASK_ROWS = 0x3A5C
 CENTRES, CORRUPTION, TIES, LENGTHS, TRIM = 1, 2, 3, 4, 5
 CLS, SEP, MASK = 2, 3, 4
 
@@ -27,7 +28,7 @@ def below(bits, n):
 
 def row_key(seed, epoch, stage, row_id):
     key = 0
-    for word in (seed, epoch, stage, row_id):
+    for word in (seed, MASK_ROWS, epoch, stage, row_id):
         key = fold(key, word)
     return key
 

@@ -95,7 +95,8 @@ def test_genemask_passes_and_chooses_good_ranks(shards):
     assert not result.alarms
     assert result.same_mask_share < 0.3  # a single centre has six tokens to choose from
     assert result.mean_rank_of_chosen < 0.5 * result.mean_rank_of_tokens
-    assert result.rate_by_rank_decile[0] > result.rate_by_rank_decile[9]
+    rates = audit(shards, "global", num_rows=2000).rate_by_rank_decile
+    assert rates[0] > 1.3 * max(rates[1:])
 
 
 @pytest.mark.parametrize("name", ["genemask-released", "global-released"])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gemsdata.kernels import keys
 from gemsdata.kernels.order import permute_range
+from gemsdata.kernels.random_streams import RandomStream, RowStream
 from gemsdata.shards.verify.reference import _splitmix
 
 WORD = st.integers(0, 2**64 - 1)
@@ -50,9 +51,21 @@ def test_keys_of_rows_are_keys_of_their_words() -> None:
     assert keys.keys_of((7,), words).tolist() == [keys.key_of(7, *row) for row in words.tolist()]
 
 
-def test_row_keys_are_the_keys_of_seed_epoch_stage_row() -> None:
+def test_row_keys_are_the_keys_of_seed_epoch_stage_row_in_a_domain_of_their_own() -> None:
     rows = np.array([0, 7, 10**9])
-    assert keys.row_keys(3, 1, 2, rows).tolist() == [keys.key_of(3, 1, 2, int(row)) for row in rows]
+    words = [(3, RandomStream.MASK, 1, 2, int(row)) for row in rows]
+    assert keys.row_keys(3, 1, 2, rows).tolist() == [keys.key_of(*word) for word in words]
+
+
+def test_every_use_of_random_numbers_has_a_tag_of_its_own() -> None:
+    assert {stream.name: stream.value for stream in RandomStream if stream <= 3} == {
+        "VALID_REGION": 1,
+        "PIECE_LENGTH": 2,
+        "ROW_ORDER": 3,
+    }, "these values decide the bytes of shards"
+    for streams in (RandomStream, RowStream):
+        assert len(streams) == len(streams.__members__) == len({stream.value for stream in streams})
+    assert max(RowStream) < 16, "strategies outside gemsdata have the numbers from 16 on"
 
 
 def test_neighbouring_keys_give_unrelated_uniform_draws() -> None:

@@ -192,9 +192,12 @@ def test_specials_are_never_masked_and_labels_are_the_originals(name, goal, publ
     assert [batch[name].dtype for name in ("input_ids", "labels", "attention_mask")] == [np.uint16, np.int16, np.uint8]
 
 
-def test_the_kernels_special_ids_are_the_vocabularys():
-    for name in ("PAD_ID", "CLS_ID", "SEP_ID", "MASK_ID"):
-        assert getattr(kernels, name) == getattr(vocab, name)
+def test_the_special_ids_are_the_places_of_their_names():
+    ids = [vocab.PAD_ID, vocab.UNK_ID, vocab.CLS_ID, vocab.SEP_ID, vocab.MASK_ID]
+    assert dict(zip(vocab.SPECIAL_TOKENS, ids, strict=True)) == {
+        name: i for i, name in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    }
+    assert len(vocab.SPECIAL_TOKENS) == vocab.NUM_SPECIAL
 
 
 def test_k_of_eight_uses_wider_types():
@@ -237,8 +240,8 @@ def test_spanwise_corruption_treats_each_run_alike_and_moves_no_mask(human_rows,
         for run in runs:
             same = seen[run] == labels[run]
             kinds = set(np.where(seen[run] == 4, "mask", np.where(same, "kept", "random")).tolist())
-            assert len(kinds) <= 1
-            outcomes += kinds
+            assert len(kinds) <= 1 or kinds == {"kept", "random"}  # a random k-mer may be the original one
+            outcomes += ["random"] if "random" in kinds else kinds
     assert {"mask", "kept", "random"} == set(outcomes)
 
 
@@ -379,15 +382,15 @@ def test_a_strategy_describes_itself_for_saved_states():
 
 
 GOLDEN = {
-    "random-token": "4bc509021e9ab037",
-    "dnabert": "7167ba13a3c81ddd",
-    "random-span": "3943d2e3b1727c3f",
-    "genemask": "ce9a7e211693e505",
-    "genemask-released": "72fcff6434288546",
-    "global": "b31738429fe98996",
-    "global-nms": "170131700c40c9f4",
-    "global-released": "1d0b09145130b55b",
-    "randommask": "0b34ff23cad6cccc",
+    "random-token": "cab19b04e690a5ae",
+    "dnabert": "5c2a4b20107dcebd",
+    "random-span": "965440f2af58b812",
+    "genemask": "fc78dc05b67c1c4b",
+    "genemask-released": "e645a715b643239f",
+    "global": "85cf5b3f6d60c488",
+    "global-nms": "5f5efc6a6730aaf6",
+    "global-released": "681e01006f476615",
+    "randommask": "60c0ae668a331718",
 }
 
 

@@ -316,7 +316,7 @@ def test_flights_and_actions_tell_what_is_there(shards, pair):
         "status": "serving",
         "gemsdata": gd.__version__,
         "ticket_version": 2,
-        "masking_version": 1,
+        "masking_version": 2,
         "fingerprint": manifest.fingerprint,
         "seeds": [0, 2**64 - 1],
     }

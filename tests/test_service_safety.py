@@ -175,7 +175,7 @@ def test_a_bad_ticket_gets_a_clear_error_and_changes_nothing(server, name):
         ({"global_batch": 2**22}, "a batch of 4,194,304 rows takes 7.* bytes; a server makes at most 67,108,864"),
         ({"ranks": "AAAAAA=="}, "the ticket brings 1 ranks; the set has 69 token ids"),
         ({"weights": [1.0]}, "weights are for mixing several shard sets; one is given"),
-        ({"masking_version": 7}, "masking version 7, this server has 1"),
+        ({"masking_version": 7}, "masking version 7, this server has 2"),
         ({"remainder": "drop", "global_batch": 500}, "remainder='drop' would drop all of it"),
     ],
 )

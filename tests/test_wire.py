@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
-from gemsdata.kernels.mask import MASK_ID, UNMASKED
+from gemsdata.kernels.mask import UNMASKED
+from gemsdata.kernels.special_ids import MASK_ID
 from gemsdata.service.codec import Codec, refusal, refusal_of
 from gemsdata.stream.batch import BatchLayout
 from gemsdata.stream.stream import BatchInfo

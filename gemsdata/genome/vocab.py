@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemsdata.kernels.special_ids import CLS_ID as CLS_ID
+from gemsdata.kernels.special_ids import MASK_ID as MASK_ID
+from gemsdata.kernels.special_ids import NUM_SPECIAL as NUM_SPECIAL
+from gemsdata.kernels.special_ids import PAD_ID as PAD_ID
+from gemsdata.kernels.special_ids import SEP_ID as SEP_ID
+from gemsdata.kernels.special_ids import UNK_ID as UNK_ID
+
 BASES = "ATCG"
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PAD_ID, UNK_ID, CLS_ID, SEP_ID, MASK_ID = range(5)
-NUM_SPECIAL = len(SPECIAL_TOKENS)
 MIN_K, MAX_K = 1, 12
 
 _CODE = np.full(256, 255, np.uint8)

@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.jit import jit
-from gemsdata.kernels.mask import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNMASKED
+from gemsdata.kernels.mask import UNMASKED
+from gemsdata.kernels.special_ids import CLS_ID, MASK_ID, NUM_SPECIAL, PAD_ID, SEP_ID
 
 SHOWN, HIDDEN, KEPT, LISTED = 0, 1, 2, 3
 """Seen and not asked for; [MASK], asked for; seen and asked for; in the list"""
-_NUM_SPECIAL = 5
 _S2, _S8, _THREE = np.uint64(2), np.uint64(8), np.uint64(3)
 
 
@@ -51,7 +51,7 @@ def compress(
         digit[num_tokens:] = 0
         fate[num_tokens:] = SHOWN
         if num_tokens > 0 and _find_digits(seen, label, k, digit):
-            head[i] = (_stored(seen, label, 0) - _NUM_SPECIAL) >> 2
+            head[i] = (_stored(seen, label, 0) - NUM_SPECIAL) >> 2
             for t in range(num_tokens):
                 told = KEPT if seen[t] == label[t] else LISTED
                 told = HIDDEN if seen[t] == MASK_ID else told
@@ -81,11 +81,11 @@ def _stored(seen: np.ndarray, label: np.ndarray, t: int) -> int:
 def _find_digits(seen: np.ndarray, label: np.ndarray, k: int, digit: np.ndarray) -> bool:
     """Write the last digit of every token; return whether the tokens are the k-mers of one sequence."""
     low = (1 << (2 * k - 2)) - 1
-    first = _stored(seen, label, 0) - _NUM_SPECIAL
+    first = _stored(seen, label, 0) - NUM_SPECIAL
     digit[0] = first & 3
     strangers = np.int64(not 0 <= first >> 2 <= low)
     for t in range(1, seen.size):  # no token is carried over, so that the compiler vectorises it
-        before, kmer = _stored(seen, label, t - 1) - _NUM_SPECIAL, _stored(seen, label, t) - _NUM_SPECIAL
+        before, kmer = _stored(seen, label, t - 1) - NUM_SPECIAL, _stored(seen, label, t) - NUM_SPECIAL
         strangers += kmer >> 2 != before & low
         digit[t] = kmer & 3
     return strangers == 0
@@ -121,10 +121,10 @@ def expand(
         for g in range(whole):
             window = (window << _S8) | np.uint64(bases[i, g])
             for j in range(4):  # of constant length, so that it becomes one store
-                input_ids[i, 4 * g + j + 1] = np.int64((window >> np.uint64(6 - 2 * j)) & low) + _NUM_SPECIAL
+                input_ids[i, 4 * g + j + 1] = np.int64((window >> np.uint64(6 - 2 * j)) & low) + NUM_SPECIAL
         for t in range(4 * whole, num_tokens):
             window = (window << _S2) | np.uint64((bases[i, whole] >> (6 - 2 * (t & 3))) & 3)
-            input_ids[i, t + 1] = np.int64(window & low) + _NUM_SPECIAL
+            input_ids[i, t + 1] = np.int64(window & low) + NUM_SPECIAL
         input_ids[i, num_tokens + 1] = SEP_ID
         input_ids[i, num_tokens + 2 :] = PAD_ID
         for g in range(bases.shape[1]):

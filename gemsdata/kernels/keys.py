@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.jit import jit
+from gemsdata.kernels.random_streams import RandomStream
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -57,14 +58,6 @@ def below(bits: np.uint64, n: np.uint64) -> np.uint64:
 
 
 @jit
-def fill_row_keys(seed: np.uint64, epoch: np.uint64, stage: np.uint64, rows: np.ndarray, out: np.ndarray) -> None:
-    """Write the key of (seed, epoch, stage, rows[i]) to out[i]; rows and out are uint64[B]."""
-    base = fold(fold(fold(np.uint64(0), seed), epoch), stage)
-    for i in range(rows.size):
-        out[i] = fold(base, rows[i])
-
-
-@jit
 def fill_keys(base: np.uint64, words: np.ndarray, out: np.ndarray) -> None:
     """Fold the words of each row of uint64[m, c] into ``base`` and write the keys to out uint64[m]."""
     for i in range(words.shape[0]):
@@ -75,11 +68,8 @@ def fill_keys(base: np.uint64, words: np.ndarray, out: np.ndarray) -> None:
 
 
 def row_keys(seed: int, epoch: int, stage: int, rows: np.ndarray) -> np.ndarray:
-    """Return the keys (uint64[B]) of the rows (integers[B], global row ids) under (seed, epoch, stage)."""
-    rows = np.ascontiguousarray(rows, dtype=np.uint64)
-    out = np.empty(rows.size, np.uint64)
-    fill_row_keys(np.uint64(seed), np.uint64(epoch), np.uint64(stage), rows, out)
-    return out
+    """Return the keys (uint64[B]) that mask rows (integers[B], global row ids) under (seed, epoch, stage)."""
+    return keys_of((seed, RandomStream.MASK, epoch, stage), np.asarray(rows).reshape(-1, 1))
 
 
 def key_of(*words: int) -> int:

@@ -9,11 +9,11 @@ import numpy as np
 
 from gemsdata.kernels.jit import jit
 from gemsdata.kernels.keys import below, draw, unit
+from gemsdata.kernels.special_ids import NUM_SPECIAL
 
 NOT_ACGT = 0
 SOFT_MASKED = 1
 BLOCK = 64
-_NUM_SPECIAL = 5
 
 
 @jit
@@ -208,7 +208,7 @@ def tokenize_rows(packed: np.ndarray, base_offset: np.ndarray, num_tokens: np.nd
     [PAD] = 0.
     """
     mask = np.uint64((1 << (2 * k)) - 1)
-    special = np.uint64(_NUM_SPECIAL)
+    special = np.uint64(NUM_SPECIAL)
     for row in range(base_offset.size):
         i = base_offset[row]
         tokens = np.int64(num_tokens[row])

@@ -19,9 +19,9 @@ from gemsdata.kernels.spans import (
     lay_windows,
     shuffled_centres,
 )
+from gemsdata.kernels.special_ids import CLS_ID, MASK_ID, PAD_ID, SEP_ID
 
 UNMASKED = -100
-PAD_ID, CLS_ID, SEP_ID, MASK_ID = 0, 2, 3, 4  # gemsdata.genome.vocab owns them; a kernel imports nothing above it
 _S32 = np.uint64(32)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _TENTHS = np.uint64(10)

@@ -13,12 +13,13 @@ import numpy as np
 
 from gemsdata.kernels.jit import jit
 from gemsdata.kernels.keys import below, draw, fold
+from gemsdata.kernels.random_streams import RowStream
 
-CENTRES = np.uint64(1)
-CORRUPTION = np.uint64(2)
-TIES = np.uint64(3)
-LENGTHS = np.uint64(4)
-TRIM = np.uint64(5)
+CENTRES = np.uint64(RowStream.CENTRES)
+CORRUPTION = np.uint64(RowStream.CORRUPTION)
+TIES = np.uint64(RowStream.TIES)
+LENGTHS = np.uint64(RowStream.LENGTHS)
+TRIM = np.uint64(RowStream.TRIM)
 
 WINDOW, LENGTH_RANGE, BEST_OF_WINDOW, BEST_OF_ROW = range(4)
 """Methods: a fixed window round each centre; a window of random length; genemask's; global's"""

@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gemsdata.kernels.keys import draw, key_of, unit
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.strategies import Dnabert, GeneMask, GlobalMask, Strategy, resolve
 
-_ARM_TAG = 0xA43
 _MASKING_FIELDS = ("masking", "easy", "hard")
 
 
@@ -167,7 +167,7 @@ class CMStep(Curriculum):
         return min(9, 10 * step // self.num_steps) / 9
 
     def stage(self, step: int, logged_stage: int, seed: int) -> int:  # noqa: D102
-        bits = np.uint64(draw(np.uint64(key_of(seed, _ARM_TAG, step)), np.uint64(0)))
+        bits = np.uint64(draw(np.uint64(key_of(seed, RandomStream.CURRICULUM_ARM, step)), np.uint64(0)))
         return int(unit(bits) < self.share(step))
 
     def describe(self) -> dict[str, Any]:  # noqa: D102

@@ -19,7 +19,7 @@ import numpy as np
 
 from gemsdata.kernels.spans import BEST_OF_ROW, BEST_OF_WINDOW, LENGTH_RANGE, WINDOW
 
-MASKING_VERSION = 1
+MASKING_VERSION = 2
 """Raised whenever the same key would give another mask or another batch; part of every saved state"""
 
 TARGET_RATE = 0.15

@@ -20,6 +20,7 @@ from gemsdata.genome.packed import PackedGenome, complement
 from gemsdata.genome.vocab import MAX_K
 from gemsdata.kernels import kmer
 from gemsdata.kernels.keys import key_of, keys_of
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.shards.schema import contig_dtype
 
 SCHEMES = ("fixed", "dnabert")
@@ -27,7 +28,6 @@ DNABERT_SHORTEST_BASES = 5
 DNABERT_LONGEST_BASES = 510
 REGION_BASES = 1_000_000
 _REGIONS_WANTED = 10
-_REGION_KEY, _PIECE_KEY = 1, 2
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
     contig = np.repeat(np.arange(len(cells)), cells)
     start = (np.arange(cells.sum()) - np.repeat(np.cumsum(cells) - cells, cells)) * step
     regions = np.column_stack([contig, start, np.minimum(start + step, genome.num_bases[contig])])
-    order = np.argsort(keys_of((seed, _REGION_KEY), regions[:, :2]), kind="stable")
+    order = np.argsort(keys_of((seed, RandomStream.VALID_REGION), regions[:, :2]), kind="stable")
     regions = regions[order]
     bases = regions[:, 2] - regions[:, 1] - _gap_bases(genome, regions)
     count = int(np.argmin(np.abs(np.concatenate([[0], np.cumsum(bases)]) - wanted)))
@@ -136,7 +136,7 @@ def _cut_dnabert(segments: np.ndarray, k: int, row_tokens: int, seed: int, num_c
     contigs: list[np.ndarray] = []
     pieces: list[np.ndarray] = [np.empty((0, 2), np.int64)]
     for contig, start, end in segments.tolist():
-        key = np.uint64(key_of(seed, _PIECE_KEY, contig, start))
+        key = np.uint64(key_of(seed, RandomStream.PIECE_LENGTH, contig, start))
         found = kmer.cut_pieces(start, end, full_bases, DNABERT_SHORTEST_BASES, longest, key, buffer)
         if found > len(buffer):
             buffer = np.empty((2 * found, 2), np.int64)

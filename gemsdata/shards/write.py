@@ -32,6 +32,7 @@ from gemsdata.genome.vocab import token_dtype
 from gemsdata.kernels import kmer
 from gemsdata.kernels.keys import key_of
 from gemsdata.kernels.order import permute_range
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.shards import windows
 from gemsdata.shards.arrow import ArrowWriter
 from gemsdata.shards.manifest import (
@@ -66,7 +67,6 @@ __all__ = [
     "shard",
 ]
 
-_ORDER_KEY = 3
 
 
 def shard(
@@ -221,7 +221,7 @@ def _write_rows(plan: Plan, part: Part, streams: dict[str, HashedStream]) -> tup
     """Write the rows of a part to its streams; return the number of tokens and the digest of the rows."""
     options, cut = plan.options, plan.windows[part.split]
     order = np.empty(part.num_rows, np.int64)
-    order_key = key_of(options.seed, _ORDER_KEY, SPLITS.index(part.split))
+    order_key = key_of(options.seed, RandomStream.ROW_ORDER, SPLITS.index(part.split))
     permute_range(part.first_row, len(cut), np.uint64(order_key), order)
     writers = [_writer(name, stream, plan) for name, stream in streams.items()]
     content = xxhash.xxh3_64()

@@ -21,14 +21,13 @@ import numpy as np
 
 from gemsdata.kernels.keys import key_of
 from gemsdata.kernels.order import permute_range
+from gemsdata.kernels.random_streams import RandomStream
 
 if TYPE_CHECKING:
     from gemsdata.stream.world import World
 
 REMAINDERS = ("wrap", "pad", "drop")
 PADDING = -1
-_ORDER_TAG = 0x0D3
-_WINDOW_TAG = 0x71D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +65,16 @@ class Permutation:
         if self.shuffle is False:
             out[:] = np.arange(first, first + out.size)
         elif self.shuffle is True:
-            permute_range(first, self.num_rows, np.uint64(key_of(self.seed, _ORDER_TAG, self.source, epoch)), out)
+            permute_range(
+                first, self.num_rows, np.uint64(key_of(self.seed, RandomStream.EPOCH_ORDER, self.source, epoch)), out
+            )
         else:
             self._windowed_rows(self.shuffle, epoch, first, out)
 
     def _windowed_rows(self, window: int, epoch: int, first: int, out: np.ndarray) -> None:
         """Whole chunks in permuted order, then the short chunk that is left at the end."""
         num_whole = self.num_rows // window
-        chunk_key = np.uint64(key_of(self.seed, _ORDER_TAG, self.source, epoch))
+        chunk_key = np.uint64(key_of(self.seed, RandomStream.EPOCH_ORDER, self.source, epoch))
         chunk = np.empty(1, np.int64)
         done = 0
         while done < out.size:
@@ -83,7 +84,7 @@ class Permutation:
             if place < num_whole:
                 permute_range(place, num_whole, chunk_key, chunk)
             part = out[done : done + size - within]
-            row_key = np.uint64(key_of(self.seed, _WINDOW_TAG, self.source, epoch, int(chunk[0])))
+            row_key = np.uint64(key_of(self.seed, RandomStream.WINDOW_ORDER, self.source, epoch, int(chunk[0])))
             permute_range(within, size, row_key, part)
             part += chunk[0] * window
             done += part.size

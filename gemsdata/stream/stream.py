@@ -17,7 +17,8 @@ import torch
 import torch.utils.data
 
 from gemsdata.kernels.gather import draw_below
-from gemsdata.kernels.keys import key_of, row_keys
+from gemsdata.kernels.keys import key_of, keys_of
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.masker import Masker
 from gemsdata.shards.manifest import Manifest
@@ -27,8 +28,6 @@ from gemsdata.stream.order import PADDING, Order, Run
 from gemsdata.stream.reader import SplitReader
 from gemsdata.stream.stage_log import StageLog
 from gemsdata.stream.world import World
-
-_STRAND_TAG = 0x5D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +188,7 @@ class MaskedStream(torch.utils.data.IterableDataset):
         """Return which rows are shown as their reverse complement in an epoch, uint8[B]."""
         flips = np.zeros(sample_ids.size, np.uint8)
         if self.reverse_complement > 0:
-            keys = row_keys(key_of(self.seed, _STRAND_TAG), epoch, 0, sample_ids)
+            keys = keys_of((key_of(self.seed, RandomStream.STRAND), epoch, 0), sample_ids[:, None])
             draw_below(keys, np.uint64(min(int(self.reverse_complement * 2.0**64), 2**64 - 1)), flips)
         return flips
 

@@ -14,11 +14,11 @@ import xopen
 
 from gemsdata.genome.vocab import base_codes
 from gemsdata.kernels.keys import key_of
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.shards.manifest import Manifest
 
 OTHER = 4
 SOFT_BIT = 8
-_PIECE_KEY = 2
 
 
 @dataclass
@@ -106,7 +106,7 @@ def expected_windows(manifest: Manifest, split: str, bases: PlainBases) -> Itera
 
 def _dnabert_pieces(manifest: Manifest, contig: int, start: int, end: int) -> Iterator[tuple[int, int]]:
     shortest, longest = manifest.windows["shortest_bases"], manifest.windows["longest_bases"]
-    key = key_of(manifest.seed, _PIECE_KEY, contig, start)
+    key = key_of(manifest.seed, RandomStream.PIECE_LENGTH, contig, start)
     position = start
     for piece in itertools.count():
         if position >= end:

@@ -1,0 +1,42 @@
+"""The tags that keep random streams apart: every use of random numbers folds one of its own into its keys."""
+
+from __future__ import annotations
+
+import enum
+
+
+class RandomStream(enum.IntEnum):
+    """Second word of a key, after the seed: ``key_of(seed, RandomStream.X, ...)``.
+
+    The values decide what is drawn. Those used in shards decide the bytes of shards; none may ever change.
+    """
+
+    VALID_REGION = 1
+    """which regions of a genome are validation rows (shards)"""
+    PIECE_LENGTH = 2
+    """lengths of the pieces of ``--windows dnabert`` (shards)"""
+    ROW_ORDER = 3
+    """order of the rows of a split (shards)"""
+    STRAND = 0x5D
+    """which rows are shown as their reverse complement"""
+    EPOCH_ORDER = 0x0D3
+    """order of rows or of blocks of rows in an epoch"""
+    WINDOW_ORDER = 0x71D
+    """order of rows within a shuffled window of them"""
+    CURRICULUM_ARM = 0xA43
+    """which masking of a curriculum a step gets"""
+    MASK = 0x3A5C
+    """masks and corruption: the row keys"""
+
+
+class RowStream(enum.IntEnum):
+    """Word that is folded into a row key, one for each purpose, so that the draws of one move no other.
+
+    Numbers from 16 on are free for strategies outside gemsdata.
+    """
+
+    CENTRES = 1
+    CORRUPTION = 2
+    TIES = 3
+    LENGTHS = 4
+    TRIM = 5
