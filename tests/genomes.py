@@ -6,12 +6,19 @@ import random
 import struct
 from pathlib import Path
 
+import numpy as np
+
 COMPLEMENT = str.maketrans("ACGTacgtNn", "TGCAtgcaNn")
 
 
 def random_dna(num_bases: int, seed: int, letters: str = "ACGT") -> str:
     """Return ``num_bases`` letters; the same for the same seed."""
     return "".join(random.Random(seed).choices(letters, k=num_bases))
+
+
+def letters(sequence: str) -> np.ndarray:
+    """Return a sequence as a record holds it, uint8[n]."""
+    return np.frombuffer(sequence.encode("latin-1"), np.uint8)
 
 
 def awkward_genome() -> dict[str, str]:
@@ -36,8 +43,11 @@ def write_fasta(path: Path, contigs: dict[str, str], line_bases: int = 60, newli
     return path
 
 
-def write_twobit(path: Path, contigs: dict[str, str]) -> Path:
-    """Write contigs as UCSC .2bit (https://genome.ucsc.edu/FAQ/FAQformat.html#format7), with N and mask blocks."""
+def write_twobit(path: Path, contigs: dict[str, str], order: str = "<", version: int = 0) -> Path:
+    """Write contigs as UCSC .2bit (https://genome.ucsc.edu/FAQ/FAQformat.html#format7), with N and mask blocks.
+
+    ``order`` is the byte order as in struct; from version 1 on the offsets have 64 bits.
+    """
 
     def blocks(sequence: str, inside: str) -> list[tuple[int, int]]:
         found = []
@@ -49,18 +59,20 @@ def write_twobit(path: Path, contigs: dict[str, str]) -> Path:
                     found.append((i, 1))
         return found
 
-    header = struct.pack("<IIII", 0x1A412743, 0, len(contigs), 0)
-    offset = len(header) + sum(1 + len(name) + 4 for name in contigs)
+    offset_code, offset_bytes = ("I", 4) if version == 0 else ("Q", 8)
+    header = struct.pack(f"{order}IIII", 0x1A412743, version, len(contigs), 0)
+    offset = len(header) + sum(1 + len(name.encode()) + offset_bytes for name in contigs)
     index, bodies = b"", b""
     for name, sequence in contigs.items():
-        index += struct.pack("<B", len(name)) + name.encode() + struct.pack("<I", offset + len(bodies))
-        body = struct.pack("<I", len(sequence))
+        word = name.encode()
+        index += struct.pack("<B", len(word)) + word + struct.pack(order + offset_code, offset + len(bodies))
+        body = struct.pack(f"{order}I", len(sequence))
         for inside in ("Nn", "acgtn"):
             found = blocks(sequence, inside)
-            body += struct.pack("<I", len(found))
-            body += b"".join(struct.pack("<I", start) for start, _ in found)
-            body += b"".join(struct.pack("<I", size) for _, size in found)
-        body += struct.pack("<I", 0)
+            body += struct.pack(f"{order}I", len(found))
+            body += b"".join(struct.pack(f"{order}I", start) for start, _ in found)
+            body += b"".join(struct.pack(f"{order}I", size) for _, size in found)
+        body += struct.pack(f"{order}I", 0)
         digits = ["TCAG".find(letter) if letter in "TCAG" else 0 for letter in sequence.upper()]
         digits += [0] * (-len(digits) % 4)
         for i in range(0, len(digits), 4):

@@ -94,7 +94,7 @@ BAD = {
     "blank": (b"\n\n  \n", "is empty"),
     "no_header": (b"ACGTACGT\n", "does not begin with a FASTA header"),
     "fastq": (b"@r\nACGT\n+\nIIII\n", "looks like FASTQ"),
-    "hidden_fastq": (b">a\nACGT\n@r\nACGT\n+\nIIII\n", "not FASTA"),
+    "hidden_fastq": (b">a\nACGT\n@r\nACGT\n+\nIIII\n", "it is FASTQ, not FASTA"),
     "protein": (b">p\nMKTAYIAKQRQISFVKSHFSRQLEERLGLIEVQ\n", "which is no IUPAC nucleotide"),
     "text": (b">t\nto be, or not to be\n", "which is no IUPAC nucleotide"),
     "binary": (b">b\n\xff\xfe\x00\x01\n", "DNA"),

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemsdata.genome import packed as genome
-from gemsdata.genome.fasta import Record, letters
+from gemsdata.genome.fasta import Record
 from gemsdata.genome.vocab import BASES, kmer_value, token_id
 from gemsdata.kernels import kmer
 from gemsdata.npmi.counts import NgramCounter, both_strands
-from tests.genomes import COMPLEMENT, random_dna
+from tests.genomes import COMPLEMENT, letters, random_dna
 
 SEQUENCES = st.text("ACGTACGTACGTacgtacgtNRn", max_size=300)
 
@@ -26,7 +26,7 @@ def naive_counts(sequence: str, n: int) -> Counter[str]:
 
 
 def pack(sequence: str) -> genome.Contig:
-    return genome.pack_record(Record("x", sequence), "test")
+    return genome.pack_record(Record("x", letters(sequence)), "test")
 
 
 def unpack(packed: np.ndarray, num_bases: int) -> str:
@@ -55,13 +55,6 @@ def test_more_intervals_than_fit_in_one_chunk(num_intervals: int) -> None:
     contig = pack("AN" * num_intervals)
     assert contig.gaps.shape == (num_intervals, 2)
     assert contig.gaps[-1].tolist() == [2 * num_intervals - 1, 2 * num_intervals]
-
-
-def test_the_view_of_a_string_is_its_bytes_and_cannot_be_written() -> None:
-    view = letters("ACGTN")
-    assert view.tobytes() == b"ACGTN"
-    assert not view.flags.writeable
-    assert letters("").size == 0
 
 
 @given(st.lists(SEQUENCES, max_size=4), st.integers(1, 5))

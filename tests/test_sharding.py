@@ -16,7 +16,7 @@ from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.plan import make_plan, open_plan
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.shards.verify.rows import verify
+from gemsdata.shards.verify.shard_set import verify
 from gemsdata.shards.write import encode_part, finalise, prepare_folder, shard
 from tests.genomes import awkward_genome, random_dna, write_fasta
 

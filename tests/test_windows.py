@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from gemsdata.genome.fasta import Record
 from gemsdata.genome.packed import GenomeWriter, PackedGenome, pack_record
 from gemsdata.shards import windows
-from tests.genomes import awkward_genome, random_dna
+from tests.genomes import awkward_genome, letters, random_dna
 
 
 def store(folder: Path, contigs: dict[str, str]) -> PackedGenome:
     with GenomeWriter(folder) as writer:
         for name, sequence in contigs.items():
-            writer.add(pack_record(Record(name, sequence), "test"))
+            writer.add(pack_record(Record(name, letters(sequence)), "test"))
         return writer.finish()
 
 

@@ -9,7 +9,7 @@ import sys
 import click
 
 from gemsdata import __version__
-from gemsdata.shards.verify.error import Difference
+from gemsdata.shards.verify import VerificationError
 
 COMMANDS = {
     "audit": "Mask rows of a shard set and report rates, leaks and problems.",
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(_os_error_text(error))
-    except Difference as difference:
+    except VerificationError as difference:
         print(f"difference: {difference}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, click.Abort):

@@ -1,4 +1,4 @@
-"""``gemsdata info``: what is in a shard set."""
+"""``gemsdata info``: what a shard set holds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 
 
 @click.command("info")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("shards", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.")
-def command(out: Path, as_json: bool) -> None:
-    """Say what is in the shard set OUT."""
-    manifest = Manifest.load(out)
+def command(shards: Path, as_json: bool) -> None:
+    """Print a summary of the shard set SHARDS."""
+    manifest = Manifest.load(shards)
     if as_json:
-        click.echo(json.dumps(json.loads((out / MANIFEST_FILE).read_bytes())))
+        click.echo(json.dumps(json.loads((shards / MANIFEST_FILE).read_bytes())))
         return
     genome, npmi = manifest.genome, manifest.npmi
     regions = manifest.validation["regions"]
@@ -38,13 +38,13 @@ def command(out: Path, as_json: bool) -> None:
         ("seed", str(manifest.seed)),
         ("fingerprint", manifest.fingerprint),
     ]
-    for split, shards in manifest.splits.items():
-        num_bytes = sum(file.num_bytes for shard in shards for file in shard.files.values())
-        tokens = sum(shard.num_tokens for shard in shards)
+    for split, entries in manifest.splits.items():
+        num_bytes = sum(file.num_bytes for shard in entries for file in shard.files.values())
+        tokens = sum(shard.num_tokens for shard in entries)
         rows.append(
             (
                 split,
-                f"{manifest.num_rows(split):,} rows, {tokens:,} tokens, {len(shards):,} shards, {num_bytes:,} bytes",
+                f"{manifest.num_rows(split):,} rows, {tokens:,} tokens, {len(entries):,} shards, {num_bytes:,} bytes",
             )
         )
     width = max(len(name) for name, _ in rows)

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from gemsdata.files import publish as atomic
+from gemsdata.files.publish import write_text
 from gemsdata.genome import fasta
 from gemsdata.kernels import kmer
 
-_IUPAC = frozenset(b"ACGTURYSWKMBDHVNX-.")
+_IUPAC = frozenset("ACGTURYSWKMBDHVNX-.")
 _INTERVAL_CHUNK = 1 << 16
-_MOST_BASES = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -102,19 +101,14 @@ def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = Tru
 
 def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:
     """Pack one record; raise ValueError when it holds letters that DNA does not have."""
-    name = record.name
-    sequence = fasta.letters(record.sequence)
-    if sequence.size > _MOST_BASES:
-        raise ValueError(f"{path}: contig {name} has {sequence.size:,} bases; at most {_MOST_BASES:,} are supported")
+    name, sequence = record
     gaps = _intervals(sequence, kmer.NOT_ACGT)
     letters = _letters_within(sequence, gaps)
     for letter, count in letters.items():
-        if ord(letter) not in _IUPAC:
-            shown = letter if letter.isprintable() and letter != " " else repr(letter)
-            raise ValueError(
-                f"{path}: record {name} holds {count} x {shown}, which is no IUPAC nucleotide; "
-                "DNA is needed, not protein or text"
-            )
+        if letter not in _IUPAC:
+            shown = letter if letter.isascii() and letter.isprintable() else f"byte {ord(letter):#04x}"
+            kind = "it is FASTQ, not FASTA" if letter in "@+" else "DNA is needed, not protein or text"
+            raise ValueError(f"{path}: record {name} holds {count} x {shown}, which is no IUPAC nucleotide; {kind}")
     packed = np.empty((sequence.size + 3) // 4, np.uint8)
     kmer.pack(sequence, packed)
     kmer.clear(packed, gaps)
@@ -159,7 +153,7 @@ class GenomeWriter:
         for name, parts in (("gaps", self._gaps), ("soft", self._soft)):
             np.save(self._folder / f"{name}.npy", np.concatenate([np.empty((0, 3), np.int64), *parts]))
         index = {"sha256": self._digest.hexdigest(), "contigs": self._contigs}
-        atomic.write_text(self._folder / "genome.json", json.dumps(index))
+        write_text(self._folder / "genome.json", json.dumps(index))
         return PackedGenome.open(self._folder)
 
 

@@ -68,7 +68,6 @@ __all__ = [
 ]
 
 
-
 def shard(
     paths: Iterable[str | Path],
     out: str | Path,

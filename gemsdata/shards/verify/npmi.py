@@ -1,113 +1,140 @@
-"""Verification of an NPMI table: counts by ``bincount``, PMI by listing segmentations, ranks by sorting."""
+"""Verification of an NPMI table: counts by ``bincount``, PMI by first pieces of segmentations, ranks by sorting."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gemsdata.genome.vocab import kmer_of_value, num_kmers
+from gemsdata.genome.vocab import BASES, NUM_SPECIAL, kmer_of_value, num_kmers
 from gemsdata.npmi.estimators import DISCOUNT_COUNT
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.shards.manifest import Manifest
-from gemsdata.shards.verify.error import Difference
-from gemsdata.shards.verify.reference import OTHER, SOFT_BIT, PlainBases
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 
 _CHUNK_BASES = 1 << 22
-_MOST_K_FOR_SEGMENTATIONS = 10
+_TOLERANCE = 1e-9
 
 
-def check_counts(manifest: Manifest, table: NpmiTable, bases: PlainBases, path: Path) -> str:
-    """Recount every order with bincount and compare with the table; return what was checked."""
-    if not manifest.npmi["from_this_genome"]:
-        return "the NPMI table is another genome's: its counts were not checked"
-    for k, stored in table.counts.items():
-        counts = np.zeros(num_kmers(k), np.int64)
-        for contig in range(len(bases.names)):
-            codes = bases.contig(contig)
-            for first in range(0, max(len(codes) - k + 1, 0), _CHUNK_BASES):
-                chunk = np.asarray(codes[first : first + _CHUNK_BASES + k - 1])
-                if not table.exclude_soft_masked:
-                    chunk = chunk & ~np.uint8(SOFT_BIT)
-                _add_counts(chunk, k, counts)
-                if table.canonical:  # the other strand: complement flips the lowest bit of a digit
-                    _add_counts(np.where(chunk < OTHER, chunk ^ 1, chunk)[::-1], k, counts)
+def check_counts(table: NpmiTable, genome: ReferenceGenome, where: str) -> None:
+    """Count the n-grams of every order again and compare with the table; raise VerificationError."""
+    for k, counts in _counts(table, genome).items():
+        stored = table.counts[k]
         if not np.array_equal(counts, stored):
             value = int(np.flatnonzero(counts != stored)[0])
-            raise Difference(
-                f"{path.name}: {kmer_of_value(value, k)} has count {stored[value]}, but occurs "
+            raise VerificationError(
+                f"{where}: {kmer_of_value(value, k)} has count {stored[value]}, but occurs "
                 f"{counts[value]} times in the FASTA"
             )
-    return f"the counts of all n-grams of 1 to {table.max_k} bases are the FASTA's"
 
 
-def _add_counts(codes: np.ndarray, k: int, counts: np.ndarray) -> None:
-    num_windows = len(codes) - k + 1
-    values = np.zeros(num_windows, np.int64)
-    whole = np.ones(num_windows, bool)
-    for j in range(k):
-        digit = codes[j : j + num_windows]
-        values = 4 * values + digit
-        whole &= digit < OTHER
-    counts += np.bincount(values[whole], minlength=counts.size)
+def _counts(table: NpmiTable, genome: ReferenceGenome) -> dict[int, np.ndarray]:
+    """Count the n-grams of 1 .. max_k bases by ``bincount``, all contigs in one row: separators belong to no n-gram."""
+    counts = {k: np.zeros(num_kmers(k), np.int64) for k in range(1, table.max_k + 1)}
+    for first in range(0, len(genome.codes), _CHUNK_BASES):
+        codes = np.asarray(genome.codes[first : first + _CHUNK_BASES + table.max_k - 1])
+        if not table.exclude_soft_masked:
+            codes = codes & 7
+        num_starts = min(_CHUNK_BASES, len(codes))
+        values = np.zeros(num_starts, np.int64)
+        other_strand = np.zeros(num_starts, np.int64)
+        whole = np.ones(num_starts, bool)
+        for k in counts:
+            digit = codes[k - 1 : k - 1 + num_starts]
+            values, other_strand, whole = (array[: len(digit)] for array in (values, other_strand, whole))
+            whole = whole & (digit < OTHER)
+            values = 4 * values + digit
+            counts[k] += np.bincount(values[whole], minlength=num_kmers(k))
+            if table.canonical:  # the complement flips the lowest bit of a digit
+                other_strand = other_strand + (digit ^ 1).astype(np.int64) * 4 ** (k - 1)
+                counts[k] += np.bincount(other_strand[whole], minlength=num_kmers(k))
+    return counts
 
 
-def check_scores(manifest: Manifest, table: NpmiTable, path: Path) -> str:
-    """Score the set's k-mers by listing segmentations, rank them by sorting, and compare with the table at ``path``."""
-    k, estimator = manifest.k, table.estimator
-    if k == 1:
-        return "single bases have no PMI: no scores to check"
-    if k > _MOST_K_FOR_SEGMENTATIONS:
-        return f"the scores of {k}-mers were not checked (too many segmentations to list)"
-    longest = {"published": 2, "levine": k - 1, "naive": 1}[estimator]
-    frequency = table.counts
-    shared = frequency[1].sum() + frequency[2].sum()
+def check_scores(table: NpmiTable, path: Path) -> None:
+    """Compare every column of the table at ``path`` with what follows from the counts; raise VerificationError."""
+    stored = pq.read_table(path)
+    first_row = 0
+    for k in table.counts:
+        rows = stored.slice(first_row, num_kmers(k))
+        first_row += num_kmers(k)
+        _check_names(rows, k, path.name)
+        for estimator, (pmi, npmi) in _scores(table, k).items():
+            scored = (table.counts[k] >= table.min_count) & np.isfinite(pmi)
+            for name, expected in ((f"pmi_{estimator}", pmi), (f"npmi_{estimator}", npmi)):
+                _check_column(rows[name], expected, scored, k, f"{path.name}: {name}")
+            found = rows[f"npmi_{estimator}"].to_numpy()[scored]
+            rank = np.full(num_kmers(k), np.nan)
+            rank[scored] = 1 + np.searchsorted(np.sort(-found), -found, side="left")
+            _check_column(rows[f"rank_{estimator}"], rank, scored, k, f"{path.name}: rank_{estimator}")
+    if first_row != len(stored):
+        raise VerificationError(f"{path.name} has {len(stored)} rows, not {first_row}")
+
+
+def _check_names(rows: pa.Table, k: int, where: str) -> None:
+    """Check the columns that name the n-grams: k, token_id, kmer."""
+    values = np.arange(num_kmers(k))
+    letters = np.frombuffer(BASES.encode(), np.uint8)
+    text = np.column_stack([letters[values >> 2 * (k - 1 - place) & 3] for place in range(k)])
+    expected = {
+        "k": np.full(num_kmers(k), k),
+        "token_id": values + NUM_SPECIAL,
+        "kmer": np.ascontiguousarray(text).view(f"S{k}").ravel().astype(f"U{k}"),
+    }
+    for name, wanted in expected.items():
+        found = rows[name].to_numpy()
+        if rows[name].null_count or not np.array_equal(found, wanted):
+            value = int(np.flatnonzero(found != wanted)[0])
+            raise VerificationError(
+                f"{where}: {name} of {kmer_of_value(value, k)} is {found[value]}, not {wanted[value]}"
+            )
+
+
+def _check_column(column: pa.ChunkedArray, expected: np.ndarray, scored: np.ndarray, k: int, where: str) -> None:
+    """Compare a column with ``expected`` where ``scored``; it must be null elsewhere."""
+    found = column.cast(pa.float64()).to_numpy()
+    is_null = column.is_null().to_numpy()
+    wrong = is_null == scored
+    with np.errstate(invalid="ignore"):
+        wrong |= scored & ~(np.abs(found - expected) <= _TOLERANCE)
+    if wrong.any():
+        value = int(np.flatnonzero(wrong)[0])
+        kmer = kmer_of_value(value, k)
+        if is_null[value] == scored[value]:
+            raise VerificationError(f"{where} of {kmer} should be given exactly if {kmer} occurs often enough")
+        raise VerificationError(f"{where} of {kmer} is {found[value]}, not {expected[value]}")
+
+
+def _scores(table: NpmiTable, k: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return PMI and NPMI of the k-mers under every estimator, float64[4**k]; not finite where there is none."""
+    shared = table.counts[1].sum() + (table.counts[2].sum() if 2 in table.counts else 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        log_p = {
-            n: np.log(frequency[n] / (frequency[n].sum() if estimator == "levine" else shared)) for n in range(1, k + 1)
-        }
-        pmi = np.full(num_kmers(k), np.inf)
-        for pieces in _compositions(k, longest):
-            total = np.zeros(1)
-            for piece in pieces:
-                total = (total[:, None] + log_p[piece][None, :]).ravel()
-            pmi = np.fmin(pmi, log_p[k] - total)
-        npmi = pmi * np.log(frequency[k]) / (np.log(frequency[k]) + np.log(DISCOUNT_COUNT))
-    scored = frequency[k] >= table.min_count
-    columns = {"npmi": f"npmi_{estimator}", "rank": f"rank_{estimator}"}
-    stored = pq.read_table(path, columns=list(columns.values()), filters=[("k", "=", k)])
-    stored_npmi = stored[columns["npmi"]].to_numpy()
-    stored_rank = stored[columns["rank"]].fill_null(num_kmers(k)).to_numpy()
-    if not np.array_equal(np.isnan(stored_npmi), ~scored):
-        value = int(np.flatnonzero(np.isnan(stored_npmi) != ~scored)[0])
-        raise Difference(
-            f"{path.name}: {kmer_of_value(value, k)} should have a score exactly if it occurs often enough"
-        )
-    if not np.allclose(stored_npmi[scored], npmi[scored], rtol=0, atol=1e-9):
-        value = int(np.flatnonzero(scored)[np.argmax(np.abs(stored_npmi[scored] - npmi[scored]))])
-        raise Difference(f"{path.name}: NPMI of {kmer_of_value(value, k)} is {stored_npmi[value]}, not {npmi[value]}")
-    order = np.sort(-stored_npmi[scored])
-    expected = np.full(num_kmers(k), num_kmers(k))
-    expected[scored] = 1 + np.searchsorted(order, -stored_npmi[scored], side="left")
-    if not np.array_equal(expected, stored_rank):
-        value = int(np.flatnonzero(expected != stored_rank)[0])
-        raise Difference(
-            f"{path.name}: rank of {kmer_of_value(value, k)} is {stored_rank[value]}, not {expected[value]}"
-        )
-    return f"the {estimator} scores and ranks of the {k}-mers follow from the counts"
+        log_count = np.log(table.counts[k])
+        discount = log_count / (log_count + np.log(DISCOUNT_COUNT))
+        scores = {}
+        for name, longest in (("published", 2), ("levine", k), ("naive", 1)):
+            log_p = {
+                n: np.log(table.counts[n] / max(table.counts[n].sum() if name == "levine" else shared, 1))
+                for n in range(1, k + 1)
+            }
+            pmi = log_p[k] - _best_segmentation(log_p, k, longest)
+            scores[name] = pmi, pmi * discount
+    return scores
 
 
-def _compositions(k: int, longest: int) -> Iterator[tuple[int, ...]]:
-    """Yield the ways to write k as an ordered sum of two or more pieces of 1 .. longest."""
-    for cuts in itertools.product((False, True), repeat=k - 1):
-        pieces = [1]
-        for cut in cuts:
-            if cut:
-                pieces.append(1)
-            else:
-                pieces[-1] += 1
-        if len(pieces) > 1 and max(pieces) <= longest:
-            yield tuple(pieces)
+def _best_segmentation(log_p: dict[int, np.ndarray], k: int, longest: int) -> np.ndarray:
+    """Return each k-mer's largest sum of log_p over two or more pieces of at most ``longest`` bases, float64[4**k].
+
+    ``rest[n]`` is the same for n bases, with one piece allowed; a k-mer is its first piece and the best of the rest.
+    """
+    rest: dict[int, np.ndarray] = {}
+    for n in range(1, k + 1):
+        best = np.full(num_kmers(n), -np.inf)
+        for piece in range(1, min(longest, n - 1) + 1):
+            best = np.fmax(best, (log_p[piece][:, None] + rest[n - piece][None, :]).ravel())
+        if n == k:
+            return best
+        rest[n] = np.fmax(best, log_p[n]) if n <= longest else best
+    raise AssertionError("k is at least 1")

@@ -1,127 +1,245 @@
-"""The genome read again for verification, by code that the writer does not use: one byte a base, one line at a time."""
+"""The genome read again for verification: line by line, one byte a base, by code that the writer does not use.
+
+The writer parses blocks of bytes and packs two bits a base; here Python iterates over lines, decompression is the
+standard library's, and .2bit is decoded by arithmetic on one array.
+"""
 
 from __future__ import annotations
 
-import itertools
+import bz2
+import gzip
+import hashlib
+import json
+import lzma
+import mmap
 import os
-from collections.abc import Iterator, Sequence
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-import py2bit
-import xopen
 
-from gemsdata.genome.vocab import base_codes
-from gemsdata.kernels.keys import key_of
-from gemsdata.kernels.random_streams import RandomStream
-from gemsdata.shards.manifest import Manifest
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 OTHER = 4
+"""code of a letter other than A, C, G and T, and of the position after each contig"""
 SOFT_BIT = 8
+"""added to the code of a soft-masked letter"""
+_CHUNK_BASES = 1 << 24
+_PIECE_BYTES = 1 << 22
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE_ZSTD = b"\x2a\x4d\x18"
+"""from the second byte on: a frame without content, with which some writers begin"""
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
+    _ZSTD: zstd.open,
+}
 
 
-@dataclass
-class PlainBases:
-    """The FASTA as one byte a base in a file: 0..3, 4 for any other letter, 8 added where soft-masked."""
+@dataclass(frozen=True)
+class ReferenceGenome:
+    """All contigs one after the other, one byte a base, a separator after each."""
 
     names: list[str]
-    lengths: list[int]
-    offsets: list[int]
+    num_bases: np.ndarray
+    """bases of each contig, int64[C]"""
+    offset: np.ndarray
+    """where each contig begins in ``codes``, int64[C]"""
     codes: np.ndarray
+    """uint8[N + C]: 0..3 for A T C G, OTHER for other letters and separators, plus SOFT_BIT where soft-masked"""
+    num_rna: int
+    """how many U were read as T"""
 
     def contig(self, index: int) -> np.ndarray:
-        """Return the bytes of one contig."""
-        return self.codes[self.offsets[index] : self.offsets[index] + self.lengths[index]]
+        """Return the codes of one contig."""
+        return self.codes[self.offset[index] : self.offset[index] + self.num_bases[index]]
+
+    def is_letter(self, first: int, codes: np.ndarray) -> np.ndarray:
+        """Return which positions of ``codes``, which begin at ``first``, are letters and no separators, bool[n]."""
+        ends = self.offset + self.num_bases
+        low, high = np.searchsorted(ends, [first, first + len(codes)])
+        mask = np.ones(len(codes), bool)
+        mask[ends[low:high] - first] = False
+        return mask
+
+    def runs(self, wanted: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the maximal runs within contigs that ``wanted`` selects: (contig, start, end), int64[m, 3].
+
+        ``wanted`` maps (first position in ``codes``, codes uint8[n]) to bool[n], a chunk at a time.
+        """
+        edges: list[np.ndarray] = []
+        last = False
+        for first in range(0, len(self.codes), _CHUNK_BASES):
+            codes = np.asarray(self.codes[first : first + _CHUNK_BASES])
+            mask = wanted(first, codes) & self.is_letter(first, codes)
+            edges.append(first + np.flatnonzero(np.diff(mask, prepend=last)))
+            last = bool(mask[-1])
+        if last:
+            edges.append(np.array([len(self.codes)]))
+        pairs = np.concatenate([np.empty(0, np.int64), *edges]).reshape(-1, 2)
+        contig = np.searchsorted(self.offset, pairs[:, 0], side="right") - 1
+        return np.column_stack([contig, pairs - self.offset[contig, None]])
+
+    def gaps(self) -> np.ndarray:
+        """Return the runs of letters other than A, C, G and T: (contig, start, end), int64[m, 3]."""
+        return self.runs(lambda _, codes: codes & 7 == OTHER)
+
+    def soft(self) -> np.ndarray:
+        """Return the soft-masked runs: (contig, start, end), int64[m, 3]."""
+        return self.runs(lambda _, codes: codes >= SOFT_BIT)
+
+    def sha256(self) -> str:
+        """Return the digest of the genome that the manifest states: names, packed bases and intervals."""
+        digest = hashlib.sha256()
+        gaps, soft = self.gaps(), self.soft()
+        contigs = np.arange(len(self.names) + 1)
+        gap_rows, soft_rows = np.searchsorted(gaps[:, 0], contigs), np.searchsorted(soft[:, 0], contigs)
+        for index, name in enumerate(self.names):
+            contig_gaps = gaps[gap_rows[index] : gap_rows[index + 1], 1:]
+            contig_soft = soft[soft_rows[index] : soft_rows[index + 1], 1:]
+            header = [name, int(self.num_bases[index]), len(contig_gaps), len(contig_soft)]
+            digest.update(json.dumps(header).encode())
+            codes = self.contig(index)
+            for first in range(0, len(codes), _CHUNK_BASES):
+                digits = np.asarray(codes[first : first + _CHUNK_BASES]) & 7
+                digits[digits == OTHER] = 0
+                digits = np.pad(digits, (0, -len(digits) % 4))
+                digest.update((digits[0::4] << 6 | digits[1::4] << 4 | digits[2::4] << 2 | digits[3::4]).data)
+            digest.update(np.ascontiguousarray(contig_gaps).data)
+            digest.update(np.ascontiguousarray(contig_soft).data)
+        return digest.hexdigest()
 
 
-def read_bases(paths: Sequence[str], scratch: Path) -> PlainBases:
-    """Write the bases of FASTA or .2bit files to ``scratch`` and map them."""
+def read_reference(paths: Sequence[str], scratch: Path) -> ReferenceGenome:
+    """Write the codes of FASTA or .2bit files to the file ``scratch`` and map it.
+
+    Raises FileNotFoundError for a missing file and ValueError for one that cannot be read.
+    """
     names: list[str] = []
-    lengths: list[int] = []
+    ends: list[int] = []
+    num_rna = 0
     with open(scratch, "wb") as out:
         for path in paths:
             if not os.path.exists(path):
                 raise FileNotFoundError(f"{path}: no such file")
-            for name, lines in _python_records(path):
-                names.append(name)
-                lengths.append(0)
-                for line in lines:
-                    codes = base_codes(line)
-                    codes = np.where(codes > 3, OTHER, codes).astype(np.uint8)
-                    codes[np.frombuffer(line, np.uint8) >= ord("a")] |= SOFT_BIT
-                    out.write(codes.tobytes())
-                    lengths[-1] += len(line)
-    offsets = [0, *itertools.accumulate(lengths)][:-1]
-    codes = np.memmap(scratch, np.uint8, mode="r") if sum(lengths) else np.empty(0, np.uint8)
-    return PlainBases(names, lengths, offsets, codes)
+            for name, piece in _sequence_pieces(path):
+                if name is not None:
+                    if names:
+                        out.write(bytes([OTHER]))
+                        ends.append(out.tell() - 1)
+                    names.append(name)
+                num_rna += piece.count(b"U") + piece.count(b"u")
+                out.write(piece.translate(_CODE_OF_LETTER))
+        if names:
+            out.write(bytes([OTHER]))
+            ends.append(out.tell() - 1)
+    end = np.array(ends, np.int64)
+    offset = np.concatenate([np.zeros(min(1, len(end)), np.int64), end[:-1] + 1])
+    codes = np.memmap(scratch, np.uint8, mode="r") if names else np.empty(0, np.uint8)
+    return ReferenceGenome(names, end - offset, offset, codes, num_rna)
 
 
-def _python_records(path: str) -> Iterator[tuple[str, Iterator[bytes]]]:
-    """Yield (name, pieces of the sequence) of a FASTA file, read line by line, or of a .2bit file."""
+def _sequence_pieces(path: str) -> Iterator[tuple[str | None, bytes]]:
+    """Yield (name, b"") at the begin of each contig and (None, letters) for pieces of its sequence."""
     with open(path, "rb") as stream:
-        is_twobit = stream.read(4) in (b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43")
-    if is_twobit:
-        reader = py2bit.open(path, True)
-        for name, length in reader.chroms().items():
-            yield name, iter([reader.sequence(name).encode()] if length else [])
-        reader.close()
-        return
-    with xopen.xopen(path, "rb", threads=0) as stream:
-        groups = itertools.groupby(stream, key=lambda line: line.startswith(b">"))
-        name = ""
-        pending = False
-        for is_header, group in groups:
-            if is_header:
-                for line in group:
-                    if pending:
-                        yield name, iter(())
-                    name, pending = line[1:].split()[0].decode(), True
-            else:
-                pending = False
-                yield name, (line.rstrip() for line in group)
-        if pending:
-            yield name, iter(())
-
-
-def expected_windows(manifest: Manifest, split: str, bases: PlainBases) -> Iterator[tuple[int, int, int]]:
-    """Yield (contig, start, num_tokens) in genome order."""
-    k, row_tokens = manifest.k, manifest.row_tokens
-    for contig in range(len(bases.names)):
-        held_out = np.zeros(bases.lengths[contig], bool)
-        for region_contig, start, end in manifest.validation["regions"]:
-            if region_contig == contig:
-                held_out[start:end] = True
-        inside = ((bases.contig(contig) & ~np.uint8(SOFT_BIT)) != OTHER) & (held_out == (split == "valid"))
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], inside, [False]]).astype(np.int8)))
-        for start, end in edges.reshape(-1, 2).tolist():
-            if manifest.windows["scheme"] == "fixed":
-                for first in range(start, end - k + 1, row_tokens):
-                    yield contig, first, min(row_tokens, end - k + 1 - first)
-            else:
-                for first, last in _dnabert_pieces(manifest, contig, start, end):
-                    if last - first >= k:
-                        yield contig, first, last - first - k + 1
-
-
-def _dnabert_pieces(manifest: Manifest, contig: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    shortest, longest = manifest.windows["shortest_bases"], manifest.windows["longest_bases"]
-    key = key_of(manifest.seed, RandomStream.PIECE_LENGTH, contig, start)
-    position = start
-    for piece in itertools.count():
-        if position >= end:
+        head = stream.read(6)
+        stream.seek(0)
+        if head[:4] in (b"\x43\x27\x41\x1a", b"\x1a\x41\x27\x43"):
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                yield from _twobit_pieces(content, path)
             return
-        length = manifest.windows["full_bases"]
-        if _splitmix(key, 2 * piece) >> 63:
-            length = shortest + ((_splitmix(key, 2 * piece + 1) >> 32) * (longest - shortest + 1) >> 32)
-        yield position, min(position + length, end)
-        position += length
+        signature = _ZSTD if head[1:].startswith(_SKIPPABLE_ZSTD) else head
+        opener = next((opener for magic, opener in _OPENERS.items() if signature.startswith(magic)), None)
+        try:
+            with opener(stream) if opener else stream as lines:
+                yield from _fasta_pieces(lines, path)
+        except (EOFError, zstd.ZstdError, lzma.LZMAError, zlib.error, OSError) as error:
+            raise ValueError(f"{path} is truncated or damaged: {' '.join(str(error).split())}") from None
 
 
-def _splitmix(key: int, counter: int) -> int:
-    """Return output number ``counter`` of splitmix64 seeded by ``key``, in Python integers."""
-    wrap = (1 << 64) - 1
-    x = (key + (counter + 1) * 0x9E3779B97F4A7C15) & wrap
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & wrap
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & wrap
-    return x ^ (x >> 31)
+def _fasta_pieces(lines: IO[bytes], path: str) -> Iterator[tuple[str | None, bytes]]:
+    pending: list[bytes] = []
+    num_bytes = 0
+    any_record = False
+    for line in lines:
+        if not any_record:
+            line = line.lstrip()
+        if line.startswith(b">"):
+            yield None, b"".join(pending)
+            pending, num_bytes = [], 0
+            any_record = True
+            yield (line[1:].split() or [b""])[0].decode(errors="replace"), b""
+        elif any_record:
+            pending.append(b"".join(line.split()))
+            num_bytes += len(line)
+            if num_bytes > _PIECE_BYTES:
+                yield None, b"".join(pending)
+                pending, num_bytes = [], 0
+        elif line:
+            raise ValueError(f"{path} does not begin with a FASTA header line ('>name')")
+    if pending:
+        yield None, b"".join(pending)
+
+
+def _twobit_pieces(content: mmap.mmap, path: str) -> Iterator[tuple[str | None, bytes]]:
+    """Yield the sequences of a .2bit file that is mapped."""
+    order = "<" if content[:4] == b"\x43\x27\x41\x1a" else ">"
+
+    def integers(at: int, count: int, dtype: str = "u4") -> list[int]:
+        kind = np.dtype(order + dtype)
+        values: list[int] = np.frombuffer(content[at : at + count * kind.itemsize], kind, count).tolist()
+        return values
+
+    try:
+        version, num_sequences = integers(4, 2)
+        at = 16
+        for _ in range(num_sequences):
+            name = content[at + 1 : at + 1 + content[at]].decode(errors="replace")
+            at += 1 + content[at]
+            (begin,) = integers(at, 1, "u8" if version else "u4")
+            at += 8 if version else 4
+            (num_bases,) = integers(begin, 1)
+            begin += 4
+            blocks = []
+            for _ in range(2):
+                (count,) = integers(begin, 1)
+                values = integers(begin + 4, 2 * count)
+                blocks.append(list(zip(values[:count], values[count:], strict=True)))
+                begin += 4 + 8 * count
+            packed = np.frombuffer(content[begin + 4 : begin + 4 + (num_bases + 3) // 4], np.uint8)
+            letters = np.empty((len(packed), 4), np.uint8)
+            for first in range(0, len(packed), _PIECE_BYTES):
+                for place in range(4):
+                    digits = packed[first : first + _PIECE_BYTES] >> np.uint8(6 - 2 * place) & 3
+                    letters[first : first + _PIECE_BYTES, place] = np.frombuffer(b"TCAG", np.uint8)[digits]
+            flat = letters.ravel()
+            for start, size in blocks[0]:
+                flat[start : start + size] = ord("N")
+            for start, size in blocks[1]:
+                flat[start : start + size] += 32
+            yield name, b""
+            yield None, flat[:num_bases].tobytes()
+    except (ValueError, IndexError) as error:
+        raise ValueError(f"{path} is a damaged or truncated .2bit file: {error}") from None
+
+
+def _code_table() -> bytes:
+    codes = bytearray([OTHER]) * 256
+    for letter in range(ord("a"), ord("z") + 1):
+        codes[letter] |= SOFT_BIT
+    for digit, bases in enumerate(("A", "TU", "C", "G")):
+        for base in bases:
+            codes[ord(base)] = digit
+            codes[ord(base.lower())] = digit | SOFT_BIT
+    return bytes(codes)
+
+
+_CODE_OF_LETTER = _code_table()

@@ -1,0 +1,213 @@
+"""``verify``: what is checked of a shard set, in which order."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.kernels.keys import key_of
+from gemsdata.kernels.order import permute_range
+from gemsdata.kernels.random_streams import RandomStream
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards.manifest import INTERVALS_FILE, MANIFEST_FILE, NPMI_FILE, SPLITS, Manifest
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.npmi import check_counts, check_scores
+from gemsdata.shards.verify.reference import ReferenceGenome, read_reference
+from gemsdata.shards.verify.rows import check_shard
+from gemsdata.shards.verify.windows import expected_regions, expected_windows
+
+_MOST_NAMES_SHOWN = 10
+
+
+@dataclass
+class Verdict:
+    """What was checked and holds."""
+
+    num_files: int = 0
+    num_rows: int = 0
+    num_tokens: int = 0
+    against_fasta: bool = False
+    checks: list[str] = field(default_factory=list)
+
+
+def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_progress) -> Verdict:
+    """Check the shard set in ``out`` against its manifest, and with ``fasta`` against the genome.
+
+    Returns what was checked; what is not named there was not. Raises VerificationError at the first difference, and
+    FileNotFoundError or ValueError when ``out`` is no shard set or ``fasta`` cannot be read.
+    """
+    folder = Path(out)
+    manifest = Manifest.load(folder)
+    verdict = Verdict()
+    _check_file_names(folder, manifest)
+    verdict.checks.append("the folder holds the files of the manifest and no other")
+    table = _checked_table(folder, manifest)
+    ranks = table.ranks(manifest.k)
+    verdict.checks.append(f"{NPMI_FILE}, its settings and the ranks are those of the manifest")
+    with tempfile.TemporaryDirectory(prefix="gemsdata-verify-") as scratch:
+        genome = read_reference(fasta, Path(scratch) / "bases.bin") if fasta else None
+        if genome is not None:
+            verdict.against_fasta = True
+            _check_genome(folder, manifest, genome)
+            verdict.checks.append("contigs, numbers of bases and validation regions are those of the FASTA")
+            verdict.checks.append(f"{INTERVALS_FILE} holds every gap and every soft-masked interval of the FASTA")
+        for split in manifest.splits:
+            _check_split(folder, manifest, split, ranks, genome, verdict, progress)
+        if genome is not None:  # after the rows, which say where a base differs
+            _expect("genome.sha256", manifest.genome["sha256"], genome.sha256())
+    verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest says")
+    if manifest.rank_column:
+        verdict.checks.append("npmi_rank of every token is its rank in every shard")
+    if genome is not None:
+        verdict.checks.append("the digest of the genome is that of the FASTA")
+        verdict.checks.append("every token and its position are those of the FASTA")
+        verdict.checks.append("each window of the FASTA is there once, in its split and in the order of the seed")
+        if manifest.npmi["from_this_genome"]:
+            check_counts(table, genome, NPMI_FILE)
+            verdict.checks.append(f"the counts of all n-grams of 1 to {table.max_k} bases are those of the FASTA")
+        else:
+            verdict.checks.append("the NPMI table is another genome's: its counts were not checked")
+        check_scores(table, folder / NPMI_FILE)
+        verdict.checks.append("PMI, NPMI and ranks of all estimators and orders follow from the counts")
+    return verdict
+
+
+def _check_file_names(folder: Path, manifest: Manifest) -> None:
+    expected = {MANIFEST_FILE, NPMI_FILE, INTERVALS_FILE}
+    for shards in manifest.splits.values():
+        expected |= {file.path for shard in shards for file in shard.files.values()}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    missing = sorted(expected - found)
+    if missing:
+        raise VerificationError(f"{missing[0]} is missing" + (f" ({len(missing)} files are)" if missing[1:] else ""))
+    extra = sorted(found - expected)
+    if extra:
+        names = ", ".join(extra[:_MOST_NAMES_SHOWN]) + (", ..." if len(extra) > _MOST_NAMES_SHOWN else "")
+        raise VerificationError(f"{len(extra)} files in {folder} are not in the manifest: {names}; remove them")
+
+
+def _checked_table(folder: Path, manifest: Manifest) -> NpmiTable:
+    """Return the NPMI table of the set once its hash is found to be the manifest's."""
+    with open(folder / NPMI_FILE, "rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != manifest.npmi["sha256"]:
+            raise VerificationError(f"{NPMI_FILE}: its sha256 is not the manifest's")
+    table = NpmiTable.from_parquet(folder / NPMI_FILE)
+    for name in ("estimator", "min_count", "canonical", "exclude_soft_masked"):
+        _expect(f"{NPMI_FILE}: {name}", getattr(table, name), manifest.npmi[name])
+    digest = hashlib.sha256(table.ranks(manifest.k).astype("<u4").tobytes()).hexdigest()
+    if digest != manifest.npmi["rank_sha256"]:
+        raise VerificationError(f"{NPMI_FILE}: its ranks of the {manifest.k}-mers are not the manifest's")
+    return table
+
+
+def _check_genome(folder: Path, manifest: Manifest, genome: ReferenceGenome) -> None:
+    """Check what the manifest and intervals.parquet say of the genome and of the options that follow from it."""
+    _check_contigs(manifest, genome)
+    gaps, soft = genome.gaps(), genome.soft()
+    stated = manifest.genome
+    _expect("genome.num_bases", stated["num_bases"], int(genome.num_bases.sum()))
+    _expect("genome.num_not_acgt", stated["num_not_acgt"], int((gaps[:, 2] - gaps[:, 1]).sum()))
+    _expect("genome.num_soft_masked", stated["num_soft_masked"], int((soft[:, 2] - soft[:, 1]).sum()))
+    _check_intervals(folder / INTERVALS_FILE, gaps, soft)
+    _expect("windows.full_bases", manifest.windows["full_bases"], manifest.row_tokens + manifest.k - 1)
+    _expect("validation.regions", manifest.validation["regions"], expected_regions(manifest, genome))
+
+
+def _check_contigs(manifest: Manifest, genome: ReferenceGenome) -> None:
+    for index, contig in enumerate(manifest.contigs):
+        if index >= len(genome.names):
+            raise VerificationError(f"contig {contig['name']} is not in the FASTA")
+        found = (genome.names[index], int(genome.num_bases[index]))
+        if found != (contig["name"], contig["num_bases"]):
+            raise VerificationError(
+                f"contig {index} is {contig['name']} of {contig['num_bases']} bases in the set, "
+                f"{found[0]} of {found[1]} in the FASTA"
+            )
+    if len(genome.names) > len(manifest.contigs):
+        raise VerificationError(f"contig {genome.names[len(manifest.contigs)]} of the FASTA is not in the set")
+
+
+def _check_intervals(path: Path, gaps: np.ndarray, soft: np.ndarray) -> None:
+    """Check that intervals.parquet holds the gaps, then the soft-masked intervals, and nothing else."""
+    try:
+        table = pq.read_table(path)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise VerificationError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
+    wanted = pa.table(
+        {
+            "contig": pa.array(np.concatenate([gaps[:, 0], soft[:, 0]]), pa.uint32()),
+            "start": pa.array(np.concatenate([gaps[:, 1], soft[:, 1]])),
+            "end": pa.array(np.concatenate([gaps[:, 2], soft[:, 2]])),
+            "kind": pa.array(["gap"] * len(gaps) + ["soft"] * len(soft), pa.string()),
+        }
+    )
+    if not table.schema.equals(wanted.schema):
+        raise VerificationError(f"{path.name}: its columns are not contig, start, end and kind")
+    if table.num_rows != wanted.num_rows:
+        raise VerificationError(f"{path.name} has {table.num_rows} intervals, the FASTA {wanted.num_rows}")
+    for name in wanted.schema.names:
+        if not table[name].equals(wanted[name]):
+            row = next(i for i in range(len(wanted)) if table[name][i] != wanted[name][i])
+            raise VerificationError(f"{path.name} row {row}: {name} is {table[name][row]}, not {wanted[name][row]}")
+
+
+def _check_split(
+    folder: Path,
+    manifest: Manifest,
+    split: str,
+    ranks: np.ndarray,
+    genome: ReferenceGenome | None,
+    verdict: Verdict,
+    progress: Progress,
+) -> None:
+    """Check all shards of a split, and where its rows lie."""
+    total = sum(manifest.num_rows(name) for name in manifest.splits)
+    places: list[np.ndarray] = [np.empty((0, 3), np.int64)]
+    first_row = 0
+    for index, shard in enumerate(manifest.shards(split)):
+        _expect(f"{split}: the first row of shard {index}", shard.first_row, first_row)
+        places.append(check_shard(folder, manifest, f"{split}/{index:06d}", shard, ranks, genome))
+        verdict.num_files += len(shard.files)
+        verdict.num_rows += shard.num_rows
+        verdict.num_tokens += shard.num_tokens
+        first_row += shard.num_rows
+        progress("checking", shard.num_rows, total)
+    if genome is not None:
+        _check_places(manifest, split, genome, np.concatenate(places))
+
+
+def _check_places(manifest: Manifest, split: str, genome: ReferenceGenome, placed: np.ndarray) -> None:
+    """Check that the rows lie where a loop over the runs of ACGT puts them: each window once, and no other."""
+    expected = expected_windows(manifest, split, genome)
+    in_order = placed[np.lexsort((placed[:, 1], placed[:, 0]))]
+    num_both = min(len(expected), len(placed))
+    differs = np.flatnonzero((expected[:num_both] != in_order[:num_both]).any(axis=1))
+    if differs.size:
+        here, wanted = _window_text(in_order[differs[0]], genome), _window_text(expected[differs[0]], genome)
+        raise VerificationError(f"{split}: window {here} stands where {wanted} should")
+    _expect(f"{split}: the number of windows", len(placed), len(expected))
+    order = np.empty(len(placed), np.int64)  # the writer's kernel: its order is tested elsewhere, used here
+    permute_range(0, len(placed), np.uint64(key_of(manifest.seed, RandomStream.ROW_ORDER, SPLITS.index(split))), order)
+    differs = np.flatnonzero((expected[order] != placed).any(axis=1))
+    if differs.size:
+        raise VerificationError(f"{split}: row {differs[0]} is not the one that seed {manifest.seed} puts there")
+
+
+def _window_text(window: np.ndarray, genome: ReferenceGenome) -> str:
+    contig, start, num_tokens = window.tolist()
+    return f"{genome.names[contig]}:{start} of {num_tokens} tokens"
+
+
+def _expect(what: str, found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise VerificationError(f"{what} is {str(found)[:200]}, not {str(wanted)[:200]}")
