@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gemsdata.kernels import keys
 from gemsdata.kernels.order import permute_range
+from gemsdata.kernels.random_streams import RandomStream, RowStream
 from gemsdata.shards.verify.windows import splitmix
 
 WORD = st.integers(0, 2**64 - 1)
