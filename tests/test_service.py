@@ -16,11 +16,12 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.genome.vocab import vocab_size
+from gemsdata.masking.strategies import MASKING_VERSION
 from gemsdata.service import server as server_module
 from gemsdata.service.auth import Address
 from gemsdata.service.remote_stream import RemoteSets
 from gemsdata.service.server import Server
-from gemsdata.service.stream_cache import Kitchen
+from gemsdata.service.stream_cache import StreamCache
 from gemsdata.shards.shard_set import ShardSet
 from tests.service_support import command_line, forked, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
@@ -177,7 +178,7 @@ def test_a_server_of_another_set_is_refused_by_name(shards, other, addresses):
         [loader] = loaders_of_ranks(addresses[0], 1, **RUN)
         loader.stream.connections = RemoteSets(gd.Servers(addresses=(stranger.address,)), 0).connections
         with pytest.raises(
-            ValueError, match=f"{stranger.address}: the ticket asks for shard set {prints[0]}, .* holds {prints[1]}"
+            ValueError, match=f"{stranger.address}: the request is for shard set {prints[0]}, .* has {prints[1]}"
         ):
             next(iter(loader))
         state = gd.build_loader(stranger.address, batch_size=7, **RUN).state_dict()
@@ -187,24 +188,24 @@ def test_a_server_of_another_set_is_refused_by_name(shards, other, addresses):
 
 def test_seeds_and_versions_that_do_not_fit_are_refused_by_name(shards, monkeypatch):
     here = Address(host="127.0.0.1", port=0, tls=False)
-    with Server(Kitchen([ShardSet.open(shards)], seeds=(10, 19)), here, workers=1) as server:
+    with Server(StreamCache([ShardSet.open(shards)], seeds=(10, 19)), here, workers=1) as server:
         address = f"grpc://127.0.0.1:{server.port}"
-        with pytest.raises(ValueError, match=f"{address} answers for seeds 10 to 19; seed = 9 is given"):
+        with pytest.raises(ValueError, match=f"{address} answers seeds 10 to 19; seed = 9 is given"):
             gd.build_loader(address, batch_size=7, seed=9)
         loader = gd.build_loader(address, batch_size=7, seed=10)
         next(iter(loader))
-        loader.stream._asked["seed"] = 20
-        with pytest.raises(ValueError, match=f"{address}: the ticket asks for seed 20, .* for seeds 10 to 19"):
+        loader.stream._options["seed"] = 20
+        with pytest.raises(ValueError, match=f"{address}: the request has seed 20, .* answers seeds 10 to 19"):
             next(iter(loader))
-        loader.stream._asked["masking_version"] = 99
-        with pytest.raises(ValueError, match=f"{address}: the ticket asks for masking version 99"):
+        loader.stream._options["masking_version"] = 99
+        with pytest.raises(ValueError, match=f"{address}: the request is for masking version 99"):
             next(iter(loader))
-        monkeypatch.setattr(server_module, "VERSION", 1)
-        with pytest.raises(ValueError, match=f"{address} has ticket version 1, this gemsdata 2; use the same"):
+        monkeypatch.setattr(server_module, "VERSION", 2)
+        with pytest.raises(ValueError, match=f"{address} has protocol version 2, this client 3; use the same"):
             gd.build_loader(address, batch_size=7, seed=10)
         monkeypatch.undo()
         monkeypatch.setattr(server_module, "MASKING_VERSION", 99)
-        with pytest.raises(ValueError, match=f"{address} has masking version 99, this gemsdata 1"):
+        with pytest.raises(ValueError, match=f"{address} has masking version 99, this client {MASKING_VERSION}"):
             gd.build_loader(address, batch_size=7, seed=10)
 
 
@@ -218,8 +219,8 @@ def test_eight_clients_at_once(shards, addresses):
     assert len(set(digests)) == 4
 
 
-def ticket_of(loader, **changes) -> fl.Ticket:
-    return fl.Ticket(json.dumps({**json.loads(loader.stream._ticket(range(1))), **changes}).encode())
+def flight_ticket(loader, **changes) -> fl.Ticket:
+    return fl.Ticket(json.dumps({**json.loads(loader.stream.request(range(1))), **changes}).encode())
 
 
 def steps_of(chunk) -> list[int]:
@@ -239,7 +240,7 @@ def test_the_server_does_not_run_ahead_of_slow_clients(tmp_path):
         for _ in loader:
             pass
         before = server.anonymous_bytes()
-        readers = [server.client.do_get(ticket_of(loader, num_steps=1000)) for _ in range(8)]
+        readers = [server.client.do_get(flight_ticket(loader, num_steps=1000)) for _ in range(8)]
         for reader in readers:
             reader.read_chunk()
         time.sleep(1.5)
@@ -255,15 +256,15 @@ def test_the_server_does_not_run_ahead_of_slow_clients(tmp_path):
 
 @pytest.mark.compiled
 def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_STREAMS", 1)
+    monkeypatch.setattr(server_module, "MAX_ANSWERS", 1)
     here = Address(host="127.0.0.1", port=0, tls=False)
-    with Server(Kitchen([ShardSet.open(shards)]), here, workers=1) as server:
+    with Server(StreamCache([ShardSet.open(shards)]), here, workers=1) as server:
         place = gd.Servers(addresses=(f"grpc://127.0.0.1:{server.port}",), patience_s=0.2)
         loader = gd.build_loader(place, global_batch_size=50_000)
         client = fl.FlightClient(place.addresses[0])
-        reader = client.do_get(ticket_of(loader, num_steps=1000))
+        reader = client.do_get(flight_ticket(loader, num_steps=1000))
         reader.read_chunk()
-        with pytest.raises(ConnectionError, match="1 streams are being sent; ask again later"):
+        with pytest.raises(ConnectionError, match="1 answers are being sent; retry later"):
             next(iter(loader))
         reader.cancel()
         del reader
@@ -275,7 +276,7 @@ def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
 def test_sigterm_finishes_what_is_being_sent(shards):
     with served(shards, start=command_line) as [server]:
         loader = gd.build_loader(server.address, batch_size=2000)
-        reader = server.client.do_get(ticket_of(loader, num_steps=60))
+        reader = server.client.do_get(flight_ticket(loader, num_steps=60))
         steps = steps_of(reader.read_chunk())
         server.terminate()
         time.sleep(0.3)
@@ -290,9 +291,9 @@ def test_sigterm_finishes_what_is_being_sent(shards):
 @pytest.mark.compiled
 def test_a_stop_does_not_wait_for_ever(shards):
     here = Address(host="127.0.0.1", port=0, tls=False)
-    server = Server(Kitchen([ShardSet.open(shards)]), here, workers=1)
+    server = Server(StreamCache([ShardSet.open(shards)]), here, workers=1)
     loader = gd.build_loader(f"grpc://127.0.0.1:{server.port}", global_batch_size=50_000)
-    reader = fl.FlightClient(f"grpc://127.0.0.1:{server.port}").do_get(ticket_of(loader, num_steps=1000))
+    reader = fl.FlightClient(f"grpc://127.0.0.1:{server.port}").do_get(flight_ticket(loader, num_steps=1000))
     reader.read_chunk()
     assert not server.stop(0.2), "a client that does not read was waited for"
     assert server.health()["status"] == "stopping"
@@ -300,7 +301,7 @@ def test_a_stop_does_not_wait_for_ever(shards):
     assert server.stop(30)
 
 
-def test_flights_and_actions_tell_what_is_there(shards, pair):
+def test_flights_and_actions(shards, pair):
     client = pair[0].client
     manifest = ShardSet.open(shards).manifest
     flights = list(client.list_flights())
@@ -315,8 +316,8 @@ def test_flights_and_actions_tell_what_is_there(shards, pair):
     assert json.loads(health.body.to_pybytes()) == {
         "status": "serving",
         "gemsdata": gd.__version__,
-        "ticket_version": 2,
-        "masking_version": 2,
+        "protocol_version": 3,
+        "masking_version": MASKING_VERSION,
         "fingerprint": manifest.fingerprint,
         "seeds": [0, 2**64 - 1],
     }
@@ -342,7 +343,7 @@ def test_a_loader_waiting_for_a_server_closes_at_once(shards):
     assert time.monotonic() - began < loader.stream.connections.servers.patience_s / 10
 
 
-def test_nobody_answers():
+def test_no_server_answers():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         gone = f"grpc://127.0.0.1:{free.getsockname()[1]}"
@@ -350,7 +351,7 @@ def test_nobody_answers():
         gd.build_loader(gd.Servers(addresses=(gone,), connect_s=0.1), batch_size=7)
 
 
-def test_a_set_that_is_damaged_behind_the_server_is_told_of(tmp_path):
+def test_a_damaged_set_on_a_server_is_reported(tmp_path):
     folder = make_set(tmp_path / "set")
     with served(folder) as [server]:
         loader = gd.build_loader(server.address, batch_size=7)

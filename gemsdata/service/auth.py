@@ -1,9 +1,12 @@
-"""Who may ask, and where a server may stand: loopback is open, everything else takes a token and TLS."""
+"""Access control: a server on a loopback address is open; on any other address it requires a token and TLS."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
+import os
+import stat
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +17,14 @@ from urllib.parse import urlsplit
 import pyarrow.flight as fl
 
 SCHEMES = ("grpc", "grpc+tcp", "grpc+tls")
-MIN_TOKEN = 16
+MIN_TOKEN_BYTES = 16
 _HEADER = "authorization"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a server stands."""
+    """Host, port and transport of a server."""
 
     host: str
     port: int
@@ -28,19 +32,19 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read ``grpc://host:port`` or ``grpc+tls://host:port``; raise ValueError for something else."""
+        """Parse ``grpc://HOST:PORT`` or ``grpc+tls://HOST:PORT``; raise ValueError for anything else."""
         try:
             parts = urlsplit(text)
             host, port = parts.hostname, parts.port
         except ValueError:
             host, port = None, None
         if not host or port is None or parts.scheme not in SCHEMES or parts.path.strip("/") or parts.query:
-            raise ValueError(f"{text!r} is not the address of a server; give grpc://HOST:PORT or grpc+tls://HOST:PORT")
+            raise ValueError(f"{text!r} is not a server address; give grpc://HOST:PORT or grpc+tls://HOST:PORT")
         return cls(host=host, port=port, tls=parts.scheme == "grpc+tls")
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether the address can only be reached from the same machine."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -52,9 +56,9 @@ class Address:
 
 
 def check_binding(address: Address, token: bytes | None) -> None:
-    """Raise ValueError unless a server may stand at ``address``."""
+    """Raise ValueError if ``address`` is reachable from other machines and lacks a token or TLS."""
     missing = [
-        name for name, there in (("--token-file", token), ("--tls-cert and --tls-key", address.tls)) if not there
+        name for name, given in (("--token-file", token), ("--tls-cert and --tls-key", address.tls)) if not given
     ]
     if missing and not address.is_loopback:
         raise ValueError(
@@ -63,42 +67,58 @@ def check_binding(address: Address, token: bytes | None) -> None:
 
 
 def read_token(path: str | Path) -> bytes:
-    """Return the token that stands in a file, without white space around it; raise FileNotFoundError or ValueError."""
+    """Return the token in a file, stripped of surrounding white space; raise FileNotFoundError or ValueError.
+
+    A file that every user of the machine can read is reported as a warning in the log.
+    """
     token = read_file(path, "token").strip()
     allowed = set((string.ascii_letters + string.digits + string.punctuation).encode())
-    if len(token) < MIN_TOKEN or set(token) - allowed:
+    if len(token) < MIN_TOKEN_BYTES or set(token) - allowed:
         raise ValueError(
-            f"{path} holds no token: wanted are {MIN_TOKEN} or more printable characters without spaces; make one with"
-            f" `openssl rand -hex 32 > {path}`"
+            f"{path} contains no token: expected {MIN_TOKEN_BYTES} or more printable characters without spaces; make"
+            f" one with `openssl rand -hex 32 > {path}`"
         )
+    _warn_if_public(path, "token")
     return token
 
 
-def read_file(path: str | Path, what: str) -> bytes:
-    """Return the content of a file; raise FileNotFoundError that says what it was to hold."""
+def read_key(path: str | Path) -> bytes:
+    """Return the content of a private key file; warn in the log if every user of the machine can read it."""
+    key = read_file(path, "key")
+    _warn_if_public(path, "key")
+    return key
+
+
+def read_file(path: str | Path, purpose: str) -> bytes:
+    """Return the content of a file; raise FileNotFoundError that names its purpose."""
     try:
         return Path(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError):
-        raise FileNotFoundError(f"{path}: no such file (it should hold the {what})") from None
+        raise FileNotFoundError(f"{path}: no such file (it should contain the {purpose})") from None
 
 
 def headers(token: bytes | None) -> list[tuple[bytes, bytes]]:
-    """Return the headers with which a client shows its token."""
+    """Return the headers that authenticate a client."""
     return [] if token is None else [(_HEADER.encode(), b"Bearer " + token)]
 
 
 class TokenCheck(fl.ServerMiddlewareFactory):
-    """Lets a call pass if it shows the token. Compared in constant time; neither token is ever written anywhere."""
+    """Rejects calls without the token; compares in constant time and never logs either token."""
 
     def __init__(self, token: bytes) -> None:
         super().__init__()
-        self._wanted = b"Bearer " + token
+        self._expected = b"Bearer " + token
 
     def start_call(self, info: Any, headers: Mapping[str, Sequence[str | bytes]]) -> None:
-        """Raise FlightUnauthenticatedError unless the token is shown."""
-        shown = headers.get(_HEADER, [])
-        given = shown[0] if len(shown) == 1 else b""
+        """Raise FlightUnauthenticatedError unless exactly one header with the token is present."""
+        values = headers.get(_HEADER, [])
+        given = values[0] if len(values) == 1 else b""
         if isinstance(given, str):
             given = given.encode("utf-8", "replace")
-        if not hmac.compare_digest(given, self._wanted):
-            raise fl.FlightUnauthenticatedError("no token or a wrong one was shown")
+        if not hmac.compare_digest(given, self._expected):
+            raise fl.FlightUnauthenticatedError("missing or wrong token")
+
+
+def _warn_if_public(path: str | Path, purpose: str) -> None:
+    if os.stat(path).st_mode & stat.S_IROTH:
+        _log.warning("every user of this machine can read the %s in %s; run `chmod 600 %s`", purpose, path, path)

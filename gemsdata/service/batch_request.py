@@ -1,8 +1,8 @@
-"""The ticket: what a client asks a server for, as strict JSON. Parsed, never evaluated.
+"""Batch requests: which batches a client asks a server for, as strict JSON.
 
-A batch is a pure function of what stands in a ticket and of the shard sets it names, so a server needs to remember
-nothing, and any server that holds the sets can answer any ticket. `FIELDS` is the schema: what is missing, unknown, of
-another type or out of range is refused by name.
+A batch is a pure function of its request and of the shard sets that the request names. A server therefore keeps no
+state about its clients, and any server that holds the sets can answer any request. `FIELDS` is the schema: a field that
+is missing, unknown, of another type or out of range is rejected by name.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gemsdata.masking.strategies import MASKING_VERSION, Strategy, names, resolv
 from gemsdata.stream.order import REMAINDERS
 from gemsdata.stream.reader import CHECKS, FAULT_POLICIES
 
-VERSION = 2
-"""Of tickets and of what answers them"""
+VERSION = 3
+"""version of the protocol: of requests and of the record batches that answer them"""
 MAX_BYTES = 1 << 20
-"""A larger ticket is refused unread; the largest honest one, with ranks of k = 8, has 0.35 MB"""
+"""a larger request is rejected without being parsed; with NPMI ranks of k = 8, a request has 0.35 MB"""
 MAX_STEPS = 1024
-"""Steps of one ticket"""
+"""steps of one request"""
 MAX_STEP = 1 << 40
 MAX_GLOBAL_BATCH = 1 << 22
 MAX_MASKINGS = 16
@@ -39,11 +39,11 @@ _MAX_SETS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ticket:
-    """A range of one rank's batches."""
+class BatchRequest:
+    """A request for consecutive batches of one rank."""
 
     fingerprint: str
-    """of the data, as `MaskedStream.fingerprint` tells it: 64 hex digits"""
+    """identity of the data, as `MaskedStream.fingerprint` returns it: 64 hex digits"""
     masking_version: int = MASKING_VERSION
     split: str
     check: str
@@ -52,22 +52,22 @@ class Ticket:
     shuffle: bool | int
     remainder: str
     weights: tuple[float, ...] | None
-    """shares of the sets of a mixture; None: a single set"""
+    """weight of each set of a mixture; None: a single set"""
     global_batch: int
     rank: int
     num_ranks: int
     reverse_complement: float
     maskings: tuple[Strategy, ...]
-    """of stage 0, 1, ...; later stages use the last"""
+    """strategies of stages 0, 1, ...; later stages use the last"""
     ranks: bytes | None = None
-    """NPMI ranks to mask by instead of the sets' own, little-endian uint32[4**k + 5]"""
+    """NPMI ranks to mask by, little-endian uint32[4**k + 5]; None: those of the sets"""
     first_step: int
     num_steps: int
     stage_log: tuple[tuple[int, int], ...]
-    """(step, stage): from that step on that stage; the first entry is not after ``first_step``"""
+    """(step, stage): the stage from that step on; the first entry is not after ``first_step``"""
 
     def steps(self) -> range:
-        """Return the steps that are asked for."""
+        """Return the requested steps."""
         return range(self.first_step, self.first_step + self.num_steps)
 
     def stage(self, step: int) -> int:
@@ -75,48 +75,48 @@ class Ticket:
         return [stage for first, stage in self.stage_log if first <= step][-1]
 
     def to_json(self) -> bytes:
-        """Return the ticket as it travels."""
+        """Return the request as JSON."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         content["maskings"] = [masking.describe() for masking in self.maskings]
         content["ranks"] = None if self.ranks is None else base64.b64encode(self.ranks).decode()
         return json.dumps({"version": VERSION, **content}, separators=(",", ":")).encode()
 
     def stream_key(self) -> str:
-        """Return a digest of everything but the steps: tickets of one stream have the same."""
-        anywhere = dataclasses.replace(self, first_step=0, num_steps=1, stage_log=())
-        return hashlib.sha256(anywhere.to_json()).hexdigest()
+        """Return a hash of everything except the steps; requests for the same stream have the same key."""
+        without_steps = dataclasses.replace(self, first_step=0, num_steps=1, stage_log=())
+        return hashlib.sha256(without_steps.to_json()).hexdigest()
 
     @classmethod
-    def parse(cls, data: bytes) -> Ticket:
-        """Read a ticket; raise ValueError, with the name of what is wrong, for anything that is not a good one."""
+    def parse(cls, data: bytes) -> BatchRequest:
+        """Parse a request; raise ValueError that names the wrong field."""
         if len(data) > MAX_BYTES:
-            raise ValueError(f"a ticket of {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+            raise ValueError(f"batch request of {len(data):,} bytes; the limit is {MAX_BYTES:,}")
         content = _json_object(data)
         version = content.pop("version", None)
         if version != VERSION or type(version) is not int:
             raise ValueError(
-                f"ticket version {_shown(version)}; this server reads version {VERSION}: use the same gemsdata on"
-                " both sides"
+                f"batch request of protocol version {_shown(version)}; this server has version {VERSION}: use the same"
+                " gemsdata version on client and server"
             )
         if missing := FIELDS.keys() - content.keys():
-            raise ValueError(f"the ticket has no {', '.join(sorted(missing))}")
+            raise ValueError(f"batch request without {', '.join(sorted(missing))}")
         if unknown := content.keys() - FIELDS.keys():
-            raise ValueError(f"the ticket has unknown fields: {', '.join(_shown(name) for name in sorted(unknown))}")
-        ticket = cls(**{name: read(name, content[name]) for name, read in FIELDS.items()})
-        ticket._check()
-        return ticket
+            raise ValueError(f"batch request with unknown fields: {', '.join(map(_shown, sorted(unknown)))}")
+        request = cls(**{name: read(name, content[name]) for name, read in FIELDS.items()})
+        request._check()
+        return request
 
     def _check(self) -> None:
         if not self.rank < self.num_ranks <= self.global_batch:
             raise ValueError(
-                f"ticket: rank {self.rank} of {self.num_ranks} in global batches of {self.global_batch} rows; there is"
-                " no such place"
+                f"batch request: rank {self.rank} of {self.num_ranks} in global batches of {self.global_batch} rows"
+                " does not exist"
             )
         steps = [step for step, _ in self.stage_log]
         if steps != sorted(set(steps)) or steps[0] > self.first_step or len(steps) > self.num_steps:
             raise ValueError(
-                f"ticket: stage_log has entries at steps {_shown(steps)} for {self.num_steps} steps from"
-                f" {self.first_step}; give rising steps, the first not after first_step, no more of them than steps"
+                f"batch request: stage_log has entries at steps {_shown(steps)} for {self.num_steps} steps from"
+                f" {self.first_step}; give increasing steps, the first not after first_step, at most one per step"
             )
 
 
@@ -127,7 +127,7 @@ Reader = Callable[[str, Any], Any]
 def _whole(low: int, high: int) -> Reader:
     def read(name: str, value: Any) -> int:
         if type(value) is not int or not low <= value <= high:
-            raise ValueError(f"ticket: {name} = {_shown(value)}; give a whole number from {low} to {high}")
+            raise ValueError(f"batch request: {name} = {_shown(value)}; give a whole number from {low} to {high}")
         return value
 
     return read
@@ -136,7 +136,7 @@ def _whole(low: int, high: int) -> Reader:
 def _number(low: float, high: float) -> Reader:
     def read(name: str, value: Any) -> float:
         if type(value) not in (int, float) or not low <= value <= high:
-            raise ValueError(f"ticket: {name} = {_shown(value)}; give a number from {low} to {high}")
+            raise ValueError(f"batch request: {name} = {_shown(value)}; give a number from {low} to {high}")
         return float(value)
 
     return read
@@ -145,7 +145,7 @@ def _number(low: float, high: float) -> Reader:
 def _one_of(*choices: str) -> Reader:
     def read(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"ticket: {name} = {_shown(value)}; give one of {', '.join(choices)}")
+            raise ValueError(f"batch request: {name} = {_shown(value)}; give one of {', '.join(choices)}")
         return value
 
     return read
@@ -154,7 +154,7 @@ def _one_of(*choices: str) -> Reader:
 def _list(most: int, entry: Reader) -> Reader:
     def read(name: str, value: Any) -> tuple[Any, ...]:
         if not isinstance(value, list) or not 1 <= len(value) <= most:
-            raise ValueError(f"ticket: {name} = {_shown(value)}; give a list of 1 to {most} entries")
+            raise ValueError(f"batch request: {name} = {_shown(value)}; give a list of 1 to {most} entries")
         return tuple(entry(name, item) for item in value)
 
     return read
@@ -166,7 +166,7 @@ def _or_none(read_value: Reader) -> Reader:
 
 def _fingerprint(name: str, value: Any) -> str:
     if not isinstance(value, str) or len(value) != 64 or set(value) - set("0123456789abcdef"):
-        raise ValueError(f"ticket: {name} = {_shown(value)}; give 64 hex digits")
+        raise ValueError(f"batch request: {name} = {_shown(value)}; give 64 hex digits")
     return value
 
 
@@ -176,7 +176,7 @@ def _shuffle(name: str, value: Any) -> bool | int:
 
 def _stage_entry(name: str, value: Any) -> tuple[int, int]:
     if not isinstance(value, list) or len(value) != 2:
-        raise ValueError(f"ticket: {name} has the entry {_shown(value)}; give [step, stage]")
+        raise ValueError(f"batch request: {name} has the entry {_shown(value)}; give [step, stage]")
     return _whole(0, MAX_STEP)(f"{name} step", value[0]), _whole(0, _MAX_INT)(f"{name} stage", value[1])
 
 
@@ -184,36 +184,46 @@ def _ranks(name: str, value: Any) -> bytes:
     try:
         ranks = base64.b64decode(value, validate=True)
     except (TypeError, ValueError):
-        raise ValueError(f"ticket: {name} = {_shown(value)}; give the ranks in base64") from None
+        raise ValueError(f"batch request: {name} = {_shown(value)}; give the ranks in base64") from None
     if not ranks or len(ranks) % 4 or int(np.frombuffer(ranks, "<u4").max()) > 1 << 16:
-        raise ValueError(f"ticket: {name} holds {len(ranks):,} bytes; give ranks up to 65536 as little-endian uint32")
+        raise ValueError(
+            f"batch request: {name} has {len(ranks):,} bytes; give ranks up to 65536 as little-endian uint32"
+        )
     return ranks
 
 
 def _masking(name: str, value: Any) -> Strategy:
-    """Return the strategy that ``Strategy.describe`` told; every field checked against its annotation."""
+    """Return the strategy that ``Strategy.describe`` described; every field is checked against its annotation."""
     if not isinstance(value, dict):
-        raise ValueError(f"ticket: {name} has the entry {_shown(value)}; give objects as Strategy.describe returns")
-    told = dict(value)
-    title, version = told.pop("name", None), told.pop("masking_version", None)
+        raise ValueError(
+            f"batch request: {name} has the entry {_shown(value)}; give objects as Strategy.describe returns them"
+        )
+    given = dict(value)
+    title, version = given.pop("name", None), given.pop("masking_version", None)
     if version != MASKING_VERSION:
-        raise ValueError(f"ticket: {name} of masking version {_shown(version)}; this server has {MASKING_VERSION}")
+        raise ValueError(
+            f"batch request: {name} of masking version {_shown(version)}; this server has {MASKING_VERSION}"
+        )
     if not isinstance(title, str) or title not in names():
-        raise ValueError(f"ticket: masking {_shown(title)} is unknown to this server, which has {', '.join(names())}")
+        raise ValueError(
+            f"batch request: masking {_shown(title)} is unknown to this server; it has {', '.join(names())}"
+        )
     cls = type(resolve(title))
     hints = _hints(title)
-    for option, given in told.items():
+    for option, setting in given.items():
         if option not in {field.name for field in dataclasses.fields(cls)}:
-            raise ValueError(f"ticket: masking {title!r} has no option {_shown(option)}")
-        if not _fits(given, hints[option]):
-            raise ValueError(f"ticket: masking {title!r} has {option} = {_shown(given)}; wanted {hints[option]}")
+            raise ValueError(f"batch request: masking {title!r} has no option {_shown(option)}")
+        if not _fits(setting, hints[option]):
+            raise ValueError(
+                f"batch request: masking {title!r} has {option} = {_shown(setting)}; expected {hints[option]}"
+            )
     options: dict[str, Any] = {
-        option: tuple(given) if isinstance(given, list) else given for option, given in told.items()
+        option: tuple(setting) if isinstance(setting, list) else setting for option, setting in given.items()
     }
     try:
         return cls(**options)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"ticket: masking {title!r}: {str(error)[:300]}") from None
+        raise ValueError(f"batch request: masking {title!r}: {str(error)[:300]}") from None
 
 
 @functools.cache
@@ -222,7 +232,7 @@ def _hints(title: str) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Tell whether a JSON value is of an annotated type; sequences are tuples of one type."""
+    """Return whether a JSON value has an annotated type; sequences are tuples of one type."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, argument) for argument in arguments)
@@ -255,31 +265,31 @@ FIELDS: dict[str, Reader] = {
     "num_steps": _whole(1, MAX_STEPS),
     "stage_log": _list(MAX_STEPS, _stage_entry),
 }
-"""The schema: every field of a ticket besides its version, and what reads it"""
+"""the schema: every field of a request except its version, and the function that reads it"""
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
     """Parse strict JSON: UTF-8, an object, no name twice, no NaN."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
-            raise ValueError("a name stands twice in an object")
+            raise ValueError("an object has a name twice")
         return content
 
     def no_constant(name: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_constant=no_constant)
+        content = json.loads(data.decode("utf-8"), object_pairs_hook=without_duplicates, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the ticket is not JSON: {str(error).splitlines()[0][:200]}") from None
+        raise ValueError(f"the batch request is not JSON: {str(error).splitlines()[0][:200]}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"the ticket is not a JSON object but {_shown(content)}")
+        raise ValueError(f"the batch request is not a JSON object but {_shown(content)}")
     return content
 
 
 def _shown(value: Any) -> str:
-    """Return a value for an error message: ASCII, and short."""
+    """Return a value as short ASCII text for an error message."""
     text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."

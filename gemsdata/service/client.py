@@ -1,4 +1,4 @@
-"""Which servers a client asks, and how it goes on when one of them does not answer."""
+"""The servers that a client uses, its connections to them, and how it retries when one of them does not answer."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ import pyarrow as pa
 import pyarrow.flight as fl
 
 from gemsdata.service.auth import SCHEMES, Address, headers, read_file, read_token
-from gemsdata.service.codec import refusal_of
+from gemsdata.service.codec import original_error
 
 TOKEN_VARIABLE = "GEMSDATA_TOKEN_FILE"
 ROOTS_VARIABLE = "GEMSDATA_TLS_ROOTS"
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
-_LOST = (fl.FlightError, pa.ArrowException, OSError, StopIteration)
-_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]  # else a new client inherits the old one's pause of up to 2 minutes
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 5.0
+_RETRIED = (fl.FlightError, pa.ArrowException, OSError, StopIteration)
+_OPTIONS = [
+    ("grpc.use_local_subchannel_pool", 1)
+]  # else a new client inherits the old one's back-off of up to 2 minutes
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """Servers of the same shard set, any of which may answer; give it to `build_loader` in the place of a folder."""
+    """Servers of the same shard set, any of which may answer; pass it to `build_loader` instead of a folder."""
 
     addresses: tuple[str, ...]
     """grpc://HOST:PORT or grpc+tls://HOST:PORT"""
     token_file: str | None = None
-    """file with the token; default: that of $GEMSDATA_TOKEN_FILE, else no token is shown"""
+    """file with the token; default: $GEMSDATA_TOKEN_FILE, else no token is sent"""
     tls_roots: str | None = None
-    """PEM file with the certificates to trust; default: that of $GEMSDATA_TLS_ROOTS, else the ones gRPC brings"""
+    """PEM file with the certificates to trust; default: $GEMSDATA_TLS_ROOTS, else those that come with gRPC"""
     timeout_s: float = 30
-    """an answer that takes longer is asked for elsewhere"""
+    """time limit of one request; after it, another server is asked"""
     patience_s: float = 300
-    """raise ConnectionError when no server has answered for so long"""
+    """ConnectionError is raised when no server has answered for this long"""
     connect_s: float = 10
     """the same for the first contact"""
 
     @classmethod
     def of(cls, places: Iterable[object]) -> Servers | None:
-        """Return the servers that places name, None when they name folders; raise ValueError for a bit of both."""
+        """Return the servers that ``places`` name, None if they name folders; raise ValueError for a mixture."""
         several = list(places)
         given = [place for place in several if isinstance(place, Servers)]
         names = [place for place in several if isinstance(place, str) and place.split("://")[0] in SCHEMES]
@@ -56,18 +58,18 @@ class Servers:
             return given[0]
         if len(names) < len(several):
             raise ValueError(
-                "folders and servers cannot be mixed: give folders, or addresses of servers of the same shard set; a"
-                " mixture is served by `gemsdata serve` with several folders"
+                "folders and servers cannot be mixed: give folders, or addresses of servers of the same shard set; for"
+                " a mixture of shard sets run `gemsdata serve` with several folders"
             )
         return cls(addresses=tuple(names))
 
 
 class Connections:
-    """Connections to servers, shared by the threads of a loader; made when they are first needed."""
+    """Connections to servers, opened on first use and shared by the threads of a loader."""
 
     def __init__(self, servers: Servers) -> None:
         if not servers.addresses:
-            raise ValueError("no address of a server is given")
+            raise ValueError("no server address is given")
         token_file = servers.token_file or os.environ.get(TOKEN_VARIABLE)
         roots_file = servers.tls_roots or os.environ.get(ROOTS_VARIABLE)
         token = read_token(token_file) if token_file else None
@@ -75,56 +77,56 @@ class Connections:
         addresses = [Address.parse(text) for text in servers.addresses]
         for address in addresses:
             if token and not (address.tls or address.is_loopback):
-                raise ValueError(f"{address}: a token is not sent in clear to another machine; use grpc+tls://")
+                raise ValueError(f"{address}: a token is not sent unencrypted to another machine; use grpc+tls://")
         self.servers = servers
         self.peers = [_Peer(address, token, roots) for address in addresses]
         self._changed = threading.Condition()
         self._generation = 0
 
-    def ask(self, first: int, question: Callable[[fl.FlightClient, fl.FlightCallOptions], _Answer]) -> _Answer:
-        """Return one server's answer: that of server ``first`` (modulo their number) if it can, else of another.
+    def ask(self, first: int, query: Callable[[fl.FlightClient, fl.FlightCallOptions], _Answer]) -> _Answer:
+        """Return the answer of server ``first`` (modulo their number) to a query, or of another if it does not answer.
 
-        Raises ValueError or FileNotFoundError when a server refuses the question, ConnectionError when none has
-        answered for ``patience_s`` or refuses the token.
+        Raises ValueError or FileNotFoundError when a server rejects the query, ConnectionError when none has answered
+        for ``patience_s`` or one rejects the token.
         """
         began, generation = time.monotonic(), self._generation
         count = len(self.peers)
-        turn = [self.peers[(first + i) % count] for i in range(count)]
+        in_turn = [self.peers[(first + i) % count] for i in range(count)]
         while True:
-            peer = min(turn, key=lambda peer: max(peer.ready_at, time.monotonic()))
-            self._pause(peer.ready_at - time.monotonic(), generation)
+            peer = min(in_turn, key=lambda peer: max(peer.retry_at, time.monotonic()))
+            self._wait(peer.retry_at - time.monotonic(), generation)
             failures = peer.failures
             try:
-                answer = question(peer.client(), self.call_options(peer))
-            except _LOST as error:
-                peer.judge(error)
+                answer = query(peer.client(), self.call_options(peer))
+            except _RETRIED as error:
+                peer.raise_if_permanent(error)
                 peer.failed(failures, error)
                 if time.monotonic() - began > self.servers.patience_s:
-                    raise ConnectionError(self._silence(time.monotonic() - began)) from None
+                    raise ConnectionError(self._no_answer(time.monotonic() - began)) from None
             else:
                 peer.failures = 0
                 return answer
 
-    def greet(self) -> list[dict[str, Any]]:
+    def health(self) -> list[dict[str, Any]]:
         """Return the health of every server that answers, {"address": ..., ...}; ConnectionError when none does."""
         deadline = time.monotonic() + self.servers.connect_s
         while True:
-            healths = []
+            answers = []
             for peer in self.peers:
                 try:
-                    told = peer.client().do_action(fl.Action("health", b""), self.call_options(peer))
-                    healths.append({**json.loads(next(told).body.to_pybytes()), "address": str(peer.address)})
-                except _LOST as error:
-                    peer.judge(error)
+                    results = peer.client().do_action(fl.Action("health", b""), self.call_options(peer))
+                    answers.append({**json.loads(next(results).body.to_pybytes()), "address": str(peer.address)})
+                except _RETRIED as error:
+                    peer.raise_if_permanent(error)
                     peer.failed(peer.failures, error)
-            if healths:
-                return healths
+            if answers:
+                return answers
             if time.monotonic() > deadline:
-                raise ConnectionError(self._silence(self.servers.connect_s))
+                raise ConnectionError(self._no_answer(self.servers.connect_s))
             time.sleep(0.2)
 
     def interrupt(self) -> None:
-        """Make calls of `ask` that wait for a server give up."""
+        """Make calls of `ask` that wait for a server raise ConnectionError."""
         with self._changed:
             self._generation += 1
             self._changed.notify_all()
@@ -133,14 +135,14 @@ class Connections:
         """Return the options of a call: the token and the time limit."""
         return fl.FlightCallOptions(timeout=self.servers.timeout_s, headers=headers(peer.token))
 
-    def _pause(self, seconds: float, generation: int) -> None:
+    def _wait(self, seconds: float, generation: int) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._generation != generation, max(seconds, 0))
             if self._generation != generation:
                 raise ConnectionError("the loader was closed while it waited for a server")
 
-    def _silence(self, seconds: float) -> str:
-        tried = "; ".join(f"{peer.address}: {peer.why}" for peer in self.peers)
+    def _no_answer(self, seconds: float) -> str:
+        tried = "; ".join(f"{peer.address}: {peer.last_error}" for peer in self.peers)
         return f"no server has answered for {seconds:.0f} s ({tried}); start `gemsdata serve`, or correct the addresses"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -157,9 +159,9 @@ class _Peer:
         self.address, self.token = address, token
         self.failures = 0
         """in a row"""
-        self.ready_at = 0.0
-        """when to ask again, by time.monotonic"""
-        self.why = "not asked yet"
+        self.retry_at = 0.0
+        """time.monotonic of the next attempt"""
+        self.last_error = "not asked yet"
         self._roots = roots
         self._lock = threading.Lock()
         self._client: fl.FlightClient | None = None
@@ -173,25 +175,27 @@ class _Peer:
                 )
             return self._client
 
-    def judge(self, error: Exception) -> None:
-        """Raise what the server meant, if ``error`` says that asking again would not help."""
-        refusal = refusal_of(error)
-        if refusal is not None:
-            raise type(refusal)(f"{self.address}: {refusal}") from None
+    def raise_if_permanent(self, error: Exception) -> None:
+        """Raise an exception for the user if a retry after ``error`` cannot succeed."""
+        original = original_error(error)
+        if original is not None:
+            raise type(original)(f"{self.address}: {original}") from None
         if isinstance(error, fl.FlightUnauthenticatedError):
             raise ConnectionError(
-                f"{self.address} refused the token; give the server's, by Servers(token_file=...) or ${TOKEN_VARIABLE}"
+                f"{self.address} rejected the token; give that of the server with Servers(token_file=...) or"
+                f" ${TOKEN_VARIABLE}"
             ) from None
 
     def failed(self, failures: int, error: Exception) -> None:
-        """Note a failure of a call that began after ``failures`` of them: pause, twice as long as the last time."""
+        """Record the failure of a call that began after ``failures`` earlier ones, and double the delay."""
         with self._lock:
-            self.why = (str(error).splitlines() or [type(error).__name__])[0].split(" gRPC client debug")[0][:200]
+            self.last_error = (str(error).splitlines() or [type(error).__name__])[0]
+            self.last_error = self.last_error.split(" gRPC client debug")[0][:200]
             if self.failures != failures:
-                return  # another thread's call failed for the same reason
+                return  # the call of another thread failed for the same reason
             if not failures:
-                _log.warning("%s does not answer, trying again: %s", self.address, self.why)
-            pause = min(_FIRST_PAUSE_S * 2.0 ** min(failures, 20), _LONGEST_PAUSE_S)
-            self.ready_at = time.monotonic() + pause * random.uniform(0.5, 1)
+                _log.warning("%s does not answer, retrying: %s", self.address, self.last_error)
+            delay = min(_FIRST_DELAY_S * 2.0 ** min(failures, 20), _LONGEST_DELAY_S)
+            self.retry_at = time.monotonic() + delay * random.uniform(0.5, 1)
             self.failures += 1
             self._client = None

@@ -1,8 +1,8 @@
-"""What travels: batches in Arrow record batches, and errors that a client can tell apart.
+"""Encoding of batches as Arrow record batches, and of errors that a client raises again.
 
-Rows go as `gemsdata.kernels.compact` has them: ``num_tokens``, ``head``, ``bases``, ``fates``, the ``listed`` tokens,
-and ``sample_ids``. They stay like that in the client until a batch is taken; then one pass writes the arrays that are
-wanted.
+Rows are encoded by `gemsdata.kernels.compact`: ``num_tokens``, ``head``, ``bases``, ``token_states``, the ``listed``
+tokens, and ``sample_ids``. The client keeps a batch in this form until the training takes it; one pass then writes the
+requested arrays.
 """
 
 from __future__ import annotations
@@ -21,41 +21,42 @@ from gemsdata.stream.batch import BatchLayout
 from gemsdata.stream.stream import BatchInfo
 
 _NUM_ENDS = 2  # [CLS] and [SEP]
-_MAX_MESSAGE = 2000
+_MAX_MESSAGE_CHARS = 2000
+_ERRORS: dict[str, type[Exception]] = {"FileNotFoundError": FileNotFoundError, "ValueError": ValueError}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
-    """How batches of a layout, of tokens of ``k`` bases, become a record batch, and that becomes parcels."""
+    """Encodes batches of one layout, of tokens of ``k`` bases, as record batches, and decodes them."""
 
     layout: BatchLayout
     k: int
 
     @functools.cached_property
     def schema(self) -> pa.Schema:
-        """Return the columns of a batch."""
-        fours = pa.binary(-(-(self.layout.width - _NUM_ENDS) // 4))
-        listed = pa.struct([pa.field(name, kind, False) for name, kind in self._listed().items()])
+        """The columns of a record batch."""
+        two_bits_per_token = pa.binary(-(-(self.layout.width - _NUM_ENDS) // 4))
+        listed = pa.struct([pa.field(name, kind, False) for name, kind in self._listed_types().items()])
         columns = {
             "num_tokens": pa.uint16(),
             "head": pa.uint16(),
-            "bases": fours,
-            "fates": fours,
+            "bases": two_bits_per_token,
+            "token_states": two_bits_per_token,
             "sample_ids": pa.int64(),
             "listed": pa.list_(pa.field("item", listed, False)),
         }
         return pa.schema([pa.field(name, kind, False) for name, kind in columns.items()])
 
     def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:
-        """Return batches as one record batch, and what they say of themselves as JSON, a list of objects.
+        """Return batches as one record batch, and their `BatchInfo` as a JSON list.
 
-        ``filled`` yields every batch as a filled buffer, which may be the same one again and again.
+        ``filled`` yields each batch as a filled buffer of the layout; it may yield the same buffer again.
         """
         rows = num_batches * self.layout.num_rows
         tokens, head, sample_ids = np.empty(rows, np.uint16), np.empty(rows, np.uint16), np.empty(rows, np.int64)
-        bases, fates = (np.empty((rows, self.schema.field("bases").type.byte_width), np.uint8) for _ in range(2))
+        bases, states = (np.empty((rows, self.schema.field("bases").type.byte_width), np.uint8) for _ in range(2))
         ends = np.zeros(rows + 1, np.int32)
-        listed = [np.empty(rows * self.layout.width, kind.to_pandas_dtype()) for kind in self._listed().values()]
+        listed = [np.empty(rows * self.layout.width, kind.to_pandas_dtype()) for kind in self._listed_types().values()]
         infos = []
         for n, (buffer, info) in enumerate(filled):
             views = self.layout.views(buffer)
@@ -68,98 +69,110 @@ class Codec:
                 tokens[own],
                 head[own],
                 bases[own],
-                fates[own],
+                states[own],
                 ends[own.start : own.stop + 1],
                 *listed,
             )
             sample_ids[own] = views["sample_ids"]
             infos.append(vars(info))
-        kinds = self.schema.types
+        types = self.schema.types
         items = pa.StructArray.from_arrays(
-            [pa.array(values[: ends[-1]].copy()) for values in listed], fields=list(kinds[-1].value_type)
+            [pa.array(values[: ends[-1]].copy()) for values in listed], fields=list(types[-1].value_type)
         )
         columns = [
             pa.array(tokens),
             pa.array(head),
-            pa.Array.from_buffers(kinds[2], rows, [None, pa.py_buffer(bases)]),
-            pa.Array.from_buffers(kinds[3], rows, [None, pa.py_buffer(fates)]),
+            pa.Array.from_buffers(types[2], rows, [None, pa.py_buffer(bases)]),
+            pa.Array.from_buffers(types[3], rows, [None, pa.py_buffer(states)]),
             pa.array(sample_ids),
-            pa.Array.from_buffers(kinds[-1], rows, [None, pa.py_buffer(ends)], children=[items]),
+            pa.Array.from_buffers(types[-1], rows, [None, pa.py_buffer(ends)], children=[items]),
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema), json.dumps(infos).encode()
 
-    def decode(self, batch: pa.RecordBatch, told: bytes) -> list[tuple[Sent, BatchInfo]]:
-        """Return the batches of a record batch as parcels, uncopied; raise ValueError when it is not of the layout."""
-        layout, infos = self.layout, json.loads(told)
+    def decode(self, batch: pa.RecordBatch, metadata: bytes) -> list[tuple[EncodedBatch, BatchInfo]]:
+        """Return the batches of a record batch, still encoded and without a copy; raise ValueError if it is invalid.
+
+        ``metadata`` is the JSON that `encode` returned.
+        """
+        layout, infos = self.layout, _parsed_infos(metadata)
         if batch.schema != self.schema or batch.num_rows != layout.num_rows * len(infos):
             raise ValueError(
-                f"{len(infos)} batches of {batch.num_rows} rows came with the columns"
-                f" {', '.join(batch.schema.names)}; wanted were {layout.num_rows} rows of {layout.width} tokens each:"
-                " use the same gemsdata on both sides"
+                f"received {len(infos)} batches with {batch.num_rows} rows and the columns"
+                f" {', '.join(batch.schema.names)}; expected {layout.num_rows} rows of {layout.width} tokens each: use"
+                " the same gemsdata version on client and server"
             )
         try:
             batch.validate()
         except pa.ArrowInvalid as error:
-            raise ValueError(f"a batch came that is damaged ({error}); the server is broken") from None
+            raise ValueError(f"received an invalid record batch ({error}); the server is broken") from None
         tokens, head, sample_ids = (batch.column(name).to_numpy() for name in ("num_tokens", "head", "sample_ids"))
-        fours = [
+        packed = [
             np.frombuffer(column.buffers()[1], np.uint8, column.nbytes).reshape(len(batch), -1)
-            for column in (batch.column("bases"), batch.column("fates"))
+            for column in (batch.column("bases"), batch.column("token_states"))
         ]
-        column = batch.column("listed")
-        ends, items = column.offsets.to_numpy(), [part.to_numpy() for part in column.values.flatten()]
+        listed = batch.column("listed")
+        ends, items = listed.offsets.to_numpy(), [field.to_numpy() for field in listed.values.flatten()]
         if tokens.max(initial=0) > layout.width - _NUM_ENDS:
-            raise ValueError(f"a batch came with a row of {tokens.max()} tokens; the server is broken")
-        parcels = []
+            raise ValueError(f"received a row of {tokens.max()} tokens; the server is broken")
+        batches = []
         for n, info in enumerate(infos):
             own = slice(n * layout.num_rows, (n + 1) * layout.num_rows)
-            listed = (values[ends[own.start] : ends[own.stop]] for values in items)
-            rows = (tokens[own], head[own], *(values[own] for values in fours), *listed)
-            parcels.append((Sent(codec=self, rows=rows, sample_ids=sample_ids[own]), BatchInfo(**info)))
-        return parcels
+            listed_tokens = (values[ends[own.start] : ends[own.stop]] for values in items)
+            rows = (tokens[own], head[own], *(values[own] for values in packed), *listed_tokens)
+            batches.append((EncodedBatch(codec=self, rows=rows, sample_ids=sample_ids[own]), info))
+        return batches
 
-    def _listed(self) -> dict[str, pa.DataType]:
-        kinds = {"seen": self.layout.id_dtype, "label": self.layout.label_dtype}
-        return {name: pa.from_numpy_dtype(np.dtype(kind)) for name, kind in kinds.items()}
+    def _listed_types(self) -> dict[str, pa.DataType]:
+        dtypes = {"input_id": self.layout.id_dtype, "label": self.layout.label_dtype}
+        return {name: pa.from_numpy_dtype(np.dtype(dtype)) for name, dtype in dtypes.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
-    """A parcel that came from a server, as small as it travelled until it is opened."""
+class EncodedBatch:
+    """A pending batch from a server, decoded when it is read."""
 
     codec: Codec
     rows: tuple[np.ndarray, ...]
-    """what `expand` takes, from num_tokens to the listed labels"""
+    """the first arguments of `expand`, from num_tokens to the listed labels"""
     sample_ids: np.ndarray
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the batch to arrays of the layout's shapes and any integers; ValueError for one that is broken."""
+        """Write the batch to arrays of the layout's shapes and any integer type; raise ValueError if it is invalid."""
         listed = expand(*self.rows, self.codec.k, arrays["input_ids"], arrays["labels"], arrays["attention_mask"])
         if listed != self.rows[-1].size:
             raise ValueError(
-                f"a batch came with {self.rows[-1].size} listed tokens, its rows have {listed}; the server is broken"
+                f"received a batch with {self.rows[-1].size} listed tokens, its rows have {listed}; the server is"
+                " broken"
             )
         arrays["sample_ids"][...] = self.sample_ids
 
     def take(self) -> np.ndarray:
-        """Return the batch as a buffer of the layout, nobody else's."""
+        """Return the batch as a new buffer of the layout."""
         buffer = self.codec.layout.empty()
         self.write(self.codec.layout.views(buffer))
         return buffer
 
 
-def refusal(error: Exception) -> fl.FlightServerError:
-    """Return what a server raises so that the client raises ``error`` again: a mistake, which no retry mends."""
-    message = str(error)[:_MAX_MESSAGE]
+def remote_error(error: Exception) -> fl.FlightServerError:
+    """Return the exception that a server raises so that the client raises ``error`` and does not retry."""
+    message = str(error)[:_MAX_MESSAGE_CHARS]
     kind = "FileNotFoundError" if isinstance(error, FileNotFoundError) else "ValueError"
     return fl.FlightServerError(message, json.dumps({"error": kind, "message": message}).encode())
 
 
-def refusal_of(error: Exception) -> Exception | None:
-    """Return the mistake that a server told of; None when ``error`` is something else, such as a lost connection."""
+def original_error(error: Exception) -> Exception | None:
+    """Return the exception that was given to `remote_error`; None for others, such as a lost connection."""
     try:
-        told = json.loads(error.extra_info)  # type: ignore[attr-defined]
-        kind = {"FileNotFoundError": FileNotFoundError, "ValueError": ValueError}[told["error"]]
-        return kind(told["message"])
+        content = json.loads(error.extra_info)  # type: ignore[attr-defined]
+        return _ERRORS[content["error"]](content["message"])
     except (AttributeError, ValueError, KeyError, TypeError):
         return None
+
+
+def _parsed_infos(metadata: bytes) -> list[BatchInfo]:
+    try:
+        return [BatchInfo(**info) for info in json.loads(metadata)]
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"received batches with the metadata {metadata[:80]!a}; use the same gemsdata version on client and server"
+        ) from None

@@ -1,4 +1,4 @@
-"""The stream of batches that servers compute: the same object as a local one, but that it asks for them."""
+"""A stream whose batches are computed by servers; order, curriculum, stage log and state are computed locally."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.flight as fl
 from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.strategies import MASKING_VERSION
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.service.batch_request import VERSION, Ticket
+from gemsdata.service.batch_request import VERSION, BatchRequest
 from gemsdata.service.client import Connections, Servers
 from gemsdata.service.codec import Codec
 from gemsdata.shards.manifest import Manifest
@@ -28,7 +28,7 @@ from gemsdata.stream.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSet:
-    """A shard set that a server holds: what a client knows of it."""
+    """What a client knows of a shard set that servers hold."""
 
     manifest: Manifest
     ranks: np.ndarray
@@ -42,14 +42,14 @@ class RemoteSet:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSplit:
-    """What a stream asks of a reader, without the rows."""
+    """The size and options of a split that servers read."""
 
     shards: RemoteSet
     split: str
     check: str
     faults: str
     needs_windows: ClassVar[bool] = False
-    """whether the split fits the cache is for the server to say"""
+    """the server checks whether the split fits its cache"""
 
     @property
     def num_rows(self) -> int:
@@ -63,11 +63,11 @@ class RemoteSplit:
 
 
 class RemoteSets:
-    """The shard sets that stand behind servers, all of which hold the same ones."""
+    """The shard sets of servers, all of which hold the same ones."""
 
     def __init__(self, servers: Servers, seed: int) -> None:
         self.connections = Connections(servers)
-        healths = self.connections.greet()
+        healths = self.connections.health()
         self.fingerprint: str = healths[0]["fingerprint"]
         for health in healths:
             self._check(health, healths[0], seed)
@@ -83,14 +83,14 @@ class RemoteSets:
 
     @staticmethod
     def _check(health: dict[str, Any], first: dict[str, Any], seed: int) -> None:
-        """Raise ValueError, by its address, for a server that would not give the same batches."""
+        """Raise ValueError, with the address, for a server whose batches would differ."""
         address = health["address"]
-        wanted = {"ticket_version": VERSION, "masking_version": MASKING_VERSION}
-        for name, version in wanted.items():
-            if health[name] != version:
+        expected = {"protocol_version": VERSION, "masking_version": MASKING_VERSION}
+        for name, version in expected.items():
+            if health.get(name, "unknown") != version:
                 raise ValueError(
-                    f"{address} has {name.replace('_', ' ')} {health[name]}, this gemsdata {version}; use the same"
-                    " gemsdata on both sides"
+                    f"{address} has {name.replace('_', ' ')} {health.get(name, 'unknown')}, this client {version}; use"
+                    " the same gemsdata version on client and server"
                 )
         if health["fingerprint"] != first["fingerprint"]:
             raise ValueError(
@@ -99,7 +99,7 @@ class RemoteSets:
             )
         low, high = health["seeds"]
         if not low <= seed <= high:
-            raise ValueError(f"{address} answers for seeds {low} to {high}; seed = {seed} is given")
+            raise ValueError(f"{address} answers seeds {low} to {high}; seed = {seed} is given")
 
     def _fetch(self) -> list[RemoteSet]:
         manifests = self.connections.ask(0, lambda client, options: _action(client, options, "manifest"))
@@ -116,7 +116,7 @@ class RemoteSets:
 
 
 class RemoteStream(MaskedStream):
-    """A stream whose batches come from servers; its order, curriculum, stage log, state and recipe are here.
+    """A stream whose batches come from servers; its order, curriculum, stage log and state are local.
 
     Parameters
     ----------
@@ -154,13 +154,13 @@ class RemoteStream(MaskedStream):
         self.connections = sets.connections
         self.codec = Codec(layout=self.layout, k=self.k)
         first = readers[0]
-        self._asked = {
+        self._options: dict[str, Any] = {
             "fingerprint": self.fingerprint,
             "split": first.split,
             "check": first.check,
             "faults": first.faults,
             "seed": seed,
-            **_told_of(order),
+            **_order_options(order),
             "global_batch": order.global_batch,
             "rank": world.rank,
             "num_ranks": world.num_ranks,
@@ -168,7 +168,7 @@ class RemoteStream(MaskedStream):
             "maskings": curriculum.maskings(),
             "ranks": None if own_ranks is None else self._maskers[0][0].ranks.astype("<u4").tobytes(),
         }
-        Ticket.parse(self._ticket(range(1)))  # what a server would refuse is refused here
+        BatchRequest.parse(self.request(range(1)))  # fail here, not at the first batch
 
     def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
         """Write this rank's batch ``step`` to ``buffer``; its stage is always that of the curriculum."""
@@ -178,36 +178,37 @@ class RemoteStream(MaskedStream):
         return info
 
     def compute(self, steps: range) -> list[tuple[Parcel, BatchInfo]]:
-        """Return this rank's batches ``steps``, from whichever server answers; another may go on in the middle."""
+        """Return this rank's batches ``steps`` from any server; if one fails, another one sends the remaining steps."""
         batches: list[tuple[Parcel, BatchInfo]] = []
 
-        def question(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
+        def query(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
             left = steps[len(batches) :]
-            if not left:  # the server was lost after its last batch and before the end of its answer
+            if not left:  # the connection was lost between the last batch and the end of the answer
                 return
-            for chunk in client.do_get(fl.Ticket(self._ticket(left)), options):
-                sent = self.codec.decode(chunk.data, chunk.app_metadata.to_pybytes())
-                told = [info.step for _, info in sent]
-                wanted = list(steps[len(batches) : len(batches) + len(sent)])
-                if told != wanted:
-                    raise ValueError(f"a server sent batches {told}, wanted were {wanted}")
-                batches.extend(sent)
+            for chunk in client.do_get(fl.Ticket(self.request(left)), options):
+                received = self.codec.decode(chunk.data, chunk.app_metadata.to_pybytes())
+                numbers = [info.step for _, info in received]
+                expected = list(steps[len(batches) : len(batches) + len(received)])
+                if numbers != expected:
+                    raise ValueError(f"received batches {numbers} from a server, expected {expected}")
+                batches.extend(received)
             if len(batches) < len(steps):
-                raise ConnectionError("the answer broke off")
+                raise ConnectionError("the answer is incomplete")
 
-        self.connections.ask(steps.start // len(steps) + self.world.rank, question)
+        self.connections.ask(steps.start // len(steps) + self.world.rank, query)
         return batches
 
     def interrupt(self) -> None:  # noqa: D102
         self.connections.interrupt()
 
-    def _ticket(self, steps: range) -> bytes:
+    def request(self, steps: range) -> bytes:
+        """Return the batch request for steps of this stream, as JSON."""
         stages = [(step, self.stage(step)) for step in steps]
         log = tuple(entry for i, entry in enumerate(stages) if i == 0 or entry[1] != stages[i - 1][1])
-        return Ticket(**self._asked, first_step=steps.start, num_steps=len(steps), stage_log=log).to_json()
+        return BatchRequest(**self._options, first_step=steps.start, num_steps=len(steps), stage_log=log).to_json()
 
 
-def _told_of(order: Order | Mixture) -> dict[str, Any]:
+def _order_options(order: Order | Mixture) -> dict[str, Any]:
     if isinstance(order, Order):
         return {"shuffle": order.permutation.shuffle, "remainder": order.remainder, "weights": None}
     return {"shuffle": order.permutations[0].shuffle, "remainder": "wrap", "weights": order.weights}

@@ -1,4 +1,4 @@
-"""A server's life: set up, warmed up, serving, and a stop that finishes what is being sent."""
+"""The life of a server process: read its options, warm up, serve, and finish open answers before it stops."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 from types import FrameType
 
 from gemsdata.masking.strategies import resolve
-from gemsdata.service.auth import Address, check_binding, read_file, read_token
-from gemsdata.service.batch_request import MAX_SEED, Ticket
+from gemsdata.service.auth import Address, check_binding, read_file, read_key, read_token
+from gemsdata.service.batch_request import MAX_SEED, BatchRequest
 from gemsdata.service.codec import Codec
 from gemsdata.service.server import Server
-from gemsdata.service.stream_cache import Kitchen
+from gemsdata.service.stream_cache import StreamCache
 from gemsdata.shards.shard_set import ShardSet
 
 GRACE_S = 30.0
 
 
-def serve(
+def run_server(
     sets: Sequence[ShardSet],
     *,
     host: str = "127.0.0.1",
@@ -32,34 +32,34 @@ def serve(
     seeds: tuple[int, int] = (0, MAX_SEED),
     ready: Callable[[Server, Address], None] = lambda server, address: None,
 ) -> bool:
-    """Serve shard sets until SIGTERM or SIGINT; to be called in the main thread.
+    """Serve shard sets until SIGTERM or SIGINT; must be called in the main thread.
 
     Parameters
     ----------
     sets
         one, or several to mix.
     host, port
-        where to stand; port 0: any free one.
+        address to listen on; port 0: any free port.
     workers
         batches computed at a time; default: one for each processor that this process may use.
     token_file, tls_cert, tls_key
-        the token that clients must show, and the certificate chain and key (PEM). Both are needed for a host that
-        other machines can reach.
+        file with the token that clients must send, certificate chain and private key (PEM). All are required if other
+        machines can reach the host.
     seeds
-        smallest and largest seed that is answered.
+        smallest and largest seed that requests may have.
     ready
         called with the server and its address once it answers.
 
     Returns
     -------
     bool
-        whether everything that was being sent could be finished within `GRACE_S` seconds; if not, threads that still
-        send are left, and only ``os._exit`` ends the process.
+        whether all open answers were sent within `GRACE_S` seconds; if not, threads that still send remain, and the
+        process can only be ended by ``os._exit``.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        for files that are not there, or an address that is taken or open to others without token and TLS.
+        for files that do not exist, and for an address that is in use or reachable by others without a token and TLS.
     """
     if (tls_cert is None) != (tls_key is None):
         raise ValueError("give --tls-cert and --tls-key together")
@@ -70,13 +70,13 @@ def serve(
     check_binding(address, token)
     tls = None
     if tls_cert is not None and tls_key is not None:
-        tls = read_file(tls_cert, "certificate"), read_file(tls_key, "key")
-    kitchen = Kitchen(sets, seeds)
-    warm_up(kitchen)
+        tls = read_file(tls_cert, "certificate"), read_key(tls_key)
+    streams = StreamCache(sets, seeds)
+    warm_up(streams)
     stop = threading.Event()
     handlers = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server = Server(kitchen, address, workers=workers or len(os.sched_getaffinity(0)), token=token, tls=tls)
+        server = Server(streams, address, workers=workers or usable_processors(), token=token, tls=tls)
         ready(server, Address(host=host, port=server.port, tls=address.tls))
         stop.wait()
         return server.stop(GRACE_S)
@@ -85,16 +85,16 @@ def serve(
             signal.signal(number, handler)
 
 
-def warm_up(kitchen: Kitchen) -> None:
-    """Make one row, so that kernels are compiled and files are found before anybody asks."""
-    splits = kitchen.sets[0].manifest.splits
+def warm_up(streams: StreamCache) -> None:
+    """Compute one row, so that kernels are compiled and missing files are found before the server listens."""
+    splits = streams.sets[0].manifest.splits
     split = next(name for name, shards in splits.items() if shards)
-    ticket = Ticket(
-        fingerprint=kitchen.fingerprint,
+    request = BatchRequest(
+        fingerprint=streams.fingerprint,
         split=split,
         check="size",
         faults="raise",
-        seed=kitchen.seeds[0],
+        seed=streams.seeds[0],
         shuffle=True,
         remainder="wrap",
         weights=None,
@@ -107,16 +107,23 @@ def warm_up(kitchen: Kitchen) -> None:
         num_steps=1,
         stage_log=((0, 0),),
     )
-    stream = kitchen.stream(ticket)
+    stream = streams.stream(request)
     buffer = stream.layout.empty()
     info = stream.fill(0, buffer, stage=0)
     Codec(layout=stream.layout, k=stream.k).encode([(buffer, info)], 1)
 
 
+def usable_processors() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def _stopper(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            os._exit(1)  # asked twice: at once
+            os._exit(1)  # the second signal ends the process at once
         stop.set()
 
     return handle

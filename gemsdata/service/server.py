@@ -1,7 +1,8 @@
-"""The server: answers tickets with streams of batches. It keeps nothing between two calls that another could not make.
+"""The server: answers batch requests with streams of record batches. It keeps no state that it could not rebuild.
 
-Memory: a stream holds the one message that is being sent and the one that is made next, each of `MESSAGE_ROWS` rows or
-one batch, and no more than `MAX_STREAMS` are sent at a time, so a client that reads slowly, or not at all, costs that.
+Memory: an answer holds the record batch that is being sent and the one that is computed next, each of `MESSAGE_ROWS`
+rows or one batch, and at most `MAX_ANSWERS` are sent at a time. A client that reads slowly, or not at all, costs no
+more.
 """
 
 from __future__ import annotations
@@ -19,20 +20,21 @@ import pyarrow.flight as fl
 
 from gemsdata import __version__
 from gemsdata.masking.strategies import MASKING_VERSION
-from gemsdata.service import codec as wire
 from gemsdata.service.auth import Address, TokenCheck, check_binding
-from gemsdata.service.batch_request import VERSION, Ticket
-from gemsdata.service.stream_cache import Kitchen
+from gemsdata.service.batch_request import VERSION, BatchRequest
+from gemsdata.service.codec import Codec, remote_error
+from gemsdata.service.stream_cache import StreamCache
 from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.stream.stream import MaskedStream
 
-MAX_STREAMS = 64
+MAX_ANSWERS = 64
+"""answers that are sent at a time; further requests are told to retry"""
 MESSAGE_ROWS = 4096
-"""A message costs a third of a millisecond of processor time, whatever it holds: as much as masking 256 rows"""
-_CHUNK = 1 << 20
+"""rows of one record batch; each record batch costs about 0.3 ms of processor time, as much as masking 256 rows"""
+_CHUNK_BYTES = 1 << 20
 ACTIONS = {
-    "health": "Is the server serving, which data, versions and seeds. Answer: one JSON object.",
-    "counters": "What it has sent and refused since it started. Answer: one JSON object.",
+    "health": "Whether the server is serving, and its data, versions and seeds. Answer: one JSON object.",
+    "counters": "What the server has sent and rejected since it started. Answer: one JSON object.",
     "manifest": "The manifest of every shard set. Answer: one JSON object each.",
     "ranks": "The NPMI ranks of every shard set. Answer: little-endian uint32[4**k + 5] each.",
     "npmi": "The NPMI table of a shard set (body: its number, default 0). Answer: the Parquet file, in pieces.",
@@ -44,41 +46,42 @@ class Counters:
     """What a server has done since it started."""
 
     requests: int = 0
-    """tickets that were read"""
+    """valid batch requests"""
     refused: int = 0
-    """tickets and actions that were refused"""
+    """batch requests and actions that were answered with an error"""
     batches: int = 0
     rows: int = 0
     num_bytes: int = 0
-    """of batches"""
+    """of batches, as sent"""
     active_streams: int = 0
+    """answers that are being sent"""
 
 
 class Server(fl.FlightServerBase):
-    """Serves a kitchen's streams at an address, from the moment it is made.
+    """Answers batch requests at an address, from the moment it is constructed.
 
     Parameters
     ----------
-    kitchen
-        what makes the streams.
+    streams
+        the streams over the served shard sets.
     address
-        where to stand; port 0: any free one, see ``port``.
+        address to listen on; port 0: any free port, see ``port``.
     workers
-        how many batches are computed at a time.
+        number of record batches computed at a time.
     token
-        what every call must show; None on loopback only.
+        token that every call must have; None on a loopback address only.
     tls
-        certificate chain and key, PEM; None on loopback only.
+        certificate chain and private key, PEM; None on a loopback address only.
 
     Raises
     ------
     ValueError
-        for an address that is taken, or that others can reach without token and TLS.
+        for an address that is in use, or that other machines can reach without a token and TLS.
     """
 
     def __init__(
         self,
-        kitchen: Kitchen,
+        streams: StreamCache,
         address: Address,
         *,
         workers: int,
@@ -87,11 +90,11 @@ class Server(fl.FlightServerBase):
     ) -> None:
         check_binding(address, token)
         assert address.tls == (tls is not None)
-        self.kitchen = kitchen
+        self.streams = streams
         self.counters = Counters()
-        self._counting = threading.Lock()
+        self._counters_lock = threading.Lock()
         self._computing = threading.BoundedSemaphore(workers)
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._stopping = False
         try:
             super().__init__(
@@ -100,55 +103,55 @@ class Server(fl.FlightServerBase):
                 middleware=None if token is None else {"token": TokenCheck(token)},
             )
         except (pa.ArrowException, OSError) as error:
-            why = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0]
             raise ValueError(
-                f"cannot serve at {address}: {why}; is another server there? Give another --port"
+                f"cannot serve at {address}: {reason}; if another server uses the port, give another --port"
             ) from None
 
     def do_get(self, context: Any, ticket: fl.Ticket) -> fl.FlightDataStream:
-        """Answer a ticket with a stream of record batches, each of several steps, whose `BatchInfo` it has as JSON."""
+        """Answer the batch request in a Flight ticket with record batches, each with its `BatchInfo` list as JSON."""
         try:
-            wanted = Ticket.parse(ticket.ticket)
-            stream = self.kitchen.stream(wanted)
+            request = BatchRequest.parse(ticket.ticket)
+            stream = self.streams.stream(request)
         except Exception as error:
-            raise self._refused(error) from None
+            raise self._failed(error) from None
         self._count(requests=1)
-        codec = wire.Codec(layout=stream.layout, k=stream.k)
-        return fl.GeneratorStream(codec.schema, self._batches(stream, codec, wanted))
+        codec = Codec(layout=stream.layout, k=stream.k)
+        return fl.GeneratorStream(codec.schema, self._record_batches(stream, codec, request))
 
-    def _batches(
-        self, stream: MaskedStream, codec: wire.Codec, ticket: Ticket
+    def _record_batches(
+        self, stream: MaskedStream, codec: Codec, request: BatchRequest
     ) -> Iterator[tuple[pa.RecordBatch, bytes]]:
-        self._enter()
+        self._begin_answer()
         buffer = stream.layout.empty()
         try:
-            for steps in _messages(ticket.steps(), stream.layout.num_rows):
-                filled = ((buffer, stream.fill(step, buffer, stage=ticket.stage(step))) for step in steps)
+            for steps in _messages(request.steps(), stream.layout.num_rows):
+                filled = ((buffer, stream.fill(step, buffer, stage=request.stage(step))) for step in steps)
                 try:
                     with self._computing:
-                        batch, told = codec.encode(filled, len(steps))
+                        batch, metadata = codec.encode(filled, len(steps))
                 except Exception as error:
-                    raise self._refused(error) from None
+                    raise self._failed(error) from None
                 self._count(batches=len(steps), rows=batch.num_rows, num_bytes=batch.nbytes)
-                yield batch, told
+                yield batch, metadata
         finally:
             self._count(active_streams=-1)
 
     def do_action(self, context: Any, action: fl.Action) -> Iterator[bytes]:
         """Answer one of `ACTIONS`."""
         if action.type not in ACTIONS:
-            raise self._refused(ValueError(f"action {ascii(action.type)[:80]} is unknown: use {', '.join(ACTIONS)}"))
+            raise self._failed(ValueError(f"action {ascii(action.type)[:80]} is unknown: use {', '.join(ACTIONS)}"))
         if action.type == "health":
             yield json.dumps(self.health()).encode()
         elif action.type == "counters":
-            with self._counting:
-                told = dataclasses.asdict(self.counters)
-            yield json.dumps({**told, "uptime_s": round(time.monotonic() - self._began, 1)}).encode()
+            with self._counters_lock:
+                content = dataclasses.asdict(self.counters)
+            yield json.dumps({**content, "uptime_s": round(time.monotonic() - self._started, 1)}).encode()
         elif action.type == "manifest":
-            for entry in self.kitchen.sets:
+            for entry in self.streams.sets:
                 yield entry.manifest.to_json().encode()
         elif action.type == "ranks":
-            for entry in self.kitchen.sets:
+            for entry in self.streams.sets:
                 yield entry.ranks.astype("<u4").tobytes()
         else:
             yield from self._npmi(action.body.to_pybytes() if action.body else b"")
@@ -158,39 +161,39 @@ class Server(fl.FlightServerBase):
         return list(ACTIONS.items())
 
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[fl.FlightInfo]:
-        """Tell every split of every shard set; the schema's metadata holds the manifest."""
-        for entry in self.kitchen.sets:
+        """Yield every split of every shard set; the metadata of the schema has the manifest."""
+        for entry in self.streams.sets:
             for split in entry.manifest.splits:
                 yield self._flight(entry.manifest.fingerprint, split)
 
     def get_flight_info(self, context: Any, descriptor: fl.FlightDescriptor) -> fl.FlightInfo:
-        """Tell the split of a shard set, by the path (fingerprint, split)."""
+        """Return a split of a shard set by the path (fingerprint, split)."""
         path = [part.decode("utf-8", "replace") for part in descriptor.path or []]
         if len(path) != 2:
-            raise self._refused(ValueError("a flight's path is (fingerprint of a shard set, split)"))
+            raise self._failed(ValueError("the path of a flight is (fingerprint of a shard set, split)"))
         return self._flight(*path)
 
     def health(self) -> dict[str, Any]:
-        """Return what a client compares before it asks for batches."""
+        """Return what a client compares before it sends batch requests."""
         return {
             "status": "stopping" if self._stopping else "serving",
             "gemsdata": __version__,
-            "ticket_version": VERSION,
+            "protocol_version": VERSION,
             "masking_version": MASKING_VERSION,
-            "fingerprint": self.kitchen.fingerprint,
-            "seeds": list(self.kitchen.seeds),
+            "fingerprint": self.streams.fingerprint,
+            "seeds": list(self.streams.seeds),
         }
 
     def stop(self, grace_s: float) -> bool:
-        """Take no more calls, finish what is being sent; return False when that took longer than ``grace_s``."""
+        """Accept no more calls and finish open answers; return False if that takes longer than ``grace_s``."""
         self._stopping = True
-        waiting = threading.Thread(target=self.shutdown, name="shutdown", daemon=True)
-        waiting.start()
-        waiting.join(grace_s)
-        return not waiting.is_alive()
+        shutdown = threading.Thread(target=self.shutdown, name="shutdown", daemon=True)
+        shutdown.start()
+        shutdown.join(grace_s)
+        return not shutdown.is_alive()
 
     def _flight(self, fingerprint: str, split: str) -> fl.FlightInfo:
-        for entry in self.kitchen.sets:
+        for entry in self.streams.sets:
             manifest = entry.manifest
             if manifest.fingerprint == fingerprint and split in manifest.splits:
                 return fl.FlightInfo(
@@ -200,37 +203,39 @@ class Server(fl.FlightServerBase):
                     manifest.num_rows(split),
                     -1,
                 )
-        raise self._refused(ValueError(f"no split {ascii(split)[:80]} of a shard set {ascii(fingerprint)[:80]} here"))
+        raise self._failed(
+            ValueError(f"this server has no split {ascii(split)[:80]} of a shard set {ascii(fingerprint)[:80]}")
+        )
 
     def _npmi(self, body: bytes) -> Iterator[bytes]:
-        numbers = {str(number).encode(): entry for number, entry in enumerate(self.kitchen.sets)}
+        numbers = {str(number).encode(): entry for number, entry in enumerate(self.streams.sets)}
         entry = numbers.get(body or b"0")
         if entry is None:
-            raise self._refused(ValueError(f"there is no shard set {ascii(body)[:80]} here; they count from 0"))
+            raise self._failed(ValueError(f"this server has no shard set {ascii(body)[:80]}; they count from 0"))
         with entry.store.small_file(NPMI_FILE) as path, open(path, "rb") as stream:
-            while piece := stream.read(_CHUNK):
+            while piece := stream.read(_CHUNK_BYTES):
                 yield piece
 
-    def _enter(self) -> None:
-        with self._counting:
-            if self.counters.active_streams >= MAX_STREAMS:
-                raise fl.FlightUnavailableError(f"{MAX_STREAMS} streams are being sent; ask again later")
+    def _begin_answer(self) -> None:
+        with self._counters_lock:
+            if self.counters.active_streams >= MAX_ANSWERS:
+                raise fl.FlightUnavailableError(f"{MAX_ANSWERS} answers are being sent; retry later")
             self.counters.active_streams += 1
 
-    def _refused(self, error: Exception) -> fl.FlightServerError:
+    def _failed(self, error: Exception) -> fl.FlightServerError:
         self._count(refused=1)
         if isinstance(error, ValueError | FileNotFoundError):
-            return wire.refusal(error)
-        return wire.refusal(ValueError(f"the server failed: {type(error).__name__}: {error}"))
+            return remote_error(error)
+        return remote_error(ValueError(f"the server failed: {type(error).__name__}: {error}"))
 
     def _count(self, **changes: int) -> None:
-        with self._counting:
+        with self._counters_lock:
             for name, change in changes.items():
                 setattr(self.counters, name, getattr(self.counters, name) + change)
 
 
 def _messages(steps: range, num_rows: int) -> Iterator[range]:
-    """Cut steps of ``num_rows`` rows each into those of one message: as many as have `MESSAGE_ROWS` rows, or one."""
+    """Cut steps of ``num_rows`` rows each into those of one record batch: as many as fit `MESSAGE_ROWS`, at least 1."""
     size = max(1, MESSAGE_ROWS // num_rows)
     for first in range(0, len(steps), size):
         yield steps[first : first + size]

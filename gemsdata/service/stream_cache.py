@@ -1,4 +1,4 @@
-"""From a ticket to the stream that answers it: opened once, kept while it is in use, rebuilt from any ticket."""
+"""The streams of a server: built from a batch request, kept while they are in use, rebuilt from any later request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from gemsdata.genome.vocab import vocab_size
 from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.strategies import MASKING_VERSION, Strategy
-from gemsdata.service.batch_request import MAX_SEED, Ticket
+from gemsdata.service.batch_request import MAX_SEED, BatchRequest
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.stream.mixture import order_of
 from gemsdata.stream.reader import SplitReader
@@ -20,12 +20,12 @@ from gemsdata.stream.stream import MaskedStream, fingerprint_of
 from gemsdata.stream.world import World
 
 MAX_BATCH_BYTES = 64 << 20
-_KEPT = 16
+_MAX_STREAMS_KEPT = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told(Curriculum):
-    """A curriculum of which a ticket tells the maskings, and for every step the stage."""
+class ExplicitStages(Curriculum):
+    """A curriculum whose strategies and stages come with every batch request."""
 
     strategies: tuple[Strategy, ...]
 
@@ -33,15 +33,15 @@ class Told(Curriculum):
         return self.strategies
 
 
-class Kitchen:
-    """Makes the streams that tickets ask for, over the shard sets of one server.
+class StreamCache:
+    """Builds and keeps the streams over the shard sets of one server; thread-safe.
 
     Parameters
     ----------
     sets
-        what stands behind the server; several are mixed, as `build_loader` does with a list.
+        the shard sets; several are mixed, as `build_loader` does with a list.
     seeds
-        smallest and largest seed that is answered.
+        smallest and largest seed that requests may have.
     """
 
     def __init__(self, sets: Sequence[ShardSet], seeds: tuple[int, int] = (0, MAX_SEED)) -> None:
@@ -52,62 +52,61 @@ class Kitchen:
         self._readers: dict[tuple[str, str, str], list[SplitReader]] = {}
         self._streams: OrderedDict[str, MaskedStream] = OrderedDict()
 
-    def stream(self, ticket: Ticket) -> MaskedStream:
-        """Return the stream of a ticket; raise ValueError or FileNotFoundError when there can be none."""
-        key = ticket.stream_key()
+    def stream(self, request: BatchRequest) -> MaskedStream:
+        """Return the stream of a request; raise ValueError or FileNotFoundError if the request cannot be answered."""
+        key = request.stream_key()
         with self._lock:
             if key in self._streams:
                 self._streams.move_to_end(key)
                 return self._streams[key]
-        stream = self._make(ticket)
+        stream = self._build(request)
         with self._lock:
             self._streams[key] = stream
-            while len(self._streams) > _KEPT:
+            while len(self._streams) > _MAX_STREAMS_KEPT:
                 self._streams.popitem(last=False)
         return stream
 
-    def _make(self, ticket: Ticket) -> MaskedStream:
-        self._check(ticket)
-        readers = self._readers_of(ticket.split, ticket.check, ticket.faults)
+    def _build(self, request: BatchRequest) -> MaskedStream:
+        self._check(request)
+        readers = self._readers_of(request.split, request.check, request.faults)
         order = order_of(
             readers,
-            global_batch=ticket.global_batch,
-            seed=ticket.seed,
-            shuffle=ticket.shuffle,
-            remainder=ticket.remainder,
-            weights=ticket.weights,
+            global_batch=request.global_batch,
+            seed=request.seed,
+            shuffle=request.shuffle,
+            remainder=request.remainder,
+            weights=request.weights,
         )
         stream = MaskedStream(
             readers,
             order,
-            Told(strategies=ticket.maskings),
-            ranks=[self._ranks_of(entry, ticket) for entry in self.sets],
-            seed=ticket.seed,
-            reverse_complement=ticket.reverse_complement,
-            world=World(rank=ticket.rank, num_ranks=ticket.num_ranks),
+            ExplicitStages(strategies=request.maskings),
+            ranks=[self._ranks_of(entry, request) for entry in self.sets],
+            seed=request.seed,
+            reverse_complement=request.reverse_complement,
+            world=World(rank=request.rank, num_ranks=request.num_ranks),
         )
         if stream.layout.num_bytes > MAX_BATCH_BYTES:
             raise ValueError(
-                f"a batch of {stream.layout.num_rows:,} rows takes {stream.layout.num_bytes:,} bytes; a server makes at"
-                f" most {MAX_BATCH_BYTES:,}: give a smaller batch_size"
+                f"a batch of {stream.layout.num_rows:,} rows has {stream.layout.num_bytes:,} bytes; the limit of a"
+                f" server is {MAX_BATCH_BYTES:,}: give a smaller batch_size"
             )
         return stream
 
-    def _check(self, ticket: Ticket) -> None:
-        if ticket.fingerprint != self.fingerprint:
+    def _check(self, request: BatchRequest) -> None:
+        if request.fingerprint != self.fingerprint:
             raise ValueError(
-                f"the ticket asks for shard set {ticket.fingerprint}, this server holds {self.fingerprint}; start it on"
-                " the set that the run began with"
+                f"the request is for shard set {request.fingerprint}, this server has {self.fingerprint}; start it with"
+                " the shard set that the run began with"
             )
-        if ticket.masking_version != MASKING_VERSION:
+        if request.masking_version != MASKING_VERSION:
             raise ValueError(
-                f"the ticket asks for masking version {ticket.masking_version}, this server has {MASKING_VERSION}; use"
-                " the same gemsdata on both sides"
+                f"the request is for masking version {request.masking_version}, this server has {MASKING_VERSION}; use"
+                " the same gemsdata version on client and server"
             )
-        if not self.seeds[0] <= ticket.seed <= self.seeds[1]:
+        if not self.seeds[0] <= request.seed <= self.seeds[1]:
             raise ValueError(
-                f"the ticket asks for seed {ticket.seed}, this server answers for seeds {self.seeds[0]} to"
-                f" {self.seeds[1]}"
+                f"the request has seed {request.seed}, this server answers seeds {self.seeds[0]} to {self.seeds[1]}"
             )
 
     def _readers_of(self, split: str, check: str, faults: str) -> list[SplitReader]:
@@ -118,10 +117,10 @@ class Kitchen:
             return self._readers[key]
 
     @staticmethod
-    def _ranks_of(entry: ShardSet, ticket: Ticket) -> np.ndarray:
-        if ticket.ranks is None:
+    def _ranks_of(entry: ShardSet, request: BatchRequest) -> np.ndarray:
+        if request.ranks is None:
             return entry.ranks
-        ranks = np.frombuffer(ticket.ranks, "<u4")
+        ranks = np.frombuffer(request.ranks, "<u4")
         if ranks.size != vocab_size(entry.k):
-            raise ValueError(f"the ticket brings {ranks.size} ranks; the set has {vocab_size(entry.k)} token ids")
+            raise ValueError(f"the request has {ranks.size} ranks; the set has {vocab_size(entry.k)} token ids")
         return ranks

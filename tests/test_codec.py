@@ -1,4 +1,4 @@
-"""What travels comes back, and a batch that would reach outside its rows is refused."""
+"""Batches round-trip through the codec, and a batch that would reach outside its rows is rejected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
 from gemsdata.kernels.mask import UNMASKED
 from gemsdata.kernels.special_ids import MASK_ID
-from gemsdata.service.codec import Codec, refusal, refusal_of
+from gemsdata.service.codec import Codec, original_error, remote_error
 from gemsdata.stream.batch import BatchLayout
 from gemsdata.stream.stream import BatchInfo
 
@@ -39,9 +39,9 @@ def filled(codec: Codec, seed: int, share_strange: float = 0.2) -> np.ndarray:
         strange = rng.random(tokens) < share_strange * (rng.random() < 0.3)
         ids[strange] = rng.integers(0, 4**k + 5, strange.sum())
         masked = rng.random(tokens) < rng.choice([0, 0.15, 1])
-        fate = rng.random(tokens)
-        seen = np.where(masked & (fate < 0.8), MASK_ID, ids)
-        seen = np.where(masked & (fate > 0.9), rng.integers(0, 4**k + 5, tokens), seen)
+        state = rng.random(tokens)
+        seen = np.where(masked & (state < 0.8), MASK_ID, ids)
+        seen = np.where(masked & (state > 0.9), rng.integers(0, 4**k + 5, tokens), seen)
         views["input_ids"][i, : tokens + 2] = [2, *seen, 3]
         views["labels"][i, 1 : tokens + 1] = np.where(masked, ids, UNMASKED)
         views["attention_mask"][i, : tokens + 2] = 1
@@ -49,17 +49,17 @@ def filled(codec: Codec, seed: int, share_strange: float = 0.2) -> np.ndarray:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 3), st.integers(2, 40), st.sampled_from([6, 8]))
-def test_batches_come_back_as_they_were(seed, num_rows, num_batches, width, k):
+def test_batches_round_trip(seed, num_rows, num_batches, width, k):
     codec = codec_of(num_rows, width, k)
     buffers = [filled(codec, seed + n) for n in range(num_batches)]
-    batch, told = codec.encode([(buffer, INFO) for buffer in buffers], num_batches)
+    batch, metadata = codec.encode([(buffer, INFO) for buffer in buffers], num_batches)
     batch.validate(full=True)
-    sent = codec.decode(batch, told)
-    assert [info for _, info in sent] == [INFO] * num_batches
-    for buffer, (parcel, _) in zip(buffers, sent, strict=True):
+    decoded = codec.decode(batch, metadata)
+    assert [info for _, info in decoded] == [INFO] * num_batches
+    for buffer, (pending, _) in zip(buffers, decoded, strict=True):
         wide = {name: np.full(shape, -7, np.int64) for name, (_, shape, _) in codec.layout.fields.items()}
-        parcel.write(wide)
-        narrow = codec.layout.views(parcel.take())
+        pending.write(wide)
+        narrow = codec.layout.views(pending.take())
         for name, view in codec.layout.views(buffer).items():
             np.testing.assert_array_equal(narrow[name], view, err_msg=name)
             np.testing.assert_array_equal(wide[name], view, err_msg=name)
@@ -78,7 +78,7 @@ def compressed(codec: Codec, buffer: np.ndarray) -> dict[str, np.ndarray]:
         "tokens": np.empty(rows, np.uint16),
         "head": np.empty(rows, np.uint16),
         "bases": np.empty(fours, np.uint8),
-        "fates": np.empty(fours, np.uint8),
+        "states": np.empty(fours, np.uint8),
         "ends": np.zeros(rows + 1, np.int32),
         "listed_id": np.empty(most, codec.layout.id_dtype),
         "listed_label": np.empty(most, codec.layout.label_dtype),
@@ -97,18 +97,18 @@ def test_compress_is_its_naive_twin(k):
     for i in range(40):
         tokens = int(views["attention_mask"][i].sum()) - 2
         seen, label = (views[name][i, 1 : tokens + 1].tolist() for name in ("input_ids", "labels"))
-        bits = ["".join(f"{byte:08b}" for byte in out[name][i]) for name in ("bases", "fates")]
-        last, fates = ([int(text[2 * t : 2 * t + 2], 2) for t in range(len(text) // 2)] for text in bits)
+        bits = ["".join(f"{byte:08b}" for byte in out[name][i]) for name in ("bases", "states")]
+        last, states = ([int(text[2 * t : 2 * t + 2], 2) for t in range(len(text) // 2)] for text in bits)
         bases = [int(out["head"][i]) >> 2 * (k - 2 - b) & 3 for b in range(k - 1)] + last
         assert out["tokens"][i] == tokens
-        assert not any(last[tokens:] + fates[tokens:])
+        assert not any(last[tokens:] + states[tokens:])
         for t in range(tokens):
-            told = 5 + int("".join(map(str, bases[t : t + k])), 4)
-            expected = {SHOWN: (told, UNMASKED), HIDDEN: (MASK_ID, told), KEPT: (told, told)}
-            if fates[t] == LISTED:
+            token_id = 5 + int("".join(map(str, bases[t : t + k])), 4)
+            expected = {SHOWN: (token_id, UNMASKED), HIDDEN: (MASK_ID, token_id), KEPT: (token_id, token_id)}
+            if states[t] == LISTED:
                 listed.append((seen[t], label[t]))
             else:
-                assert (seen[t], label[t]) == expected[fates[t]]
+                assert (seen[t], label[t]) == expected[states[t]]
         assert out["ends"][i + 1] == len(listed)
     assert listed == list(zip(out["listed_id"].tolist(), out["listed_label"].tolist(), strict=True))[: len(listed)]
 
@@ -134,8 +134,8 @@ def test_expand_stays_within_its_arrays_whatever_it_is_given(seed, width):
     ]
     guarded = [np.full((5, width), -7, np.int64) for _ in range(3)]
     count = expand(*rows, 6, *(array[1:4] for array in guarded))
-    fates = [rows[3][i, t // 4] >> 6 - 2 * (t % 4) & 3 for i in range(3) for t in range(rows[0][i])]
-    assert count == fates.count(LISTED)
+    states = [rows[3][i, t // 4] >> 6 - 2 * (t % 4) & 3 for i in range(3) for t in range(rows[0][i])]
+    assert count == states.count(LISTED)
     for array in guarded:
         assert (array[[0, 4]] == -7).all()
         assert (array[1:4] != -7).all()
@@ -154,44 +154,44 @@ def listed(batch: pa.RecordBatch, ends: list[int], num_values: int) -> pa.Array:
     return pa.Array.from_buffers(kind, len(ends) - 1, [None, offsets], children=[items])
 
 
-def test_what_reaches_outside_the_rows_is_refused():
+def test_a_batch_that_reaches_outside_its_rows_is_rejected():
     codec = codec_of(2, 20, 6)
     buffer = filled(codec, 1, share_strange=0)
     views = codec.layout.views(buffer)
     views["input_ids"][0, 1], views["labels"][0, 1] = 7, 8  # a token that is listed
     views["attention_mask"][0] = np.arange(20) < 3
-    batch, told = codec.encode([(buffer, INFO)] * 2, 2)
+    batch, metadata = codec.encode([(buffer, INFO)] * 2, 2)
     long = changed_column(batch, "num_tokens", pa.array([3, 19, 0, 0], pa.uint16()))
-    with pytest.raises(ValueError, match="a row of 19 tokens; the server is broken"):
-        codec.decode(long, told)
+    with pytest.raises(ValueError, match="received a row of 19 tokens; the server is broken"):
+        codec.decode(long, metadata)
     ends = batch.column("listed").offsets.to_numpy()
     sent = batch.serialize().to_pybytes()
     assert sent.count(ends.tobytes()) == 1
     sent = sent.replace(ends.tobytes(), np.append(ends[:-1], np.int32(1000)).tobytes())
-    with pytest.raises(ValueError, match=r"is damaged \(.*\); the server is broken") as caught:
-        codec.decode(pa.ipc.read_record_batch(pa.py_buffer(sent), batch.schema), told)
-    assert type(caught.value) is ValueError, "a client would ask again"
+    with pytest.raises(ValueError, match=r"received an invalid record batch \(.*\); the server is broken") as caught:
+        codec.decode(pa.ipc.read_record_batch(pa.py_buffer(sent), batch.schema), metadata)
+    assert type(caught.value) is ValueError, "a client would retry"
     for ends in ([0, 30, 30, 30, 30], [0, 30, -9, 40, 30], [0, 0, 2**31 - 1, 0, 30]):
-        parcels = codec.decode(changed_column(batch, "listed", listed(batch, ends, 30)), told)
+        batches = codec.decode(changed_column(batch, "listed", listed(batch, ends, 30)), metadata)
         with pytest.raises(ValueError, match=r"listed tokens, its rows have .*; the server is broken"):
-            [parcel.take() for parcel, _ in parcels]
+            [pending.take() for pending, _ in batches]
 
 
-def test_a_batch_of_another_shape_is_refused():
+def test_a_batch_of_another_shape_is_rejected():
     codec = codec_of(2, 20, 6)
-    batch, told = codec.encode([(filled(codec, 1), INFO)], 1)
-    with pytest.raises(ValueError, match=r"1 batches of 2 rows came .*; wanted were 3 rows of 20 tokens"):
-        codec_of(3, 20, 6).decode(batch, told)
+    batch, metadata = codec.encode([(filled(codec, 1), INFO)], 1)
+    with pytest.raises(ValueError, match=r"received 1 batches with 2 rows .*; expected 3 rows of 20 tokens"):
+        codec_of(3, 20, 6).decode(batch, metadata)
     wide = codec_of(2, 30, 6)
     assert wide.schema != batch.schema
-    with pytest.raises(ValueError, match="wanted were 2 rows of 30 tokens"):
-        wide.decode(batch, told)
+    with pytest.raises(ValueError, match="expected 2 rows of 30 tokens"):
+        wide.decode(batch, metadata)
 
 
-def test_only_mistakes_are_refusals():
+def test_only_remote_errors_are_raised_again():
     for error in (ValueError("a ü b"), FileNotFoundError("gone")):
-        again = refusal_of(refusal(error))
+        again = original_error(remote_error(error))
         assert (type(again), str(again)) == (type(error), str(error))
-    assert len(str(refusal(ValueError("x" * 10_000)))) < 3000
-    assert refusal_of(ValueError("other")) is None
-    assert refusal_of(ConnectionError("lost")) is None
+    assert len(str(remote_error(ValueError("x" * 10_000)))) < 3000
+    assert original_error(ValueError("other")) is None
+    assert original_error(ConnectionError("lost")) is None

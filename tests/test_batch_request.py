@@ -1,4 +1,4 @@
-"""A ticket is read strictly: a good one comes back as it was, everything else is refused by name."""
+"""Batch requests are parsed strictly: a valid one round-trips, everything else is rejected by name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata.masking.strategies import names, resolve
+from gemsdata.masking.strategies import MASKING_VERSION, names, resolve
 from gemsdata.service import batch_request as module
-from gemsdata.service.batch_request import FIELDS, Ticket
-from tests.tickets import GOOD, changed
+from gemsdata.service.batch_request import FIELDS, BatchRequest
+from tests.batch_requests import GOOD, changed
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 anything = st.recursive(
@@ -22,16 +22,16 @@ anything = st.recursive(
 
 def read_or_refused(data: bytes) -> None:
     try:
-        ticket = Ticket.parse(data)
+        request = BatchRequest.parse(data)
     except ValueError:
         refused(data)
     else:
-        assert Ticket.parse(ticket.to_json()) == ticket
+        assert BatchRequest.parse(request.to_json()) == request
 
 
 def refused(data: bytes) -> str:
     with pytest.raises(ValueError, match=r".") as caught:
-        Ticket.parse(data)
+        BatchRequest.parse(data)
     message = str(caught.value)
     assert message.isascii()
     assert len(message) < 1000
@@ -40,11 +40,11 @@ def refused(data: bytes) -> str:
 
 
 @st.composite
-def tickets(draw):
+def requests(draw):
     num_ranks = draw(st.integers(1, 50))
     first, count = draw(st.integers(0, 2**40 - module.MAX_STEPS)), draw(st.integers(1, module.MAX_STEPS))
     later = draw(st.sets(st.integers(first + 1, first + count), max_size=min(count - 1, 5)))
-    return Ticket(
+    return BatchRequest(
         fingerprint=draw(st.text("0123456789abcdef", min_size=64, max_size=64)),
         masking_version=draw(st.integers(0, 2**31 - 1)),
         split=draw(st.sampled_from(["train", "valid"])),
@@ -66,17 +66,17 @@ def tickets(draw):
     )
 
 
-@given(tickets())
-def test_a_ticket_comes_back_as_it_was(ticket):
-    again = Ticket.parse(ticket.to_json())
-    assert again == ticket
-    assert again.stream_key() == ticket.stream_key()
+@given(requests())
+def test_a_request_round_trips(request):
+    again = BatchRequest.parse(request.to_json())
+    assert again == request
+    assert again.stream_key() == request.stream_key()
 
 
 @pytest.mark.parametrize("name", names())
 def test_every_masking_travels(name):
     masking = resolve(name, budget=0.15, budget_unit="nucleotide", corruption="span")
-    assert Ticket.parse(changed(maskings=[masking.describe()])).maskings == (masking,)
+    assert BatchRequest.parse(changed(maskings=[masking.describe()])).maskings == (masking,)
 
 
 def test_the_stage_log_and_the_steps():
@@ -84,11 +84,11 @@ def test_the_stage_log_and_the_steps():
     assert [GOOD.stage(step) for step in GOOD.steps()] == [0] * 4 + [1] * 4
 
 
-def test_tickets_of_one_stream_share_a_key():
+def test_requests_for_one_stream_share_a_key():
     moved = {"first_step": 7, "num_steps": 1, "stage_log": [[0, 5]]}
-    assert Ticket.parse(changed(**moved)).stream_key() == GOOD.stream_key()
+    assert BatchRequest.parse(changed(**moved)).stream_key() == GOOD.stream_key()
     for change in ({"seed": 3}, {"rank": 1, "num_ranks": 2}, {"shuffle": 1}, {"reverse_complement": 0}):
-        assert Ticket.parse(changed(**change)).stream_key() != GOOD.stream_key()
+        assert BatchRequest.parse(changed(**change)).stream_key() != GOOD.stream_key()
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode("utf-8", "surrogatepass")))
@@ -141,21 +141,34 @@ def test_a_changed_byte_is_read_or_refused(place, byte):
         ({"stage_log": [[step, 0] for step in range(9)]}, "stage_log has entries"),
         ({"maskings": ["genemask"]}, "maskings has the entry 'genemask'"),
         ({"maskings": [{"name": "os.system"}]}, "maskings of masking version None"),
-        ({"maskings": [{"name": "os.system", "masking_version": 2}]}, "masking 'os.system' is unknown to this server"),
-        ({"maskings": [{"name": "dnabert", "masking_version": 1}]}, "masking version 1; this server has 2"),
-        ({"maskings": [{"name": "dnabert", "masking_version": 2, "k": 6}]}, "'dnabert' has no option 'k'"),
-        ({"maskings": [{"name": "dnabert", "masking_version": 2, "rate": "x"}]}, "'dnabert' has rate = 'x'; wanted"),
-        ({"maskings": [{"name": "dnabert", "masking_version": 2, "rate": 7}]}, "ticket: masking .*rate = 7"),
-        ({"ranks": "AAA="}, "ranks holds 2 bytes"),
+        (
+            {"maskings": [{"name": "os.system", "masking_version": MASKING_VERSION}]},
+            "masking 'os.system' is unknown to this server",
+        ),
+        ({"maskings": [{"name": "dnabert", "masking_version": 99}]}, "masking version 99; this server has"),
+        (
+            {"maskings": [{"name": "dnabert", "masking_version": MASKING_VERSION, "k": 6}]},
+            "'dnabert' has no option 'k'",
+        ),
+        (
+            {"maskings": [{"name": "dnabert", "masking_version": MASKING_VERSION, "rate": "x"}]},
+            "'dnabert' has rate = 'x'; expected",
+        ),
+        (
+            {"maskings": [{"name": "dnabert", "masking_version": MASKING_VERSION, "rate": 7}]},
+            "batch request: masking .*rate = 7",
+        ),
+        ({"ranks": "AAA="}, "ranks has 2 bytes"),
         ({"ranks": "!"}, "ranks = '!'; give the ranks in base64"),
-        ({"version": 1}, "ticket version 1; this server reads version 2"),
+        ({"version": 2}, "batch request of protocol version 2; this server has version 3"),
+        ({"version": 1}, "batch request of protocol version 1; this server has version 3: use the same"),
         ({"more": 1}, "unknown fields: 'more'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_what_is_wrong_is_told(changes, message):
+def test_errors_name_the_field(changes, message):
     with pytest.raises(ValueError, match=message):
-        Ticket.parse(changed(**changes))
+        BatchRequest.parse(changed(**changes))
     refused(changed(**changes))
 
 
@@ -163,11 +176,11 @@ def test_what_is_wrong_is_told(changes, message):
 def test_a_missing_field_is_named(name):
     content = json.loads(GOOD.to_json())
     del content[name]
-    assert refused(json.dumps(content).encode()) == f"the ticket has no {name}"
+    assert refused(json.dumps(content).encode()) == f"batch request without {name}"
 
 
-def test_huge_and_deep_tickets_are_refused():
-    assert refused(b" " * (module.MAX_BYTES + 1)) == "a ticket of 1,048,577 bytes; at most 1,048,576 are read"
+def test_huge_and_deep_requests_are_rejected():
+    assert refused(b" " * (module.MAX_BYTES + 1)) == "batch request of 1,048,577 bytes; the limit is 1,048,576"
     refused(b"[" * 100_000)
     refused(b'{"a":' * 100_000)
     refused(b"9" * 100_000)

@@ -1,13 +1,13 @@
-"""A good ticket, and what it becomes with other fields."""
+"""A valid batch request, and the same with some fields changed."""
 
 from __future__ import annotations
 
 import json
 
 import gemsdata as gd
-from gemsdata.service.batch_request import Ticket
+from gemsdata.service.batch_request import BatchRequest
 
-GOOD = Ticket(
+GOOD = BatchRequest(
     fingerprint="0123456789abcdef" * 4,
     split="train",
     check="size",
