@@ -9,9 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pysam
 import pytest
 import xopen
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gemsdata.genome.packed import GenomeReport, fasta, read_contigs
 from tests.genomes import awkward_genome, random_dna, write_fasta, write_twobit
@@ -150,3 +153,69 @@ def test_the_report_counts_what_is_not_acgt(tmp_path: Path) -> None:
     assert report.num_empty == 1
     assert report.num_soft_masked == sum(letter.islower() for letter in everything)
     assert report.letters == {"N": 59, "R": 1, "Y": 1, "S": 1, "W": 1, "K": 1, "M": 1}
+
+
+def test_rna_is_dna_with_t_and_the_report_counts_it(tmp_path: Path) -> None:
+    dna = {"a": "ACGTTacgttNNTT" + random_dna(300, 1), "b": random_dna(200, 2, "ACGTacgt")}
+    rna = {name: sequence.replace("T", "U").replace("t", "u") for name, sequence in dna.items()}
+    report = GenomeReport()
+    contigs = list(read_contigs([str(write_fasta(tmp_path / "r.fa", rna))], report))
+    expected = list(read_contigs([str(write_fasta(tmp_path / "d.fa", dna))], GenomeReport()))
+    for contig, wanted in zip(contigs, expected, strict=True):
+        for name in ("packed", "gaps", "soft"):
+            np.testing.assert_array_equal(getattr(contig, name), getattr(wanted, name))
+        assert contig.letters == wanted.letters
+    assert report.num_rna == sum(sequence.upper().count("U") for sequence in rna.values())
+    assert report.letters == {"N": 2}
+
+
+LOST_BEFORE = {
+    "nul": (b">a\n" + b"ACGT" * 20 + b"\0" + b"ACGT" * 2000 + b"\n", r"1 x byte 0x00"),
+    "at": (b">a\nACGT\n@ACGTACGT\nACGT\n>b\nTT\n", r"1 x @, .* it is FASTQ"),
+    "plus": (b">a\nACGT\n+\nACGT\n", r"1 x \+, .* it is FASTQ"),
+    "header inside a line": (b">a\nACGT>b\nACGT\n", "record a has a '>' inside a line"),
+    "carriage return in a header": (b">a\rACGTACGT\n>b\nACGT\n", "carriage return inside a header line"),
+    "nul in a name": (b">a\0b\nACGT\n", "not printable text"),
+    "latin-1 name": (b">\xe4\nACGT\n", "not printable text"),
+    "letter beyond ASCII": (b">a\nAC\xe4GT\n", "1 x byte 0xe4"),
+    "an endless header": (b">a " + b"x" * (1 << 20) + b"\nACGT\n", "header line of more than 1,048,576 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", LOST_BEFORE)
+def test_no_base_is_lost_without_an_error(tmp_path: Path, name: str) -> None:
+    content, message = LOST_BEFORE[name]
+    path = tmp_path / "g.fa"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        list(read_contigs([str(path)], GenomeReport()))
+
+
+@pytest.mark.parametrize("num_bases", [65_535, 65_536, 200_000, (1 << 20) - 4, 1 << 20, 2_500_000])
+def test_long_lines_and_long_headers_are_whole(tmp_path: Path, num_bases: int) -> None:
+    sequence = random_dna(num_bases, 5)
+    path = tmp_path / "g.fa"
+    path.write_bytes(f">a {'x' * min(num_bases, 200_000)}\n{sequence}\n>b\nACG".encode())
+    assert read(path) == {"a": sequence, "b": "ACG"}
+
+
+WHITE = st.sampled_from(["", " ", "\t", "\r", " \t"])
+LINE = st.tuples(st.text("ACGTacgtNn", max_size=12), WHITE)
+
+
+@given(
+    st.lists(st.tuples(st.text("ab.é|1", min_size=1, max_size=4), st.lists(LINE, max_size=5)), min_size=1, max_size=5),
+    st.sampled_from(["", "\n", " \n", "  "]),
+    st.integers(1, 40),
+    st.booleans(),
+)
+def test_records_are_those_of_a_naive_parser(records, before, block_bytes, ends_with_newline) -> None:
+    """Whatever the blocks: the same records, in order, also with one name twice, empty lines and white space."""
+    lines = []
+    for name, content in records:
+        lines.append(f">{name} text")
+        lines += [letters + white for letters, white in content]
+    text = (before + "\n".join(lines) + "\n" * ends_with_newline).encode()
+    blocks = iter([text[i : i + block_bytes] for i in range(0, len(text), block_bytes)])
+    found = [(record.name, record.sequence) for record in fasta._parse(blocks, "test")]
+    assert found == [(name, "".join(letters for letters, _ in content)) for name, content in records]

@@ -119,12 +119,10 @@ def _parse(blocks: Iterator[bytes], shown: str) -> Iterator[Record]:
                 raise ValueError(f"{shown}: record {name} has a '>' inside a line; a header must begin its line")
             if name is not None:
                 yield Record(name, np.frombuffer(letters, np.uint8))
-            letters, header, begin = bytearray(), bytearray(), end + 1
+            name, letters, header, begin = None, bytearray(), bytearray(), end + 1
         previous = block[-1:]
-    if header is not None:
-        if name is not None:
-            yield Record(name, np.frombuffer(letters, np.uint8))
-        name, letters = _name(header, shown), bytearray()
+    if header is not None:  # the last line is a header without a line end
+        name = _name(header, shown)
     if name is not None:
         yield Record(name, np.frombuffer(letters, np.uint8))
 

@@ -33,6 +33,8 @@ class Contig:
     """lower-case intervals, int64[m, 2], 0-based, half-open"""
     letters: dict[str, int]
     """how often each letter other than ACGT occurs, in upper case"""
+    num_rna: int = 0
+    """how many U were read as T"""
 
     @property
     def acgt_runs(self) -> np.ndarray:
@@ -49,6 +51,8 @@ class GenomeReport:
     num_bases: int = 0
     num_soft_masked: int = 0
     num_empty: int = 0
+    num_rna: int = 0
+    """U that were read as T"""
     letters: dict[str, int] = field(default_factory=dict)
     """letters other than ACGT and their counts"""
 
@@ -63,6 +67,7 @@ class GenomeReport:
         self.num_bases += contig.num_bases
         self.num_soft_masked += int((contig.soft[:, 1] - contig.soft[:, 0]).sum())
         self.num_empty += contig.num_bases == 0
+        self.num_rna += contig.num_rna
         for letter, count in contig.letters.items():
             self.letters[letter] = self.letters.get(letter, 0) + count
 
@@ -100,7 +105,7 @@ def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = Tru
 
 
 def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:
-    """Pack one record; raise ValueError when it holds letters that DNA does not have."""
+    """Pack one record, U as T; raise ValueError when it holds letters that no nucleic acid has."""
     name, sequence = record
     gaps = _intervals(sequence, kmer.NOT_ACGT)
     letters = _letters_within(sequence, gaps)
@@ -109,11 +114,15 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
             shown = letter if letter.isascii() and letter.isprintable() else f"byte {ord(letter):#04x}"
             kind = "it is FASTQ, not FASTA" if letter in "@+" else "DNA is needed, not protein or text"
             raise ValueError(f"{path}: record {name} holds {count} x {shown}, which is no IUPAC nucleotide; {kind}")
+    num_rna = letters.pop("U", 0)
+    if num_rna:  # RNA: what counts as a gap has to be found again
+        sequence = np.where(sequence & 0xDF == ord("U"), sequence - 1, sequence)
+        gaps = _intervals(sequence, kmer.NOT_ACGT)
     packed = np.empty((sequence.size + 3) // 4, np.uint8)
     kmer.pack(sequence, packed)
     kmer.clear(packed, gaps)
     soft_masked = _intervals(sequence, kmer.SOFT_MASKED) if soft else np.empty((0, 2), np.int64)
-    return Contig(name, sequence.size, packed, gaps, soft_masked, letters)
+    return Contig(name, sequence.size, packed, gaps, soft_masked, letters, num_rna)
 
 
 class GenomeWriter:

@@ -264,6 +264,8 @@ def _summarise(
     crlf = [file.path for file in report.files if file.crlf]
     if crlf:
         notes.append(f"Windows line ends in {', '.join(crlf)}: read as they should be")
+    if report.num_rna:
+        notes.append(f"{report.num_rna:,} U read as T")
     if report.num_empty:
         notes.append(f"{report.num_empty} records without a base: kept in the list of contigs, no rows")
     if len(cut["valid"]) == 0 and (options.valid_contigs or options.valid_fraction):
