@@ -52,7 +52,7 @@ def test_several_files_are_one_genome(tmp_path: Path, capsys: pytest.CaptureFixt
     two = write_fasta(tmp_path / "two.fa", {"b": random_dna(800, 2)}, newline="\r\n")
     assert main(["shard", str(one), str(two), "-o", str(tmp_path / "out"), *TINY]) == 0
     assert f"Windows line ends in {two}" in capsys.readouterr().out
-    assert [contig["name"] for contig in Manifest.load(tmp_path / "out").contigs] == ["a", "b"]
+    assert [contig.name for contig in Manifest.load(tmp_path / "out").contigs] == ["a", "b"]
     assert main(["verify", str(tmp_path / "out"), "--fasta", str(one), "--fasta", str(two)]) == 0
 
 

@@ -45,7 +45,7 @@ def test_positions_are_those_of_the_rows(shards):
     opened = ShardSet.open(shards)
     ids = np.array([0, 7, 300, opened.num_rows("train") - 1])
     rows = opened.read("train", ids)
-    lengths = [contig["num_bases"] for contig in opened.manifest.contigs]
+    lengths = [contig.num_bases for contig in opened.manifest.contigs]
     wanted = [sum(lengths[:contig]) + start for contig, start in zip(rows.contig, rows.start, strict=True)]
     assert row_positions(opened, "train")[ids].tolist() == wanted
 

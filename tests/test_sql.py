@@ -109,7 +109,7 @@ def test_shards_and_contigs_are_those_of_the_manifest(shards):
     assert fetch(shards, "SELECT contig, num_bases, num_not_acgt FROM contigs ORDER BY contig_index") == [
         (name, len(text), sum(letter not in "ACGTacgt" for letter in text)) for name, text in GENOME.items()
     ]
-    assert fetch(shards, "SELECT sum(num_soft_masked) FROM contigs") == [(manifest.genome["num_soft_masked"],)]
+    assert fetch(shards, "SELECT sum(num_soft_masked) FROM contigs") == [(manifest.genome.num_soft_masked,)]
     assert fetch(shards, "FROM intervals WHERE kind = 'gap' AND contig = 'NC_000001.11'") == [
         ("NC_000001.11", 3000, 3050, "gap")
     ]

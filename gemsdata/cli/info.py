@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
+from gemsdata.shards.manifest_fields import NpmiInfo
 
 
 @click.command("info")
@@ -20,20 +21,16 @@ def command(shards: Path, as_json: bool) -> None:
         click.echo(json.dumps(json.loads((shards / MANIFEST_FILE).read_bytes())))
         return
     genome, npmi = manifest.genome, manifest.npmi
-    regions = manifest.validation["regions"]
-    how = (
-        f"{len(manifest.validation['contigs'])} contigs"
-        if manifest.validation["contigs"]
-        else f"{len(regions)} regions"
-    )
+    regions = manifest.validation.regions
+    how = f"{len(manifest.validation.contigs)} contigs" if manifest.validation.contigs else f"{len(regions)} regions"
     rows = [
-        ("genome", f"{genome['name']}: {genome['num_bases']:,} bases, {len(manifest.contigs):,} contigs"),
-        ("not ACGT", f"{genome['num_not_acgt']:,}"),
-        ("soft-masked", f"{genome['num_soft_masked']:,}"),
+        ("genome", f"{genome.name}: {genome.num_bases:,} bases, {len(manifest.contigs):,} contigs"),
+        ("not ACGT", f"{genome.num_not_acgt:,}"),
+        ("soft-masked", f"{genome.num_soft_masked:,}"),
         ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row, {manifest.token_dtype}"),
-        ("windows", manifest.windows["scheme"]),
+        ("windows", manifest.windows.scheme),
         ("validation", f"{sum(end - start for _, start, end in regions):,} bases in {how}"),
-        ("NPMI", f"{npmi['estimator']}, at least {npmi['min_count']} occurrences" + _flags(npmi)),
+        ("NPMI", f"{npmi.estimator}, at least {npmi.min_count} occurrences" + _flags(npmi)),
         ("formats", f"{', '.join(manifest.formats)} (compression: {manifest.compression})"),
         ("seed", str(manifest.seed)),
         ("fingerprint", manifest.fingerprint),
@@ -52,10 +49,10 @@ def command(shards: Path, as_json: bool) -> None:
         click.echo(f"{name:<{width}}  {text}")
 
 
-def _flags(npmi: dict[str, object]) -> str:
+def _flags(npmi: NpmiInfo) -> str:
     texts = [
-        ", both strands" if npmi["canonical"] else "",
-        ", without soft-masked bases" if npmi["exclude_soft_masked"] else "",
-        "" if npmi["from_this_genome"] else ", from another table",
+        ", both strands" if npmi.canonical else "",
+        ", without soft-masked bases" if npmi.exclude_soft_masked else "",
+        "" if npmi.from_this_genome else ", from another table",
     ]
     return "".join(texts)

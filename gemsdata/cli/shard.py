@@ -11,9 +11,8 @@ import click
 
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS
-from gemsdata.shards.manifest import SPLITS, Manifest
-from gemsdata.shards.options import COMPRESSIONS, FORMATS, ShardOptions
-from gemsdata.shards.windows import SCHEMES
+from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES, SPLITS, Manifest
+from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.write import plan_only as plan_only_shard
 from gemsdata.shards.write import shard
 

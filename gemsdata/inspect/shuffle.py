@@ -66,7 +66,7 @@ def shuffle_quality(
 
 def row_positions(shards: ShardSet, split: str, progress: Progress = no_progress) -> np.ndarray:
     """Return the position of the first base of every row in the concatenated contigs, int64[num_rows]."""
-    sizes = [contig["num_bases"] for contig in shards.manifest.contigs]
+    sizes = [contig.num_bases for contig in shards.manifest.contigs]
     offset = np.concatenate([[0], np.cumsum(sizes)])
     total = shards.num_rows(split)
     parts = []

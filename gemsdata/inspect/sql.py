@@ -165,9 +165,9 @@ def _contig_names(shards: ShardSet) -> pa.Table:
     contigs = shards.manifest.contigs
     return pa.table(
         {
-            "contig": pa.array([contig["name"] for contig in contigs], pa.string()),
+            "contig": pa.array([contig.name for contig in contigs], pa.string()),
             "contig_index": np.arange(len(contigs), dtype=np.int32),
-            "num_bases": pa.array([contig["num_bases"] for contig in contigs], pa.int64()),
+            "num_bases": pa.array([contig.num_bases for contig in contigs], pa.int64()),
         }
     )
 

@@ -109,7 +109,7 @@ class RemoteSets:
             for manifest, table in zip(manifests, tables, strict=True)
         ]
         for entry in sets:
-            assert hashlib.sha256(entry.ranks.tobytes()).hexdigest() == entry.manifest.npmi["rank_sha256"]
+            assert hashlib.sha256(entry.ranks.tobytes()).hexdigest() == entry.manifest.npmi.rank_sha256
         if fingerprint_of([entry.manifest for entry in sets]) != self.fingerprint:
             raise ValueError("the servers hold different shard sets; give servers of the same set")
         return sets

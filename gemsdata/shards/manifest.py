@@ -1,15 +1,23 @@
-"""The manifest of a shard set: ``_index.json``, written last, whose presence means that the set is complete."""
+"""The manifest of a shard set: ``_index.json``, written last, whose presence means that the set is complete.
+
+This module also owns the name of every file of a set.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gemsdata.files.publish import write_text
+from gemsdata.files.typed_json import from_json, parse_object
+from gemsdata.genome.vocab import MAX_K, token_dtype
+from gemsdata.npmi.estimators import ESTIMATORS
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, Shard, ValidationInfo, WindowInfo
 
 MANIFEST_FILE = "_index.json"
 NPMI_FILE = "npmi.parquet"
@@ -17,33 +25,21 @@ INTERVALS_FILE = "intervals.parquet"
 WORK_FOLDER = "_work"
 """what a set that is being written keeps in its folder until it is complete"""
 SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
-FORMAT = "gemsdata"
-VERSION = 1
 SPLITS = ("train", "valid")
+SCHEMES = ("fixed", "dnabert")
+COMPRESSIONS = ("none", "zstd")
 
-
-@dataclass(frozen=True, kw_only=True)
-class ShardFile:
-    """One file of a shard."""
-
-    path: str
-    """relative to the set's folder"""
-    num_bytes: int
-    xxh3_64: str
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """A run of rows of a split, in one file per format."""
-
-    first_row: int
-    num_rows: int
-    num_tokens: int
-    content_xxh3_64: str
-    """digest of the rows themselves: equal for every format and compression"""
-    files: dict[str, ShardFile]
-    """{"arrow": ..., "webdataset": ...}"""
+FORMAT = "gemsdata"
+VERSION = 2
+"""2 added manifest_sha256 and intervals_sha256; version 1 is still read"""
+_FINGERPRINT_VERSION = 1
+_ADDED_IN_2 = ("manifest_sha256", "intervals_sha256")
+_VOCABULARY = "5 special tokens, then the product over ATCG"
+_CODEC = "tokens"
+_MAX_ROW_TOKENS = 65535
+_MAX_BLOCK_ROWS = 1 << 20
+_MAX_BASES = 1 << 62
+_MAX_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,29 +48,28 @@ class Manifest:
 
     version: int = VERSION
     fingerprint: str = ""
-    """sha256 of the canonical content; independent of file format, compression and the genome file's name"""
-    genome: dict[str, Any]
-    """name, sha256 of the packed genome, num_bases, num_not_acgt, num_soft_masked"""
-    contigs: list[dict[str, Any]]
-    """name, num_bases"""
+    """sha256 of what determines rows and ranks; independent of file format, compression and the genome file's name"""
+    manifest_sha256: str = ""
+    """sha256 of every other field; "" in version 1"""
+    genome: GenomeInfo
+    contigs: list[ContigInfo]
     k: int
-    vocabulary: str = "5 special tokens, then the product over ATCG"
+    vocabulary: str = _VOCABULARY
     row_tokens: int
     """L: token positions in a row"""
     token_dtype: str
-    windows: dict[str, Any]
-    """scheme and its parameters"""
+    windows: WindowInfo
     seed: int
-    validation: dict[str, Any]
-    """how it was chosen, and its regions [contig, start, end]"""
+    validation: ValidationInfo
     formats: list[str]
-    codec: str = "tokens"
+    codec: str = _CODEC
     compression: str
     block_rows: int
     """rows of a block (an Arrow record batch, a WebDataset sample); the last block of a shard may be shorter"""
     rank_column: bool
-    npmi: dict[str, Any]
-    """file and its sha256, estimator, min_count, canonical, exclude_soft_masked, sha256 of the ranks"""
+    npmi: NpmiInfo
+    intervals_sha256: str = ""
+    """of intervals.parquet; "" in version 1"""
     splits: dict[str, list[Shard]] = field(default_factory=dict)
 
     def num_rows(self, split: str) -> int:
@@ -87,17 +82,37 @@ class Manifest:
             raise ValueError(f"split {split!r} is unknown; the set has {', '.join(self.splits)}")
         return self.splits[split]
 
-    def with_fingerprint(self) -> Manifest:
-        """Return the manifest with its fingerprint computed."""
-        return dataclasses.replace(self, fingerprint=fingerprint(self))
+    def files(self) -> list[str]:
+        """Return the paths of every file of the set but the manifest, relative to its folder."""
+        shards = [shard for split in self.splits.values() for shard in split]
+        return [NPMI_FILE, INTERVALS_FILE, *(file.path for shard in shards for file in shard.files.values())]
+
+    @property
+    def identity(self) -> str:
+        """The sha256 of all that the manifest says, in any version: it differs where anything of the set does."""
+        return self.manifest_sha256 or _sha256_of_json(self.as_json())
+
+    def with_hashes(self) -> Manifest:
+        """Return the manifest with its fingerprint and its hash computed."""
+        whole = dataclasses.replace(self, fingerprint=fingerprint(self), manifest_sha256="")
+        return dataclasses.replace(whole, manifest_sha256=_content_sha256(whole.as_json()))
 
     def save(self, folder: Path) -> None:
         """Publish the manifest in ``folder``."""
         write_text(folder / MANIFEST_FILE, self.to_json())
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the manifest as the JSON object of its file."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content["windows"] = _windows_json(self.windows)
+        if self.version == 1:
+            for name in _ADDED_IN_2:
+                del content[name]
+        return content
+
     def to_json(self) -> str:
         """Return the content of the file."""
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1) + "\n"
+        return json.dumps(self.as_json(), indent=1) + "\n"
 
     @classmethod
     def load(cls, folder: str | Path) -> Manifest:
@@ -106,59 +121,158 @@ class Manifest:
         Raises FileNotFoundError when there is none, ValueError when it is not ours, of a newer version, or damaged.
         """
         path = Path(folder) / MANIFEST_FILE
-        if not path.exists():
-            raise FileNotFoundError(_why_absent(Path(folder)))
-        return cls.parse(path.read_bytes(), str(path))
+        try:
+            return cls.parse(path.read_bytes(), str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(_why_absent(Path(folder))) from None
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> Manifest:
         """Read a manifest from the content of its file; ``path`` is what messages call it. Raises as `load` does."""
         try:
-            content = json.loads(text)
-            if content.pop("format") != FORMAT:
-                raise ValueError
-        except (ValueError, KeyError, AttributeError):
-            raise ValueError(f"{path} is not the manifest of a gemsdata shard set") from None
-        if content.get("version", 0) > VERSION:
-            raise ValueError(
-                f"{path} has format version {content['version']}; this gemsdata reads up to {VERSION}: upgrade it"
-            )
-        known = {f.name for f in dataclasses.fields(cls)}
+            content = parse_object(text)
+        except ValueError:
+            content = {}
+        if content.pop("format", None) != FORMAT:
+            raise ValueError(f"{path} is not the manifest of a gemsdata shard set")
+        version = content.get("version")
+        if type(version) is int and version > VERSION:
+            raise ValueError(f"{path} has format version {version}; this gemsdata reads up to {VERSION}: upgrade it")
         try:
-            splits = {
-                split: [
-                    Shard(**{**shard, "files": {name: ShardFile(**file) for name, file in shard["files"].items()}})
-                    for shard in shards
-                ]
-                for split, shards in content.pop("splits").items()
-            }
-            manifest = cls(splits=splits, **{name: value for name, value in content.items() if name in known})
-        except (KeyError, TypeError) as error:
+            manifest = from_json(cls, content, "the manifest")
+            _check(manifest)
+        except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
+        if manifest.version > 1 and manifest.manifest_sha256 != _content_sha256({"format": FORMAT, **content}):
+            raise ValueError(f"{path} is damaged or was edited: its manifest_sha256 does not follow from its content")
         if manifest.fingerprint != fingerprint(manifest):
             raise ValueError(f"{path} is damaged or was edited: its fingerprint does not follow from its content")
         return manifest
 
 
+def shard_path(split: str, index: int, file_format: str) -> str:
+    """Return the path of a shard's file, relative to the set's folder, such as train/000003.arrow."""
+    return f"{split}/{index:06d}{SUFFIXES[file_format]}"
+
+
 def fingerprint(manifest: Manifest) -> str:
     """Hash what determines the rows and their ranks: the same for every file format, compression and file name."""
     content = {
-        "version": manifest.version,
-        "genome": manifest.genome["sha256"],
-        "contigs": manifest.contigs,
+        "version": _FINGERPRINT_VERSION,
+        "genome": manifest.genome.sha256,
+        "contigs": [dataclasses.asdict(contig) for contig in manifest.contigs],
         "k": manifest.k,
         "vocabulary": manifest.vocabulary,
         "row_tokens": manifest.row_tokens,
-        "windows": manifest.windows,
+        "windows": _windows_json(manifest.windows),
         "seed": manifest.seed,
-        "validation": manifest.validation["regions"],
-        "ranks": manifest.npmi["rank_sha256"],
+        "validation": manifest.validation.regions,
+        "ranks": manifest.npmi.rank_sha256,
         "rows": {
             split: [[shard.first_row, shard.num_rows, shard.content_xxh3_64] for shard in shards]
             for split, shards in manifest.splits.items()
         },
     }
+    return _sha256_of_json(content)
+
+
+def _windows_json(windows: WindowInfo) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(windows).items() if value is not None}
+
+
+def _content_sha256(content: dict[str, Any]) -> str:
+    return _sha256_of_json({name: value for name, value in content.items() if name != "manifest_sha256"})
+
+
+def _sha256_of_json(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError, with the place, for a value that no writer gives."""
+    _require(manifest.version >= 1, "version", manifest.version)
+    for name in _ADDED_IN_2:
+        value = getattr(manifest, name)
+        _require((value == "") if manifest.version == 1 else _is_hex(value, 64), name, value)
+    _require(1 <= manifest.k <= MAX_K, "k", manifest.k)
+    _require(manifest.vocabulary == _VOCABULARY, "vocabulary", manifest.vocabulary)
+    _require(manifest.codec == _CODEC, "codec", manifest.codec)
+    _require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
+    _require(manifest.token_dtype == token_dtype(manifest.k).name, "token_dtype", manifest.token_dtype)
+    _require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
+    _require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
+    _require(1 <= manifest.block_rows <= _MAX_BLOCK_ROWS, "block_rows", manifest.block_rows)
+    known = [name for name in SUFFIXES if name in manifest.formats]
+    _require(bool(known) and known == manifest.formats, "formats", manifest.formats)
+    _check_genome(manifest)
+    _check_windows(manifest.windows)
+    _check_npmi(manifest.npmi)
+    _require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
+    for split, shards in manifest.splits.items():
+        _check_shards(manifest, split, shards)
+
+
+def _check_genome(manifest: Manifest) -> None:
+    genome, contigs = manifest.genome, manifest.contigs
+    _require(_is_hex(genome.sha256, 64), "genome.sha256", genome.sha256)
+    sizes = [contig.num_bases for contig in contigs]
+    _require(bool(sizes) and min(sizes) >= 0, "contigs", f"{len(sizes)} of at least {min(sizes, default=0)} bases")
+    _require(len({contig.name for contig in contigs}) == len(contigs), "contigs", "names that occur twice")
+    _require(sum(sizes) == genome.num_bases <= _MAX_BASES, "genome.num_bases", genome.num_bases)
+    _require(0 <= genome.num_not_acgt <= genome.num_bases, "genome.num_not_acgt", genome.num_not_acgt)
+    _require(0 <= genome.num_soft_masked <= genome.num_bases, "genome.num_soft_masked", genome.num_soft_masked)
+    held_out = manifest.validation
+    _require(held_out.fraction is None or 0 <= held_out.fraction < 1, "validation.fraction", held_out.fraction)
+    _require((held_out.fraction is None) == bool(held_out.contigs), "validation.contigs", held_out.contigs)
+    for contig, start, end in held_out.regions:
+        inside = 0 <= contig < len(sizes) and 0 <= start <= end <= sizes[contig]
+        _require(inside, "validation.regions", [contig, start, end])
+
+
+def _check_windows(windows: WindowInfo) -> None:
+    _require(windows.scheme in SCHEMES, "windows.scheme", windows.scheme)
+    _require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
+    bounds = (windows.shortest_bases, windows.longest_bases)
+    if windows.scheme == "fixed":
+        _require(bounds == (None, None), "windows", _windows_json(windows))
+    else:
+        known = None not in bounds and bounds[0] >= 1 and bounds[1] <= windows.full_bases  # type: ignore[operator]
+        _require(known, "windows", _windows_json(windows))
+
+
+def _check_npmi(npmi: NpmiInfo) -> None:
+    _require(npmi.file == NPMI_FILE, "npmi.file", npmi.file)
+    _require(_is_hex(npmi.sha256, 64), "npmi.sha256", npmi.sha256)
+    _require(_is_hex(npmi.rank_sha256, 64), "npmi.rank_sha256", npmi.rank_sha256)
+    _require(npmi.estimator in ESTIMATORS, "npmi.estimator", npmi.estimator)
+    _require(npmi.min_count >= 1, "npmi.min_count", npmi.min_count)
+
+
+def _check_shards(manifest: Manifest, split: str, shards: list[Shard]) -> None:
+    first_row = 0
+    for index, shard in enumerate(shards):
+        where = f"splits.{split}[{index}]"
+        _require(shard.first_row == first_row, f"{where}.first_row", shard.first_row)
+        _require(1 <= shard.num_rows <= _MAX_BASES, f"{where}.num_rows", shard.num_rows)
+        most = shard.num_rows * manifest.row_tokens
+        _require(shard.num_rows <= shard.num_tokens <= most, f"{where}.num_tokens", shard.num_tokens)
+        _require(_is_hex(shard.content_xxh3_64, 16), f"{where}.content_xxh3_64", shard.content_xxh3_64)
+        _require(sorted(shard.files) == sorted(manifest.formats), f"{where}.files", list(shard.files))
+        for name, file in shard.files.items():
+            _require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
+            _require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
+            hashes = _is_hex(file.xxh3_64, 16) and _is_hex(file.sha256, 64)
+            _require(hashes, f"{where}.files.{name}", "hashes that are none")
+        first_row += shard.num_rows
+
+
+def _require(holds: bool, where: str, value: Any) -> None:
+    if not holds:
+        raise ValueError(f"{where} = {value!r:.80} cannot be")
+
+
+def _is_hex(text: str, num_digits: int) -> bool:
+    return re.fullmatch(f"[0-9a-f]{{{num_digits}}}", text) is not None
 
 
 def _why_absent(folder: Path) -> str:

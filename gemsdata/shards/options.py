@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gemsdata.genome.vocab import check_k, token_dtype
 from gemsdata.npmi.estimators import DISCOUNT_COUNT, check_estimator
 from gemsdata.shards import windows
+from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES
+from gemsdata.shards.manifest_fields import WindowInfo
 
 FORMATS = {"arrow": ("arrow",), "webdataset": ("webdataset",), "both": ("arrow", "webdataset")}
-COMPRESSIONS = ("none", "zstd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class ShardOptions:
                 "here: give them to `gemsdata npmi` instead"
             )
         _check_choice("format", self.format, FORMATS)
-        _check_choice("windows", self.scheme, windows.SCHEMES)
+        _check_choice("windows", self.scheme, SCHEMES)
         _check_choice("compression", self.compression, COMPRESSIONS)
         _check_range("row-tokens", self.row_tokens, 1, 65535)
         _check_range("block-rows", self.block_rows, 1, 1 << 20)
@@ -69,10 +70,11 @@ class ShardOptions:
 
     def manifest_fields(self) -> dict[str, Any]:
         """Return the fields of the manifest that follow from the options alone."""
-        scheme: dict[str, Any] = {"scheme": self.scheme, "full_bases": self.row_tokens + self.k - 1}
+        full_bases = self.row_tokens + self.k - 1
+        scheme = WindowInfo(scheme=self.scheme, full_bases=full_bases)
         if self.scheme == "dnabert":
-            longest = min(windows.DNABERT_LONGEST_BASES, self.row_tokens + self.k - 1)
-            scheme |= {"shortest_bases": windows.DNABERT_SHORTEST_BASES, "longest_bases": longest}
+            longest = min(windows.DNABERT_LONGEST_BASES, full_bases)
+            scheme = replace(scheme, shortest_bases=windows.DNABERT_SHORTEST_BASES, longest_bases=longest)
         return {
             "k": self.k,
             "row_tokens": self.row_tokens,

@@ -20,11 +20,13 @@ from gemsdata.files.hashing import sha256_of
 from gemsdata.files.prefetch import prefetch
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.files.publish import publish, write_text
+from gemsdata.files.typed_json import from_json
 from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGenome, fasta, read_contigs
 from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
-from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, WORK_FOLDER
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, WORK_FOLDER, Manifest, shard_path
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo
 from gemsdata.shards.options import ShardOptions
 
 _PLAN_FILE = "plan.json"
@@ -49,6 +51,10 @@ class Part:
         """The shard's file name without its suffix, such as train/000003."""
         return f"{self.split}/{self.index:06d}"
 
+    def path(self, file_format: str) -> str:
+        """Return the path of the shard in one format, relative to the set's folder."""
+        return shard_path(self.split, self.index, file_format)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -60,8 +66,8 @@ class Plan:
     windows: dict[str, windows.Windows]
     ranks: np.ndarray
     """uint16[4**k + 5] (uint32 from k = 8)"""
-    head: dict[str, Any]
-    """the fields of the manifest that are known before the parts are encoded"""
+    draft: Manifest
+    """the manifest without its shards and hashes"""
     summary: dict[str, Any]
     """what the user is told at the end"""
 
@@ -149,37 +155,43 @@ def make_plan(
     np.save(work / "ranks.npy", ranks)
     table.to_parquet(folder / NPMI_FILE)
     _write_intervals(genome, folder / INTERVALS_FILE)
-    head = {
-        "genome": {
-            "name": _genome_name(inputs),
-            "sha256": genome.sha256,
-            "num_bases": report.num_bases,
-            "num_not_acgt": report.num_not_acgt,
-            "num_soft_masked": report.num_soft_masked,
-        },
-        "contigs": [
-            {"name": name, "num_bases": num_bases}
+    draft = Manifest(
+        genome=GenomeInfo(
+            name=_genome_name(inputs),
+            sha256=genome.sha256,
+            num_bases=report.num_bases,
+            num_not_acgt=report.num_not_acgt,
+            num_soft_masked=report.num_soft_masked,
+        ),
+        contigs=[
+            ContigInfo(name=name, num_bases=num_bases)
             for name, num_bases in zip(genome.names, genome.num_bases.tolist(), strict=True)
         ],
-        "validation": {
-            "contigs": sorted(options.valid_contigs),
-            "fraction": None if options.valid_contigs else options.valid_fraction,
-            "regions": regions.tolist(),
-        },
-        "npmi": {
-            "file": NPMI_FILE,
-            "sha256": sha256_of(folder / NPMI_FILE),
-            "rank_sha256": hashlib.sha256(ranks.astype("<u4").tobytes()).hexdigest(),
-            "estimator": table.estimator,
-            "min_count": table.min_count,
-            "canonical": table.canonical,
-            "exclude_soft_masked": table.exclude_soft_masked,
-            "from_this_genome": given is None,
-        },
+        validation=ValidationInfo(
+            contigs=sorted(options.valid_contigs),
+            fraction=None if options.valid_contigs else options.valid_fraction,
+            regions=[(contig, start, end) for contig, start, end in regions.tolist()],
+        ),
+        npmi=NpmiInfo(
+            file=NPMI_FILE,
+            sha256=sha256_of(folder / NPMI_FILE),
+            rank_sha256=hashlib.sha256(ranks.astype("<u4").tobytes()).hexdigest(),
+            estimator=table.estimator,
+            min_count=table.min_count,
+            canonical=table.canonical,
+            exclude_soft_masked=table.exclude_soft_masked,
+            from_this_genome=given is None,
+        ),
+        intervals_sha256=sha256_of(folder / INTERVALS_FILE),
         **options.manifest_fields(),
-    }
+    )
     summary = _summarise(report, segments, cut, table, options)
-    stored = {"identity": identity, "options": dataclasses.asdict(options), "head": head, "summary": summary}
+    stored = {
+        "identity": identity,
+        "options": dataclasses.asdict(options),
+        "draft": draft.as_json(),
+        "summary": summary,
+    }
     write_text(work / _PLAN_FILE, json.dumps(stored))
     return open_plan(folder)
 
@@ -199,7 +211,9 @@ def open_plan(folder: str | Path) -> Plan:
         with np.load(work / f"{split}.npz") as arrays:
             cut[split] = windows.Windows(**arrays)
     genome = PackedGenome.open(work / "genome")
-    return Plan(folder, options, genome, cut, np.load(work / "ranks.npy"), stored["head"], stored["summary"])
+    stored["draft"].pop("format")
+    draft = from_json(Manifest, stored["draft"], "the plan")
+    return Plan(folder, options, genome, cut, np.load(work / "ranks.npy"), draft, stored["summary"])
 
 
 def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:

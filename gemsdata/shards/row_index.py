@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gemsdata.shards.manifest import Shard
+from gemsdata.shards.manifest_fields import Shard
 
 
 class Location(NamedTuple):

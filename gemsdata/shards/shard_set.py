@@ -30,7 +30,7 @@ class ShardSet:
         self.file_format = file_format or manifest.formats[0]
         if self.file_format not in manifest.formats:
             raise ValueError(f"{self.store} has no {self.file_format} shards, only {', '.join(manifest.formats)}")
-        self.contig_names: list[str] = [contig["name"] for contig in manifest.contigs]
+        self.contig_names: list[str] = [contig.name for contig in manifest.contigs]
         self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
         self._row_index: dict[str, RowIndex] = {}
 
@@ -142,7 +142,7 @@ class ShardSet:
         manifest = self.manifest
         rows = ", ".join(f"{manifest.num_rows(split):,} {split}" for split in manifest.splits)
         return (
-            f"<ShardSet {self.store}: {manifest.genome['name']}, {manifest.genome['num_bases']:,} bases\n"
+            f"<ShardSet {self.store}: {manifest.genome.name}, {manifest.genome.num_bases:,} bases\n"
             f" {rows} rows of {self.row_tokens} {self.k}-mers, {self.file_format}, {manifest.fingerprint[:16]}>"
         )
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gemsdata.files.cache import FileCache, Pin, copy_stream
-from gemsdata.shards.manifest import MANIFEST_FILE, Manifest, ShardFile
+from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
+from gemsdata.shards.manifest_fields import ShardFile
 
 CACHE_BYTES = 64 << 30
 CACHE_VARIABLE = "GEMSDATA_CACHE"

@@ -23,7 +23,6 @@ from gemsdata.kernels.keys import key_of, keys_of
 from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.shards.schema import contig_dtype
 
-SCHEMES = ("fixed", "dnabert")
 DNABERT_SHORTEST_BASES = 5
 DNABERT_LONGEST_BASES = 510
 REGION_BASES = 1_000_000

@@ -40,12 +40,10 @@ from gemsdata.shards.manifest import (
     MANIFEST_FILE,
     NPMI_FILE,
     SPLITS,
-    SUFFIXES,
     WORK_FOLDER,
     Manifest,
-    Shard,
-    ShardFile,
 )
+from gemsdata.shards.manifest_fields import Shard, ShardFile
 from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.plan import (
     Part,
@@ -196,7 +194,7 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
     (plan.folder / part.split).mkdir(exist_ok=True)
     with contextlib.ExitStack() as files:
         streams = {
-            name: HashedStream(files.enter_context(publish(plan.folder / f"{part.name}{SUFFIXES[name]}")))
+            name: HashedStream(files.enter_context(publish(plan.folder / part.path(name))))
             for name in FORMATS[plan.options.format]
         }
         with computing or contextlib.nullcontext():
@@ -207,7 +205,7 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
         num_tokens=num_tokens,
         content_xxh3_64=content,
         files={
-            name: ShardFile(path=f"{part.name}{SUFFIXES[name]}", num_bytes=stream.num_bytes, **stream.digests())
+            name: ShardFile(path=part.path(name), num_bytes=stream.num_bytes, **stream.digests())
             for name, stream in streams.items()
         },
     )
@@ -275,7 +273,7 @@ def finalise(plan: Plan) -> Manifest:
         )
     for leftover in itertools.chain(plan.folder.glob("_*.tmp"), plan.folder.glob("*/_*.tmp")):
         leftover.unlink(missing_ok=True)  # of processes that were killed
-    manifest = Manifest(**plan.head, splits=splits).with_fingerprint()
+    manifest = dataclasses.replace(plan.draft, splits=splits).with_hashes()
     manifest.save(plan.folder)
     shutil.rmtree(plan.folder / WORK_FOLDER, ignore_errors=True)
     return manifest
@@ -310,9 +308,9 @@ def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, di
     genome = manifest.genome
     return manifest, {
         "contigs": len(manifest.contigs),
-        "bases": genome["num_bases"],
-        "soft_masked": genome["num_soft_masked"],
-        "skipped": {"not ACGT": genome["num_not_acgt"]},
+        "bases": genome.num_bases,
+        "soft_masked": genome.num_soft_masked,
+        "skipped": {"not ACGT": genome.num_not_acgt},
         "notes": ["the set was complete before; nothing was written"],
     }
 
@@ -327,11 +325,10 @@ def _writer(name: str, stream: HashedStream, plan: Plan) -> ArrowWriter | TarWri
 
 def _metadata(plan: Plan) -> dict[bytes, bytes]:
     """What a shard says of itself: enough to mask its rows without the rest of the set."""
-    npmi = plan.head["npmi"]
     return {
         b"gemsdata.k": str(plan.options.k).encode(),
         b"gemsdata.genome_sha256": plan.genome.sha256.encode(),
-        b"gemsdata.npmi_estimator": npmi["estimator"].encode(),
+        b"gemsdata.npmi_estimator": plan.draft.npmi.estimator.encode(),
         b"gemsdata.npmi_rank": plan.ranks.astype(plan.ranks.dtype.newbyteorder("<")).tobytes(),
     }
 

@@ -36,8 +36,8 @@ def parse_region(shards: ShardSet, text: str | None) -> Region:
     """Parse ``contig:start-end`` (0-based, half-open; commas allowed); None is 20 kb in the longest contig."""
     contigs = shards.manifest.contigs
     if text is None:
-        contig = max(range(len(contigs)), key=lambda i: contigs[i]["num_bases"])
-        num_bases = contigs[contig]["num_bases"]
+        contig = max(range(len(contigs)), key=lambda i: contigs[i].num_bases)
+        num_bases = contigs[contig].num_bases
         start = max(0, (num_bases - DEFAULT_REGION_BASES) // 2)
         return Region(contig, start, min(start + DEFAULT_REGION_BASES, num_bases))
     name, _, span = text.rpartition(":")
@@ -49,8 +49,8 @@ def parse_region(shards: ShardSet, text: str | None) -> Region:
         raise ValueError(f"region {text!r} names the contig {name!r}, which is not in the set; its contigs are {known}")
     contig = shards.contig_names.index(name)
     start, end = int(first), int(last)
-    if not start < end <= contigs[contig]["num_bases"]:
-        raise ValueError(f"region {text!r} is not within the contig, which has {contigs[contig]['num_bases']:,} bases")
+    if not start < end <= contigs[contig].num_bases:
+        raise ValueError(f"region {text!r} is not within the contig, which has {contigs[contig].num_bases:,} bases")
     return Region(contig, start, end)
 
 

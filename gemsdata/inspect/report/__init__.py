@@ -53,7 +53,7 @@ def render(
     )
     return environment.get_template(_TEMPLATE).render(
         name=opened.folder.resolve().name,
-        genome=opened.manifest.genome["name"],
+        genome=opened.manifest.genome.name,
         fingerprint=opened.manifest.fingerprint,
         version=gemsdata.__version__,
         sections=sections,

@@ -28,16 +28,16 @@ def set_section(shards: ShardSet) -> Section:
     """Return the section about the contents of the set."""
     manifest = shards.manifest
     genome, npmi = manifest.genome, manifest.npmi
-    regions = manifest.validation["regions"]
+    regions = manifest.validation.regions
     facts = [
-        ("bases", f"{genome['num_bases']:,}"),
+        ("bases", f"{genome.num_bases:,}"),
         ("contigs", f"{len(manifest.contigs):,}"),
-        ("soft-masked", _percent(genome["num_soft_masked"], genome["num_bases"])),
-        ("not ACGT", f"{genome['num_not_acgt']:,}"),
+        ("soft-masked", _percent(genome.num_soft_masked, genome.num_bases)),
+        ("not ACGT", f"{genome.num_not_acgt:,}"),
         ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row"),
-        ("windows", str(manifest.windows["scheme"])),
+        ("windows", str(manifest.windows.scheme)),
         ("validation", f"{sum(end - start for _, start, end in regions):,} bases"),
-        ("NPMI estimator", f"{npmi['estimator']}, at least {npmi['min_count']:,} times"),
+        ("NPMI estimator", f"{npmi.estimator}, at least {npmi.min_count:,} times"),
         (
             "formats",
             ", ".join(manifest.formats) + ("" if manifest.compression == "none" else f", {manifest.compression}"),

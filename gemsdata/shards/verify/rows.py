@@ -13,7 +13,8 @@ import pyarrow as pa
 import xxhash
 
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, kmer_of_value, num_kmers
-from gemsdata.shards.manifest import Manifest, Shard, ShardFile
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.manifest_fields import Shard, ShardFile
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 
@@ -92,8 +93,8 @@ def _arrow_blocks(path: Path, where: str, manifest: Manifest, ranks: np.ndarray)
     little_endian = ranks.astype(ranks.dtype.newbyteorder("<"))
     expected = {
         b"gemsdata.k": str(manifest.k).encode(),
-        b"gemsdata.genome_sha256": manifest.genome["sha256"].encode(),
-        b"gemsdata.npmi_estimator": manifest.npmi["estimator"].encode(),
+        b"gemsdata.genome_sha256": manifest.genome.sha256.encode(),
+        b"gemsdata.npmi_estimator": manifest.npmi.estimator.encode(),
         b"gemsdata.npmi_rank": little_endian.tobytes(),
     }
     for key, value in expected.items():

@@ -63,7 +63,7 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
         for split in manifest.splits:
             _check_split(folder, manifest, split, ranks, genome, verdict, progress)
         if genome is not None:  # after the rows, which say where a base differs
-            _expect("genome.sha256", manifest.genome["sha256"], genome.sha256())
+            _expect("genome.sha256", manifest.genome.sha256, genome.sha256())
     verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest says")
     if manifest.rank_column:
         verdict.checks.append("npmi_rank of every token is its rank in every shard")
@@ -71,7 +71,7 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
         verdict.checks.append("the digest of the genome is that of the FASTA")
         verdict.checks.append("every token and its position are those of the FASTA")
         verdict.checks.append("each window of the FASTA is there once, in its split and in the order of the seed")
-        if manifest.npmi["from_this_genome"]:
+        if manifest.npmi.from_this_genome:
             check_counts(table, genome, NPMI_FILE)
             verdict.checks.append(f"the counts of all n-grams of 1 to {table.max_k} bases are those of the FASTA")
         else:
@@ -98,13 +98,13 @@ def _check_file_names(folder: Path, manifest: Manifest) -> None:
 def _checked_table(folder: Path, manifest: Manifest) -> NpmiTable:
     """Return the NPMI table of the set once its hash is found to be the manifest's."""
     with open(folder / NPMI_FILE, "rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != manifest.npmi["sha256"]:
+        if hashlib.file_digest(stream, "sha256").hexdigest() != manifest.npmi.sha256:
             raise VerificationError(f"{NPMI_FILE}: its sha256 is not the manifest's")
     table = NpmiTable.from_parquet(folder / NPMI_FILE)
     for name in ("estimator", "min_count", "canonical", "exclude_soft_masked"):
-        _expect(f"{NPMI_FILE}: {name}", getattr(table, name), manifest.npmi[name])
+        _expect(f"{NPMI_FILE}: {name}", getattr(table, name), getattr(manifest.npmi, name))
     digest = hashlib.sha256(table.ranks(manifest.k).astype("<u4").tobytes()).hexdigest()
-    if digest != manifest.npmi["rank_sha256"]:
+    if digest != manifest.npmi.rank_sha256:
         raise VerificationError(f"{NPMI_FILE}: its ranks of the {manifest.k}-mers are not the manifest's")
     return table
 
@@ -114,22 +114,22 @@ def _check_genome(folder: Path, manifest: Manifest, genome: ReferenceGenome) -> 
     _check_contigs(manifest, genome)
     gaps, soft = genome.gaps(), genome.soft()
     stated = manifest.genome
-    _expect("genome.num_bases", stated["num_bases"], int(genome.num_bases.sum()))
-    _expect("genome.num_not_acgt", stated["num_not_acgt"], int((gaps[:, 2] - gaps[:, 1]).sum()))
-    _expect("genome.num_soft_masked", stated["num_soft_masked"], int((soft[:, 2] - soft[:, 1]).sum()))
+    _expect("genome.num_bases", stated.num_bases, int(genome.num_bases.sum()))
+    _expect("genome.num_not_acgt", stated.num_not_acgt, int((gaps[:, 2] - gaps[:, 1]).sum()))
+    _expect("genome.num_soft_masked", stated.num_soft_masked, int((soft[:, 2] - soft[:, 1]).sum()))
     _check_intervals(folder / INTERVALS_FILE, gaps, soft)
-    _expect("windows.full_bases", manifest.windows["full_bases"], manifest.row_tokens + manifest.k - 1)
-    _expect("validation.regions", manifest.validation["regions"], expected_regions(manifest, genome))
+    _expect("windows.full_bases", manifest.windows.full_bases, manifest.row_tokens + manifest.k - 1)
+    _expect("validation.regions", manifest.validation.regions, expected_regions(manifest, genome))
 
 
 def _check_contigs(manifest: Manifest, genome: ReferenceGenome) -> None:
     for index, contig in enumerate(manifest.contigs):
         if index >= len(genome.names):
-            raise VerificationError(f"contig {contig['name']} is not in the FASTA")
+            raise VerificationError(f"contig {contig.name} is not in the FASTA")
         found = (genome.names[index], int(genome.num_bases[index]))
-        if found != (contig["name"], contig["num_bases"]):
+        if found != (contig.name, contig.num_bases):
             raise VerificationError(
-                f"contig {index} is {contig['name']} of {contig['num_bases']} bases in the set, "
+                f"contig {index} is {contig.name} of {contig.num_bases} bases in the set, "
                 f"{found[0]} of {found[1]} in the FASTA"
             )
     if len(genome.names) > len(manifest.contigs):

@@ -18,17 +18,18 @@ _WRAP = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[list[int]]:
+def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[int, int, int]]:
     """Return the regions (contig, start, end) that the manifest's contigs or fraction hold out for validation."""
-    names = manifest.validation["contigs"]
+    names = manifest.validation.contigs
     if names:
         return [
-            [index, 0, num_bases]
+            (index, 0, num_bases)
             for index, num_bases in enumerate(genome.num_bases.tolist())
             if genome.names[index] in names
         ]
     is_acgt = [int(np.count_nonzero(genome.contig(index) & 7 != OTHER)) for index in range(len(genome.names))]
-    wanted = manifest.validation["fraction"] * sum(is_acgt)
+    assert manifest.validation.fraction is not None
+    wanted = manifest.validation.fraction * sum(is_acgt)
     if wanted <= 0:
         return []
     row_bases = manifest.row_tokens + manifest.k - 1
@@ -51,12 +52,12 @@ def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[list[i
         if taken >= wanted:
             break
     chosen = zip(cells[:best_count], num_acgt, strict=False)
-    return sorted([index, start, end] for (_, index, start, end), bases in chosen if bases)
+    return sorted((index, start, end) for (_, index, start, end), bases in chosen if bases)
 
 
 def expected_windows(manifest: Manifest, split: str, genome: ReferenceGenome) -> np.ndarray:
     """Return (contig, start, num_tokens) of every window of a split in genome order, int64[n, 3]."""
-    regions = np.array(manifest.validation["regions"], np.int64).reshape(-1, 3)
+    regions = np.array(manifest.validation.regions, np.int64).reshape(-1, 3)
     if len(regions) and (regions.min() < 0 or regions[:, 0].max() >= len(genome.names)):
         raise VerificationError("a validation region of the manifest lies outside the genome")
     regions = regions[:, 1:] + genome.offset[regions[:, 0], None]
@@ -70,7 +71,7 @@ def expected_windows(manifest: Manifest, split: str, genome: ReferenceGenome) ->
     windows: list[np.ndarray] = [np.empty((0, 3), np.int64)]
     k, row_tokens = manifest.k, manifest.row_tokens
     for contig, start, end in genome.runs(eligible).tolist():
-        if manifest.windows["scheme"] == "fixed":
+        if manifest.windows.scheme == "fixed":
             first = np.arange(start, end - k + 1, row_tokens)
             num_tokens = np.minimum(row_tokens, end - k + 1 - first)
         else:
@@ -82,13 +83,15 @@ def expected_windows(manifest: Manifest, split: str, genome: ReferenceGenome) ->
 
 
 def _dnabert_pieces(manifest: Manifest, contig: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    shortest, longest = manifest.windows["shortest_bases"], manifest.windows["longest_bases"]
+    shortest, longest = manifest.windows.shortest_bases, manifest.windows.longest_bases
+    assert shortest is not None
+    assert longest is not None
     key = _key_of(manifest.seed, RandomStream.PIECE_LENGTH, contig, start)
     position = start
     for piece in itertools.count():
         if position >= end:
             return
-        length = manifest.windows["full_bases"]
+        length = manifest.windows.full_bases
         if splitmix(key, 2 * piece) >> 63:
             length = shortest + ((splitmix(key, 2 * piece + 1) >> 32) * (longest - shortest + 1) >> 32)
         yield position, min(position + length, end)

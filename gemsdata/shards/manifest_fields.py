@@ -1,0 +1,89 @@
+"""What a manifest consists of: the genome, its contigs, windows, validation regions, NPMI table and shards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardFile:
+    """One file of a shard."""
+
+    path: str
+    """relative to the set's folder"""
+    num_bytes: int
+    xxh3_64: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """Consecutive rows of a split, in one file per format."""
+
+    first_row: int
+    num_rows: int
+    num_tokens: int
+    content_xxh3_64: str
+    """digest of the rows themselves: equal for every format and compression"""
+    files: dict[str, ShardFile]
+    """{"arrow": ..., "webdataset": ...}"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenomeInfo:
+    """The genome that a set was made from."""
+
+    name: str
+    sha256: str
+    """digest of names, bases and intervals: the same for the same genome in any file format or line length"""
+    num_bases: int
+    num_not_acgt: int
+    num_soft_masked: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContigInfo:
+    """One contig of the genome."""
+
+    name: str
+    num_bases: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowInfo:
+    """How rows were cut from the genome."""
+
+    scheme: str
+    """"fixed" or "dnabert" """
+    full_bases: int
+    """bases of a whole row"""
+    shortest_bases: int | None = None
+    """bases of the shortest random piece; "dnabert" only"""
+    longest_bases: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationInfo:
+    """What was held out for validation."""
+
+    contigs: list[str]
+    """names that were asked for, sorted"""
+    fraction: float | None
+    """of the ACGT bases; None where contigs were asked for"""
+    regions: list[tuple[int, int, int]]
+    """(contig, start, end) of what was held out, sorted"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NpmiInfo:
+    """The NPMI table of a set."""
+
+    file: str
+    sha256: str
+    rank_sha256: str
+    """sha256 of the ranks of the k-mers, as little-endian uint32"""
+    estimator: str
+    min_count: int
+    canonical: bool
+    exclude_soft_masked: bool
+    from_this_genome: bool
