@@ -17,7 +17,8 @@ import click
 import numpy as np
 
 from gemsdata.masking import masker as masking
-from gemsdata.masking.strategies import Strategy
+from gemsdata.masking.registry import names
+from gemsdata.masking.strategies import Strategy, resolve
 
 BATCH_ROWS = 256
 ROW_TOKENS = 510
@@ -138,12 +139,12 @@ def measure(num_rows: int, rounds: int) -> dict[str, float]:
     for name, select in NUMPY.items():
         part = rows[: max(BATCH_ROWS, num_rows // 4)]
         contenders[f"numpy {name}"] = (vectorised(select, part, ranks), len(part))
-    for name in masking.names():
-        contenders[name] = (ours(masking.resolve(name), rows, ranks), len(rows))
+    for name in names():
+        contenders[name] = (ours(resolve(name), rows, ranks), len(rows))
     for name in ("genemask", "global"):
-        contenders[f"{name}, budget 0.15"] = (ours(masking.resolve(name, budget=0.15), rows, ranks), len(rows))
+        contenders[f"{name}, budget 0.15"] = (ours(resolve(name, budget=0.15), rows, ranks), len(rows))
         contenders[f"{name}, corruption span"] = (
-            ours(masking.resolve(name, corruption="span"), rows, ranks),
+            ours(resolve(name, corruption="span"), rows, ranks),
             len(rows),
         )
     speeds: dict[str, list[float]] = {name: [] for name in contenders}

@@ -65,3 +65,22 @@ def human_rows(data_dir) -> np.ndarray:
             rows.append(whole[(whole > 0).all(axis=1)].astype(np.uint16))
     rows = np.concatenate(rows)
     return rows[np.linspace(0, len(rows) - 1, 4096).astype(int)]
+
+
+@pytest.fixture(scope="session")
+def dna_ranks() -> np.ndarray:
+    """A rank for every 6-mer, each once, and the worst for special ids, uint16[4101]; needs no data."""
+    return np.append(np.full(5, 4096), np.random.default_rng(6).permutation(4096) + 1).astype(np.uint16)
+
+
+@pytest.fixture(scope="session")
+def dna_rows() -> np.ndarray:
+    """1024 rows of 510 tokens of DNA from a Markov chain, in which some 6-mers are common, uint16[1024, 510]."""
+    rng = np.random.default_rng(7)
+    likely = rng.dirichlet([1.0, 1.0, 1.0, 1.0], 4**3).cumsum(axis=1)
+    codes = np.zeros((1024, 515), np.int64)
+    codes[:, :3] = rng.integers(0, 4, (1024, 3))
+    for i in range(3, 515):
+        state = codes[:, i - 3] * 16 + codes[:, i - 2] * 4 + codes[:, i - 1]
+        codes[:, i] = (rng.random((1024, 1)) > likely[state][:, :3]).sum(axis=1)
+    return (5 + sum(codes[:, i : i + 510] * 4 ** (5 - i) for i in range(6))).astype(np.uint16)

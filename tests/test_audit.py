@@ -12,6 +12,7 @@ from gemsdata.cli import main
 from gemsdata.inspect.audit import audit
 from gemsdata.inspect.show import mask_row, render_row
 from gemsdata.masking import masker as masking
+from gemsdata.masking.strategies import resolve
 from gemsdata.shards.shard_set import ShardSet
 from tests.naive_masking import hidden_bases
 
@@ -42,7 +43,7 @@ def _table(folder):
 
 
 def test_an_audit_counts_what_a_loop_over_rows_counts(shards):
-    strategy = masking.resolve("genemask", budget=0.2)
+    strategy = resolve("genemask", budget=0.2)
     result = audit(shards, strategy, num_rows=30)
     row_ids = np.unique(np.linspace(0, shards.num_rows("train") - 1, 30).astype(int))
     rows = shards.read("train", row_ids)
@@ -122,18 +123,16 @@ def test_controls_are_warned_of_but_raise_no_alarm(shards):
 
 
 def test_spanwise_corruption_closes_the_leak(shards):
-    by_token, by_span = (
-        audit(shards, masking.resolve("genemask", corruption=corruption)) for corruption in ("token", "span")
-    )
+    by_token, by_span = (audit(shards, resolve("genemask", corruption=corruption)) for corruption in ("token", "span"))
     assert by_token.given_away_by_kept > 0.2
     assert by_span.given_away_by_kept == 0
     assert by_span.hidden_shown_by_kept == pytest.approx(0.1, abs=0.05)
 
 
 def test_an_unusual_rate_is_warned_of_and_an_exact_budget_is_not(shards):
-    texts = [alert.text for alert in audit(shards, masking.resolve("genemask", rate=0.03)).alerts]
+    texts = [alert.text for alert in audit(shards, resolve("genemask", rate=0.03)).alerts]
     assert any("of tokens are masked, 15% is usual" in text for text in texts)
-    assert not audit(shards, masking.resolve("global-nms", budget=0.25)).alerts
+    assert not audit(shards, resolve("global-nms", budget=0.25)).alerts
 
 
 def test_the_command_prints_a_table_json_and_a_figure(shards, tmp_path, capsys):
@@ -165,7 +164,7 @@ def test_mistakes_get_one_line(shards, capsys, arguments, message):
 
 
 def test_show_draws_nucleotides_tokens_spans_and_ranks(shards):
-    row = mask_row(shards, 3, masking.resolve("genemask", budget=0.2))
+    row = mask_row(shards, 3, resolve("genemask", budget=0.2))
     lines = list(render_row(row, width=100))
     rows = shards.read("train", np.array([3]))
     bases = "".join(line[10:] for line in lines if line[:8].strip().isdecimal())

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata.masking.strategies import MASKING_VERSION, names, resolve
+from gemsdata.masking.registry import names
+from gemsdata.masking.strategies import MASKING_VERSION, resolve
 from gemsdata.service import batch_request as module
 from gemsdata.service.batch_request import FIELDS, BatchRequest
 from tests.batch_requests import GOOD, changed

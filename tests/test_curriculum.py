@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import gemsdata as gd
-from gemsdata.masking.curriculum import curriculum_names, resolve_curriculum
+from gemsdata.masking.curriculum import resolve_curriculum
+from gemsdata.masking.registry import curriculum_names
 from gemsdata.stream.stage_log import CAPACITY, StageLog
 from tests.stream_support import digest, global_batches, joined, loaders_of_ranks, make_set
 
@@ -67,7 +68,7 @@ def test_cm_step_mixes_more_and_more_of_the_hard_arm():
 
 def test_cm_step_released_has_a_hundred_blocks_and_dnaberts_easy_arm():
     curriculum = gd.CMStepReleased(num_steps=1000)
-    assert [curriculum.share(step) for step in (0, 9, 10, 505, 999, 1000)] == [0, 0, 0.01, 0.5, 0.99, 1]
+    assert [curriculum.hard_probability(step) for step in (0, 9, 10, 505, 999, 1000)] == [0, 0, 0.01, 0.5, 0.99, 1]
     assert [masking.name for masking in curriculum.maskings()] == ["dnabert", "global"]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gemsdata.genome.vocab import token_dtype
 from gemsdata.masking import masker as masking
+from gemsdata.masking.strategies import resolve
 from tests import naive_masking as naive
 
 DEFAULT_RATE = {
@@ -25,7 +26,7 @@ DEFAULT_RATE = {
 
 
 def assert_same(name, ids, num_tokens, ranks, k, *, rate=None, budget=None, unit="token", corruption="token", stage=0):
-    strategy = masking.resolve(name, rate=rate, budget=budget, budget_unit=unit, corruption=corruption)
+    strategy = resolve(name, rate=rate, budget=budget, budget_unit=unit, corruption=corruption)
     masker = masking.Masker(strategy, ranks=ranks, k=k, seed=7)
     row_ids = np.arange(len(ids)) * 1_000_003 + 5
     batch = masker.batch(ids, num_tokens, row_ids, epoch=3, stage=stage)

@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from gemsdata.masking.strategies import names, resolve
+from gemsdata.masking.registry import load_plugins, names
+from gemsdata.masking.strategies import resolve
+
+import_option = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="Import a module that registers a strategy of yours; may be given several times.",
+)
 
 
 def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -16,13 +25,21 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_strategy(
-        masking: str, rate: float | None, budget: float | None, budget_unit: str, corruption: str, **others: Any
+        masking: str,
+        rate: float | None,
+        budget: float | None,
+        budget_unit: str,
+        corruption: str,
+        modules: tuple[str, ...],
+        **others: Any,
     ) -> Any:
+        load_plugins(modules)
         strategy = resolve(masking, rate=rate, budget=budget, budget_unit=budget_unit, corruption=corruption)
         return command(strategy=strategy, **others)
 
     options = [
-        click.option("--masking", "masking", required=True, help=f"Strategy: {', '.join(names())}."),
+        click.option("--masking", "masking", required=True, help=f"Strategy: {', '.join(names(plugins=False))}."),
+        import_option,
         click.option("--rate", type=float, help="Probability that a token is a centre; default: the strategy's own."),
         click.option("--budget", type=float, help="Mask exactly this share of every row, such as 0.15."),
         click.option(

@@ -8,6 +8,9 @@ import sys
 
 import click
 
+from gemsdata.cli.masking_options import import_option
+from gemsdata.masking.registry import load_plugins
+
 _ALL_SEEDS = f"0-{(1 << 64) - 1}"
 
 
@@ -20,6 +23,7 @@ _ALL_SEEDS = f"0-{(1 << 64) - 1}"
 @click.option("--tls-cert", help="Certificate chain, PEM.")
 @click.option("--tls-key", help="Private key of the certificate, PEM.")
 @click.option("--seeds", default=_ALL_SEEDS, show_default=True, help="Answer requests with these seeds, FIRST-LAST.")
+@import_option
 def command(
     shards: tuple[str, ...],
     host: str,
@@ -29,6 +33,7 @@ def command(
     tls_cert: str | None,
     tls_key: str | None,
     seeds: str,
+    modules: tuple[str, ...],
 ) -> None:
     """Serve masked batches of the shard set SHARDS over Arrow Flight; several are mixed.
 
@@ -39,6 +44,8 @@ def command(
     from gemsdata.service.run_server import GRACE_S, run_server
     from gemsdata.service.server import Server
     from gemsdata.shards.shard_set import ShardSet
+
+    load_plugins(modules)
 
     def ready(server: Server, address: Address) -> None:
         rows = sum(entry.num_rows(split) for entry in server.streams.sets for split in entry.manifest.splits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,11 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Never ``parallel=True``: a process forked after an OpenMP region dies in its first one. With
     ``NUMBA_DISABLE_JIT=1`` the function runs as plain Python, with numpy's warning about wrapping unsigned integers
-    silenced, because the kernels wrap on purpose.
+    silenced, because the kernels wrap on purpose. Where no folder for the cache can be written, every process compiles
+    anew, and says so once.
     """
     if not numba.config.DISABLE_JIT:
-        return numba.njit(nogil=True, cache=True)(function)
+        return _compiled(function)
 
     @functools.wraps(function)
     def wrapper(*args: Any) -> Any:
@@ -26,3 +28,23 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args)
 
     return wrapper
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        _say_that_nothing_is_cached()
+        return numba.njit(nogil=True)(function)
+
+
+@functools.cache
+def _say_that_nothing_is_cached() -> None:
+    warnings.warn(
+        "gemsdata's kernels are compiled anew by every process (some 20 seconds), because no folder for compiled code"
+        " can be written: set NUMBA_CACHE_DIR to one that can",
+        RuntimeWarning,
+        stacklevel=4,
+    )

@@ -1,6 +1,6 @@
 """When the masking changes: schedules known in advance, and the CM-GEMS controller (Roy et al., ECAI 2024).
 
-A curriculum names the masking of every stage and tells the stage of a step. ``steps`` and ``cm-step`` know it from
+A curriculum names the masking of every stage and says which stage a step is in. ``steps`` and ``cm-step`` know it from
 the step alone; ``constant`` and ``cm-gems`` follow the stage log, that is `Loader.set_stage` and `Loader.observe`. A
 step is a batch of the loader: with gradient accumulation over n batches, n steps make one optimizer update.
 """
@@ -12,22 +12,25 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from gemsdata.kernels.keys import draw, key_of, unit
 from gemsdata.kernels.random_streams import RandomStream
+from gemsdata.masking.registry import find_curriculum, is_curriculum, register_curriculum
 from gemsdata.masking.strategies import Dnabert, GeneMask, GlobalMask, Strategy, resolve
 
 _MASKING_FIELDS = ("masking", "easy", "hard")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Curriculum:
     """What all curricula have in common."""
 
     name: ClassVar[str] = ""
+    when: ClassVar[str] = "as Curriculum.stage says"
+    """when the stage changes, in words"""
     logged: ClassVar[bool] = False
     """the stage follows the stage log"""
     adaptive: ClassVar[bool] = False
@@ -62,13 +65,19 @@ class Curriculum:
         """Return the curriculum as a JSON-able dict, for saved states."""
         return {"name": self.name, "maskings": [masking.describe() for masking in self.maskings()]}
 
+    def __repr__(self) -> str:
+        """Return the maskings of the stages, and when the stage changes."""
+        stages = ", ".join(f"stage {i} {masking.name}" for i, masking in enumerate(self.maskings()))
+        return f"{type(self).__name__} (curriculum {self.name!r}): {stages}\n  the stage changes {self.when}"
 
-@dataclass(frozen=True, kw_only=True)
+
+@register_curriculum("constant")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Constant(Curriculum):
     """One masking throughout; its stage is what `Loader.set_stage` says (`RandomMask` grows with it)."""
 
     masking: str | Strategy = "genemask"
-    name: ClassVar[str] = "constant"
+    when: ClassVar[str] = "when Loader.set_stage says so"
     logged: ClassVar[bool] = True
 
     def maskings(self) -> tuple[Strategy, ...]:  # noqa: D102
@@ -78,13 +87,14 @@ class Constant(Curriculum):
         return logged_stage
 
 
-@dataclass(frozen=True, kw_only=True)
+@register_curriculum("steps")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Steps(Curriculum):
     """Stage i + 1 begins at step boundaries[i]; DNABERT's recipe is 15 % for 100,000 steps, then 20 %."""
 
     stages: tuple[str | Strategy, ...]
     boundaries: tuple[int, ...]
-    name: ClassVar[str] = "steps"
+    when: ClassVar[str] = "at fixed steps"
 
     def __post_init__(self) -> None:
         if len(self.stages) != len(self.boundaries) + 1 or list(self.boundaries) != sorted(set(self.boundaries)):
@@ -102,7 +112,8 @@ class Steps(Curriculum):
         return {**super().describe(), "boundaries": list(self.boundaries)}
 
 
-@dataclass(frozen=True, kw_only=True)
+@register_curriculum("cm-gems")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CMGems(Curriculum):
     """CM-GEMS: `easy` until the perplexity hardly falls from one evaluation to the next, then `hard` for good."""
 
@@ -110,7 +121,7 @@ class CMGems(Curriculum):
     hard: str | Strategy = field(default_factory=GlobalMask)
     threshold: float = 1.0
     """switch once perplexity(previous) - perplexity(now) is below this"""
-    name: ClassVar[str] = "cm-gems"
+    when: ClassVar[str] = "once, when the perplexity falls by less than a threshold between evaluations"
     logged: ClassVar[bool] = True
     adaptive: ClassVar[bool] = True
 
@@ -125,7 +136,7 @@ class CMGems(Curriculum):
         return int(any(drop < self.threshold for drop in drops))
 
     def drops(self, perplexities: Sequence[float]) -> list[float]:
-        """Return what the threshold is compared with."""
+        """Return by how much the perplexity fell from each evaluation to the next."""
         if any(math.isnan(value) for value in perplexities):
             raise ValueError(f"perplexities {list(perplexities)} hold a NaN; the training has diverged")
         return [before - now for before, now in itertools.pairwise(perplexities)]
@@ -134,18 +145,19 @@ class CMGems(Curriculum):
         return {**super().describe(), "threshold": self.threshold}
 
 
-@dataclass(frozen=True, kw_only=True)
+@register_curriculum("cm-gems-released")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CMGemsReleased(CMGems):
     """CM-GEMS as its published script runs: a rise does not fire; perplexity under the masking in force."""
 
-    name: ClassVar[str] = "cm-gems-released"
     frozen_evaluation: ClassVar[bool] = False
 
     def drops(self, perplexities: Sequence[float]) -> list[float]:  # noqa: D102
         return [abs(drop) for drop in super().drops(perplexities)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@register_curriculum("cm-step")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CMStep(Curriculum):
     """CM-STEP: in part i of ten a batch is masked by `hard` with probability i/9, else by `easy`; a draw per step."""
 
@@ -153,7 +165,7 @@ class CMStep(Curriculum):
     """length of the run in batches of the loader; beyond it the last part goes on"""
     easy: str | Strategy = field(default_factory=GeneMask)
     hard: str | Strategy = field(default_factory=GlobalMask)
-    name: ClassVar[str] = "cm-step"
+    when: ClassVar[str] = "from step to step, to the last masking more and more often"
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -162,37 +174,27 @@ class CMStep(Curriculum):
     def maskings(self) -> tuple[Strategy, ...]:  # noqa: D102
         return resolve(self.easy), resolve(self.hard)
 
-    def share(self, step: int) -> float:
+    def hard_probability(self, step: int) -> float:
         """Return the probability of `hard` at a step."""
         return min(9, 10 * step // self.num_steps) / 9
 
     def stage(self, step: int, logged_stage: int, seed: int) -> int:  # noqa: D102
         bits = np.uint64(draw(np.uint64(key_of(seed, RandomStream.CURRICULUM_ARM, step)), np.uint64(0)))
-        return int(unit(bits) < self.share(step))
+        return int(unit(bits) < self.hard_probability(step))
 
     def describe(self) -> dict[str, Any]:  # noqa: D102
         return {**super().describe(), "num_steps": self.num_steps}
 
 
-@dataclass(frozen=True, kw_only=True)
+@register_curriculum("cm-step-released")
+@dataclass(frozen=True, kw_only=True, repr=False)
 class CMStepReleased(CMStep):
-    """CM-STEP as its published script runs: a hundred blocks of share 0.00 .. 0.99, and the easy arm is DNABERT's."""
+    """CM-STEP as its published script runs: a hundred blocks of probability 0.00 .. 0.99; the easy arm is DNABERT's."""
 
     easy: str | Strategy = field(default_factory=Dnabert)
-    name: ClassVar[str] = "cm-step-released"
 
-    def share(self, step: int) -> float:  # noqa: D102
+    def hard_probability(self, step: int) -> float:  # noqa: D102
         return min(100, 100 * step // self.num_steps) / 100
-
-
-_BY_NAME: dict[str, type[Curriculum]] = {
-    cls.name: cls for cls in (Constant, Steps, CMGems, CMGemsReleased, CMStep, CMStepReleased)
-}
-
-
-def curriculum_names() -> list[str]:
-    """Return the names of all curricula."""
-    return list(_BY_NAME)
 
 
 def resolve_curriculum(
@@ -207,20 +209,28 @@ def resolve_curriculum(
     curriculum
         a curriculum or the name of one; it brings its own maskings, unless it is "constant".
     num_steps
-        length of the run in batches, which "cm-step" needs when it is given by name.
+        length of the run in batches, for curricula given by name that have such a field ("cm-step").
+
+    Raises
+    ------
+    ValueError
+        for an unknown name, or a curriculum that needs more than its name.
     """
     if isinstance(curriculum, Curriculum):
         return curriculum
     name = curriculum
     if name is None:
-        name = masking if isinstance(masking, str) and masking in _BY_NAME else "constant"
-    if name not in _BY_NAME:
-        raise ValueError(f"curriculum {name!r} is unknown: use one of {', '.join(_BY_NAME)}")
-    cls = _BY_NAME[name]
+        name = masking if isinstance(masking, str) and is_curriculum(masking) else "constant"
+    cls = find_curriculum(name)
     if cls is Steps:
         raise ValueError("curriculum 'steps' needs its stages: give gemsdata.Steps(stages=(...), boundaries=(...))")
-    if issubclass(cls, CMStep):
-        if num_steps is None:
-            raise ValueError(f"curriculum {name!r} needs the length of the run: give num_steps, in batches")
-        return cls(num_steps=num_steps)
-    return Constant(masking="genemask" if masking == "constant" else masking) if cls is Constant else cls()
+    if cls is Constant:
+        constant = Constant(masking="genemask" if masking == "constant" else masking)
+        constant.maskings()  # raises for an unknown name
+        return constant
+    if "num_steps" not in {entry.name for entry in dataclasses.fields(cls)}:
+        return cls()
+    if num_steps is None:
+        raise ValueError(f"curriculum {name!r} needs the length of the run: give num_steps, in batches")
+    needs_length: Any = cls
+    return cast("Curriculum", needs_length(num_steps=num_steps))

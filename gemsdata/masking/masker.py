@@ -15,9 +15,7 @@ from gemsdata.kernels import budget as budget_kernels
 from gemsdata.kernels import mask as kernels
 from gemsdata.kernels import spans as span_kernels
 from gemsdata.kernels.keys import row_keys
-from gemsdata.masking.strategies import MASKING_VERSION, Compiled, Row, Strategy, names, register, resolve
-
-__all__ = ["MASKING_VERSION", "Masker", "Spans", "mask_rows", "names", "register", "resolve"]
+from gemsdata.masking.strategies import Compiled, Row, Strategy, resolve
 
 MIN_K, MAX_K = 3, 8
 UNMASKED = kernels.UNMASKED

@@ -11,19 +11,20 @@ the paper and the published script differ, the script's behaviour has a name of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from gemsdata.kernels.spans import BEST_OF_ROW, BEST_OF_WINDOW, LENGTH_RANGE, WINDOW
+from gemsdata.masking.registry import find_strategy, register
 
 MASKING_VERSION = 2
 """Raised whenever the same key would give another mask or another batch; part of every saved state"""
 
 TARGET_RATE = 0.15
-"""The share of tokens that every published recipe sets out to mask"""
+"""The fraction of tokens that every published recipe sets out to mask"""
 MIN_RATE = 1e-4
 
 
@@ -64,7 +65,9 @@ class Strategy:
         if self.rate is not None and not MIN_RATE <= self.rate <= 1:
             raise ValueError(f"rate = {self.rate} is out of range: give the probability of a centre, {MIN_RATE} to 1")
         if self.budget is not None and not 0 <= self.budget <= 1:
-            raise ValueError(f"budget = {self.budget} is out of range: give the share to mask, 0 to 1 (0.15 is usual)")
+            raise ValueError(
+                f"budget = {self.budget} is out of range: give the fraction to mask, 0 to 1 (0.15 is usual)"
+            )
         if self.rate is not None and self.budget is not None:
             raise ValueError(
                 f"both rate = {self.rate} and budget = {self.budget} are given: a budget replaces the rate, give one"
@@ -109,34 +112,14 @@ class Compiled(Strategy):
         raise NotImplementedError
 
 
-_S = TypeVar("_S", bound=type[Strategy])
-_REGISTRY: dict[str, type[Strategy]] = {}
-
-
-def register(name: str) -> Callable[[_S], _S]:
-    """Give a strategy class its name, by which commands and loaders find it."""
-
-    def add(cls: _S) -> _S:
-        cls.name = name
-        _REGISTRY[name] = cls
-        return cls
-
-    return add
-
-
-def names() -> list[str]:
-    """Return the names of all strategies."""
-    return list(_REGISTRY)
-
-
 def resolve(masking: str | Strategy, **options: Any) -> Strategy:
     """Return the strategy of a name, with ``options`` for its fields; of a strategy, it with the options replaced.
 
     Raises ValueError for an unknown name or option.
     """
-    if isinstance(masking, str) and masking not in _REGISTRY:
-        raise ValueError(f"masking {masking!r} is unknown: use one of {', '.join(_REGISTRY)}")
-    cls = _REGISTRY[masking] if isinstance(masking, str) else type(masking)
+    if not isinstance(masking, str | Strategy):
+        raise ValueError(f"masking {masking!r} is neither a strategy nor the name of one, such as 'genemask'")
+    cls = find_strategy(masking) if isinstance(masking, str) else type(masking)
     unknown = set(options) - {field.name for field in dataclasses.fields(cls)}
     if unknown:
         raise ValueError(f"masking {cls.name!r} has no option {', '.join(sorted(unknown))}")

@@ -20,7 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gemsdata.masking.strategies import MASKING_VERSION, Strategy, names, resolve
+from gemsdata.masking.registry import names
+from gemsdata.masking.strategies import MASKING_VERSION, Strategy, resolve
 from gemsdata.stream.order import REMAINDERS
 from gemsdata.stream.reader import CHECKS, FAULT_POLICIES
 

@@ -12,7 +12,8 @@ from gemsdata.inspect.audit import Audit, audit
 from gemsdata.inspect.plot.style import BLUE, FAINT, RED, figure_style
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
-from gemsdata.masking.strategies import TARGET_RATE, names
+from gemsdata.masking.registry import names
+from gemsdata.masking.strategies import TARGET_RATE
 from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
 
