@@ -105,13 +105,13 @@ def main(shards: Path, name: str, rows: int, steps: int, masking: str, precision
         loader = gd.build_loader(
             shards, masking=masking, batch_size=rows, num_workers=1, threads=True, device=device, num_steps=steps + 2
         )
-        model = build_model(name, k=gd.ShardSet.open(shards).k, max_positions=loader.stream.row_tokens + 2).to(device)
+        model = build_model(name, k=gd.ShardSet.open(shards).k, max_positions=loader.stream.layout.width).to(device)
         found = measure(loader, model, steps=steps, bf16=bf16, device=device)
         wall, cpu, losses = found["wall"], found["cpu"], found["losses"]
-        tokens = rows * (loader.stream.row_tokens + 2)
+        tokens = rows * (loader.stream.layout.width)
         lines.append(
             [
-                f"{name}, {rows} rows of {loader.stream.row_tokens + 2}, {'bf16' if bf16 else 'fp32'}",
+                f"{name}, {rows} rows of {loader.stream.layout.width}, {'bf16' if bf16 else 'fp32'}",
                 f"{wall['plain']:.3f}",
                 f"{wall['ours']:.3f}",
                 f"{wall['plain'] / wall['ours']:.2f}",

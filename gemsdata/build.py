@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
-import torch
 
 from gemsdata.masking.curriculum import Curriculum, resolve_curriculum
-from gemsdata.masking.strategies import Strategy
+from gemsdata.masking.strategies import Strategy, names
 from gemsdata.service.client import Servers
 from gemsdata.service.remote_stream import RemoteSets, RemoteSplit, RemoteStream
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.stream.loader import Loader
-from gemsdata.stream.mixture import order_of
+from gemsdata.stream.order import RowSource, build_order
 from gemsdata.stream.reader import SplitReader
+from gemsdata.stream.source import BatchSource
 from gemsdata.stream.stream import MaskedStream
 from gemsdata.stream.world import World
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    import torch
+
+    Place = str | Path | ShardSet | Servers
+
 MODEL_INPUTS = ("input_ids", "labels", "attention_mask")
+
+
+class LoaderOptions(TypedDict, total=False):
+    """How batches are computed and where they go: the options of `Loader` that no batch depends on, but stage_lag."""
+
+    num_workers: int
+    threads: bool
+    prefetch_factor: int
+    start_method: str | None
+    device: str | torch.device | None
+    stage_lag: int
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -29,7 +48,7 @@ def model_inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def build_loader(
-    shards: str | Path | ShardSet | Servers | Sequence[str | Path | ShardSet],
+    shards: Place | Sequence[Place],
     *,
     split: str = "train",
     masking: str | Strategy = "genemask",
@@ -47,7 +66,7 @@ def build_loader(
     check: str = "size",
     faults: str = "raise",
     world: World | None = None,
-    **loader_options: Any,
+    **loader_options: Unpack[LoaderOptions],
 ) -> Loader:
     """Open shard sets and return a loader of masked batches.
 
@@ -64,6 +83,8 @@ def build_loader(
         rows of a batch of one rank, or of all ranks together; give one. The stream depends on the global one alone.
     num_steps, num_epochs
         length of the run; give one or neither (endless).
+    seed
+        of the order, the strands and the masks, 0 to 2**64 - 1.
     shuffle
         True: over all rows; a number of rows: within windows of it, for sets that must be fetched or decoded; False.
     remainder
@@ -90,35 +111,73 @@ def build_loader(
         when no server answers, or one refuses the token.
     """
     world = World.detect() if world is None else world
-    if (batch_size is None) == (global_batch_size is None):
-        raise ValueError("give either batch_size (rows of one rank) or global_batch_size (rows of all ranks)")
-    if (batch_size or global_batch_size or 0) < 1:
-        raise ValueError(f"batch_size = {batch_size}, global_batch_size = {global_batch_size}; give 1 or more")
+    global_batch = _global_batch(batch_size, global_batch_size, world)
     if num_steps is not None and num_epochs is not None:
         raise ValueError("give num_steps or num_epochs, not both")
-    global_batch = global_batch_size or (batch_size or 0) * world.num_ranks
-    several = [shards] if isinstance(shards, str | Path | ShardSet | Servers) else list(shards)
-    if not several:
-        raise ValueError("no shard set is given")
-    servers = Servers.of(several)
-    readers: Sequence[Any]
+    _check_masking(masking)
+    places = _places(shards)
+    servers = Servers.of(places)
     if servers is None:
-        sets = [entry if isinstance(entry, ShardSet) else ShardSet.open(str(entry)) for entry in several]
-        readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
+        sources, make_stream = _open_sets(places, split, check, faults, ranks)
     else:
-        remote = RemoteSets(servers, seed)
-        readers = [RemoteSplit(shards=entry, split=split, check=check, faults=faults) for entry in remote.sets]
-    order = order_of(
-        readers, global_batch=global_batch, seed=seed, shuffle=shuffle, remainder=remainder, weights=weights
+        sources, make_stream = _ask_servers(servers, seed, split, check, faults, ranks)
+        loader_options = {**loader_options, "threads": True, "start_method": None}
+    order = build_order(
+        sources, global_batch=global_batch, seed=seed, shuffle=shuffle, remainder=remainder, weights=weights
     )
     if num_epochs is not None:
         num_steps = order.num_steps(num_epochs)
-    curriculum = resolve_curriculum(masking, curriculum, num_steps=num_steps)
-    options: dict[str, Any] = {"seed": seed, "reverse_complement": reverse_complement, "world": world}
-    if servers is None:
-        tables = [entry.ranks if ranks is None else ranks for entry in sets]
-        return Loader(
-            MaskedStream(readers, order, curriculum, ranks=tables, **options), num_steps=num_steps, **loader_options
+    stream = make_stream(
+        order,
+        resolve_curriculum(masking, curriculum, num_steps=num_steps),
+        seed=seed,
+        reverse_complement=reverse_complement,
+        world=world,
+    )
+    return Loader(stream, num_steps=num_steps, **loader_options)
+
+
+def _global_batch(batch_size: int | None, global_batch_size: int | None, world: World) -> int:
+    """Return the rows of a batch of all ranks together."""
+    if (batch_size is None) == (global_batch_size is None):
+        raise ValueError("give either batch_size (rows of one rank) or global_batch_size (rows of all ranks)")
+    given = batch_size if global_batch_size is None else global_batch_size
+    if not isinstance(given, int | np.integer) or isinstance(given, bool) or given < 1:
+        raise ValueError(f"batch_size = {batch_size}, global_batch_size = {global_batch_size}; give 1 or more")
+    return int(given) * (world.num_ranks if global_batch_size is None else 1)
+
+
+def _check_masking(masking: object) -> None:
+    if not isinstance(masking, str | Strategy):
+        raise ValueError(
+            f"masking = {masking!r}; give a strategy or the name of one: {', '.join(names())}. Rows that are not masked"
+            " come from gemsdata.ShardSet.open(...).read(...)"
         )
-    stream = RemoteStream(remote, readers, order, curriculum, own_ranks=ranks, **options)
-    return Loader(stream, num_steps=num_steps, **{**loader_options, "threads": True, "start_method": None})
+
+
+def _places(shards: Any) -> list[Any]:
+    if isinstance(shards, str | Path | ShardSet | Servers):
+        return [shards]
+    places = list(shards)
+    if not places:
+        raise ValueError("no shard set is given")
+    return places
+
+
+def _open_sets(
+    places: Sequence[Any], split: str, check: str, faults: str, ranks: np.ndarray | None
+) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
+    """Return the readers of shard sets, and what makes a stream of them, given the order and so on."""
+    sets = [place if isinstance(place, ShardSet) else ShardSet.open(str(place)) for place in places]
+    readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
+    tables = [entry.ranks if ranks is None else ranks for entry in sets]
+    return readers, functools.partial(MaskedStream, readers, ranks=tables)
+
+
+def _ask_servers(
+    servers: Servers, seed: int, split: str, check: str, faults: str, ranks: np.ndarray | None
+) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
+    """Return the splits that servers hold, and what makes a stream of them, given the order and so on."""
+    remote = RemoteSets(servers, seed)
+    splits = [RemoteSplit(shards=entry, split=split, check=check, faults=faults) for entry in remote.sets]
+    return splits, functools.partial(RemoteStream, remote, splits, own_ranks=ranks)

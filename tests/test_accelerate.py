@@ -119,9 +119,9 @@ def test_a_raw_loader_is_refused_by_accelerators_prepare_with_the_way_out(shards
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_foreign_loader_over_the_stream_raises_when_accelerate_iterates_it(shards, accelerator, num_workers):
-    stream = gd.build_loader(shards, batch_size=4).stream
+    dataset = gd.build_loader(shards, batch_size=4).dataset
     options = {"multiprocessing_context": "fork"} if num_workers else {}
-    foreign = torch.utils.data.DataLoader(stream, batch_size=None, num_workers=num_workers, **options)
+    foreign = torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=num_workers, **options)
     prepared = accelerator.prepare(foreign)
     with pytest.raises(RuntimeError, match=r"gemsdata\.prepare"):
         list(prepared)

@@ -13,7 +13,7 @@ from gemsdata.kernels.mask import UNMASKED
 from gemsdata.kernels.special_ids import MASK_ID
 from gemsdata.service.codec import Codec, original_error, remote_error
 from gemsdata.stream.batch import BatchLayout
-from gemsdata.stream.stream import BatchInfo
+from gemsdata.stream.source import BatchInfo
 
 INFO = BatchInfo(step=2**40, epoch=3, stage=1, num_skipped=2, why_skipped="shard ä is missing")
 KINDS = {6: ("uint16", "int16"), 8: ("uint32", "int32")}
@@ -21,7 +21,8 @@ KINDS = {6: ("uint16", "int16"), 8: ("uint32", "int32")}
 
 def codec_of(num_rows: int, width: int, k: int) -> Codec:
     id_dtype, label_dtype = KINDS[k]
-    return Codec(layout=BatchLayout(num_rows=num_rows, width=width, id_dtype=id_dtype, label_dtype=label_dtype), k=k)
+    layout = BatchLayout.masked_lm(num_rows=num_rows, width=width, id_dtype=id_dtype, label_dtype=label_dtype)
+    return Codec(layout=layout, k=k)
 
 
 def filled(codec: Codec, seed: int, share_strange: float = 0.2) -> np.ndarray:
@@ -59,7 +60,7 @@ def test_batches_round_trip(seed, num_rows, num_batches, width, k):
     for buffer, (pending, _) in zip(buffers, decoded, strict=True):
         wide = {name: np.full(shape, -7, np.int64) for name, (_, shape, _) in codec.layout.fields.items()}
         pending.write(wide)
-        narrow = codec.layout.views(pending.take())
+        narrow = codec.layout.views(pending.to_buffer())
         for name, view in codec.layout.views(buffer).items():
             np.testing.assert_array_equal(narrow[name], view, err_msg=name)
             np.testing.assert_array_equal(wide[name], view, err_msg=name)
@@ -80,8 +81,8 @@ def compressed(codec: Codec, buffer: np.ndarray) -> dict[str, np.ndarray]:
         "bases": np.empty(fours, np.uint8),
         "states": np.empty(fours, np.uint8),
         "ends": np.zeros(rows + 1, np.int32),
-        "listed_id": np.empty(most, codec.layout.id_dtype),
-        "listed_label": np.empty(most, codec.layout.label_dtype),
+        "listed_id": np.empty(most, codec.layout.fields["input_ids"].dtype),
+        "listed_label": np.empty(most, codec.layout.fields["labels"].dtype),
     }
     compress(views["input_ids"], views["labels"], views["attention_mask"], codec.k, *out.values())
     return out
@@ -174,7 +175,7 @@ def test_a_batch_that_reaches_outside_its_rows_is_rejected():
     for ends in ([0, 30, 30, 30, 30], [0, 30, -9, 40, 30], [0, 0, 2**31 - 1, 0, 30]):
         batches = codec.decode(changed_column(batch, "listed", listed(batch, ends, 30)), metadata)
         with pytest.raises(ValueError, match=r"listed tokens, its rows have .*; the server is broken"):
-            [pending.take() for pending, _ in batches]
+            [pending.to_buffer() for pending, _ in batches]
 
 
 def test_a_batch_of_another_shape_is_rejected():

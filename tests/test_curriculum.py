@@ -205,7 +205,7 @@ import sys, torch.distributed as dist
 import gemsdata as gd
 dist.init_process_group("gloo")
 loader = gd.build_loader(sys.argv[1], batch_size=4, masking="cm-gems", stage_lag=6, num_steps=30)
-assert (loader.stream.world.rank, loader.stream.world.num_ranks) == (dist.get_rank(), 2)
+assert (loader.stream.config.world.rank, loader.stream.config.world.num_ranks) == (dist.get_rank(), 2)
 stages = []
 for batch in loader:
     stages.append(batch["stage"])

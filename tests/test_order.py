@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemsdata.stream.mixture import Mixture, shares
-from gemsdata.stream.order import Order, Permutation
+from gemsdata.stream.order import Order
+from gemsdata.stream.permutation import Permutation
 from gemsdata.stream.world import World
 
 SIZES = st.integers(1, 60)
@@ -21,11 +22,11 @@ def places(order: Order | Mixture, step: int, num_ranks: int) -> list[tuple[int,
     found = []
     for rank in range(num_ranks):
         world = World(rank=rank, num_ranks=num_ranks)
-        slots = [None] * len(world.share(order.global_batch))
-        for run in order.runs(step, world):
-            for slot, row_id in zip(np.arange(len(slots))[run.slots].tolist(), run.row_ids.tolist(), strict=True):
+        slots = [None] * len(world.rank_slice(order.global_batch))
+        for group in order.row_groups(step, world):
+            for slot, row_id in zip(np.arange(len(slots))[group.slots].tolist(), group.row_ids.tolist(), strict=True):
                 assert slots[slot] is None, "two rows in one slot"
-                slots[slot] = (run.source, run.epoch, row_id)
+                slots[slot] = (group.source, group.epoch, row_id)
         assert None not in slots
         found += slots
     return found
@@ -91,8 +92,8 @@ def test_the_ranks_together_hold_what_one_rank_would(num_rows, global_batch, num
 def test_padding_is_spread_so_that_no_rank_is_left_without_rows():
     order = order_of(13, 8, "pad")
     for rank in range(4):
-        (run,) = order.runs(1, World(rank=rank, num_ranks=4))
-        assert (run.row_ids >= 0).any()
+        (group,) = order.row_groups(1, World(rank=rank, num_ranks=4))
+        assert (group.row_ids >= 0).any()
 
 
 def test_the_order_is_pinned():
@@ -181,9 +182,12 @@ def test_weights_become_whole_numbers_by_largest_remainder():
 @given(st.integers(0, 200), st.integers(1, 9))
 def test_shares_of_the_ranks_are_disjoint_in_order_and_differ_by_one_at_most(count, num_ranks):
     worlds = [World(rank=rank, num_ranks=num_ranks) for rank in range(num_ranks)]
-    assert [i for world in worlds for i in world.share(count)] == list(range(count))
-    assert max(len(world.share(count)) for world in worlds) - min(len(world.share(count)) for world in worlds) <= 1
-    assert all(len(world.share(max(0, count - 1))) <= len(world.share(count)) for world in worlds)
+    assert [i for world in worlds for i in world.rank_slice(count)] == list(range(count))
+    assert (
+        max(len(world.rank_slice(count)) for world in worlds) - min(len(world.rank_slice(count)) for world in worlds)
+        <= 1
+    )
+    assert all(len(world.rank_slice(max(0, count - 1))) <= len(world.rank_slice(count)) for world in worlds)
 
 
 def test_a_world_that_cannot_be_is_refused():

@@ -98,9 +98,9 @@ def test_a_finished_run_stays_finished_after_a_restart(shards):
     [
         ({"seed": 5}, "seed 4, this loader has 5; pass that seed"),
         ({"batch_size": 8}, "global_batch 7, this loader has 8; pass global_batch_size"),
-        ({"masking": "genemask"}, "recipe .* pass the masking"),
-        ({"remainder": "pad"}, "recipe .* pass the masking"),
-        ({"reverse_complement": 0.0}, "recipe .* pass the masking"),
+        ({"masking": "genemask"}, "config_hash .* pass the masking"),
+        ({"remainder": "pad"}, "config_hash .* pass the masking"),
+        ({"reverse_complement": 0.0}, "config_hash .* pass the masking"),
         ({"stage_lag": 10}, "stage_lag 9, this loader has 10"),
     ],
 )
@@ -120,8 +120,8 @@ def test_a_state_of_another_data_set_or_of_a_newer_version_is_refused(shards, tm
         loader.load_state_dict(state)
     with pytest.raises(ValueError, match=r"lacks stage_lag, stage_log, step"):
         loader.load_state_dict({k: v for k, v in state.items() if not k.startswith("st")})
-    with pytest.raises(ValueError, match=r"version 2; this gemsdata reads up to 1"):
-        loader.load_state_dict({**state, "version": 2})
+    with pytest.raises(ValueError, match=r"version 3; this gemsdata reads up to 2"):
+        loader.load_state_dict({**state, "version": 3})
 
 
 def anonymous_bytes() -> int:

@@ -311,9 +311,9 @@ def test_a_copied_stream_raises_instead_of_going_deaf(shards):
 
 
 def test_a_stream_in_a_foreign_dataloader_raises_with_the_way_out(shards):
-    stream = gd.build_loader(shards, batch_size=8).stream
+    dataset = gd.build_loader(shards, batch_size=8).dataset
     with pytest.raises(RuntimeError, match=r"gemsdata\.prepare"):
-        list(torch.utils.data.DataLoader(stream, batch_size=None))
+        list(torch.utils.data.DataLoader(dataset, batch_size=None))
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def train(config: PretrainConfig) -> bool:
                 if step % config.eval_every == 0 or ended:
                     masks = valid[min(loader.stage, len(valid) - 1)]
                     found = evaluate(accelerator.unwrap_model(model), masks, accelerator)
-                    if loader.stream.curriculum.adaptive:
+                    if loader.stream.config.curriculum.adaptive:
                         loader.observe(found.perplexity)  # decided on rank 0; takes effect switch_lag batches later
                     log.write(
                         step,

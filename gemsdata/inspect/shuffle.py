@@ -12,7 +12,7 @@ import numpy as np
 
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.stream.order import Permutation
+from gemsdata.stream.permutation import Permutation
 
 NEAR_BASES = 10_000
 

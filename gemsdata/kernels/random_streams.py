@@ -23,6 +23,8 @@ class RandomStream(enum.IntEnum):
     """order of rows or of blocks of rows in an epoch"""
     WINDOW_ORDER = 0x71D
     """order of rows within a shuffled window of them"""
+    EPOCH_START = 0xD20
+    """place in its order where an epoch begins that drops its incomplete batch"""
     CURRICULUM_ARM = 0xA43
     """which masking of a curriculum a step gets"""
     MASK = 0x3A5C

@@ -18,7 +18,7 @@ import pyarrow.flight as fl
 
 from gemsdata.kernels.compact import compress, expand
 from gemsdata.stream.batch import BatchLayout
-from gemsdata.stream.stream import BatchInfo
+from gemsdata.stream.source import BatchInfo
 
 _NUM_ENDS = 2  # [CLS] and [SEP]
 _MAX_MESSAGE_CHARS = 2000
@@ -123,8 +123,9 @@ class Codec:
         return batches
 
     def _listed_types(self) -> dict[str, pa.DataType]:
-        dtypes = {"input_id": self.layout.id_dtype, "label": self.layout.label_dtype}
-        return {name: pa.from_numpy_dtype(np.dtype(dtype)) for name, dtype in dtypes.items()}
+        fields = self.layout.fields
+        dtypes = {"input_id": fields["input_ids"].dtype, "label": fields["labels"].dtype}
+        return {name: pa.from_numpy_dtype(dtype) for name, dtype in dtypes.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +147,7 @@ class EncodedBatch:
             )
         arrays["sample_ids"][...] = self.sample_ids
 
-    def take(self) -> np.ndarray:
+    def to_buffer(self) -> np.ndarray:
         """Return the batch as a new buffer of the layout."""
         buffer = self.codec.layout.empty()
         self.write(self.codec.layout.views(buffer))

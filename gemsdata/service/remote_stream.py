@@ -13,16 +13,20 @@ import numpy as np
 import pyarrow.flight as fl
 
 from gemsdata.masking.curriculum import Curriculum
+from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import MASKING_VERSION
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.service.batch_request import VERSION, BatchRequest
 from gemsdata.service.client import Connections, Servers
 from gemsdata.service.codec import Codec
 from gemsdata.shards.manifest import Manifest
-from gemsdata.stream.batch import Parcel
+from gemsdata.stream.batch import PendingBatch
+from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
 from gemsdata.stream.mixture import Mixture
 from gemsdata.stream.order import Order
-from gemsdata.stream.stream import BatchInfo, MaskedStream, fingerprint_of
+from gemsdata.stream.source import BatchInfo
+from gemsdata.stream.stage_log import StageLog
+from gemsdata.stream.stream import masked_layout
 from gemsdata.stream.world import World
 
 
@@ -110,30 +114,32 @@ class RemoteSets:
         ]
         for entry in sets:
             assert hashlib.sha256(entry.ranks.tobytes()).hexdigest() == entry.manifest.npmi.rank_sha256
-        if fingerprint_of([entry.manifest for entry in sets]) != self.fingerprint:
+        if combined_fingerprint([entry.manifest.fingerprint for entry in sets]) != self.fingerprint:
             raise ValueError("the servers hold different shard sets; give servers of the same set")
         return sets
 
 
-class RemoteStream(MaskedStream):
-    """A stream whose batches come from servers; its order, curriculum, stage log and state are local.
+class RemoteStream:
+    """A `BatchSource` whose batches come from servers; its order, curriculum, stage log and state are local.
 
     Parameters
     ----------
     sets
         the shard sets and the connections to their servers.
+    splits
+        what is requested of each set.
     own_ranks
         NPMI ranks to mask by instead of the sets' own, integers[4**k + 5].
 
-    The others are those of `MaskedStream`.
+    The others are those of `gemsdata.stream.stream.MaskedStream`.
     """
 
-    in_stretches: ClassVar[bool] = True
+    prefers_step_ranges = True
 
     def __init__(
         self,
         sets: RemoteSets,
-        readers: Sequence[Any],
+        splits: Sequence[RemoteSplit],
         order: Order | Mixture,
         curriculum: Curriculum,
         *,
@@ -142,20 +148,28 @@ class RemoteStream(MaskedStream):
         reverse_complement: float,
         world: World,
     ) -> None:
-        super().__init__(
-            readers,
-            order,
-            curriculum,
-            ranks=[entry.ranks if own_ranks is None else own_ranks for entry in sets.sets],
+        shapes = {(split.shards.k, split.row_tokens) for split in splits}
+        if len(shapes) > 1:
+            raise ValueError(f"shard sets of different (k, row tokens) cannot be mixed: {sorted(shapes)}")
+        tables = [entry.ranks if own_ranks is None else own_ranks for entry in sets.sets]
+        maskers = [[Masker(masking, ranks=table, seed=seed) for masking in curriculum.maskings()] for table in tables]
+        self.config = StreamConfig(
+            fingerprint=sets.fingerprint,
+            splits=tuple(split.split for split in splits),
+            order=order,
+            curriculum=curriculum,
+            rank_hashes=tuple(rank_hash(of_set[0].ranks) for of_set in maskers),
             seed=seed,
             reverse_complement=reverse_complement,
             world=world,
         )
+        self.log = StageLog()
+        first = splits[0]
+        self.layout = masked_layout(self.config.num_rows, first.row_tokens, maskers[0][0])
         self.connections = sets.connections
-        self.codec = Codec(layout=self.layout, k=self.k)
-        first = readers[0]
+        self.codec = Codec(layout=self.layout, k=first.shards.k)
         self._options: dict[str, Any] = {
-            "fingerprint": self.fingerprint,
+            "fingerprint": sets.fingerprint,
             "split": first.split,
             "check": first.check,
             "faults": first.faults,
@@ -166,20 +180,23 @@ class RemoteStream(MaskedStream):
             "num_ranks": world.num_ranks,
             "reverse_complement": reverse_complement,
             "maskings": curriculum.maskings(),
-            "ranks": None if own_ranks is None else self._maskers[0][0].ranks.astype("<u4").tobytes(),
+            "ranks": None if own_ranks is None else maskers[0][0].ranks.astype("<u4").tobytes(),
         }
         BatchRequest.parse(self.request(range(1)))  # fail here, not at the first batch
 
-    def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
-        """Write this rank's batch ``step`` to ``buffer``; its stage is always that of the curriculum."""
-        assert stage is None
-        [(parcel, info)] = self.compute(range(step, step + 1))
-        parcel.write(self.layout.views(buffer))
+    def stage(self, step: int) -> int:
+        """Return the stage of batch ``step`` by the stage log as it is now."""
+        return self.config.stage(step, self.log)
+
+    def fill(self, step: int, buffer: np.ndarray) -> BatchInfo:
+        """Write this rank's batch ``step`` to ``buffer``, uint8[layout.num_bytes]."""
+        [(batch, info)] = self.compute(range(step, step + 1))
+        batch.write(self.layout.views(buffer))
         return info
 
-    def compute(self, steps: range) -> list[tuple[Parcel, BatchInfo]]:
+    def compute(self, steps: range) -> list[tuple[PendingBatch, BatchInfo]]:
         """Return this rank's batches ``steps`` from any server; if one fails, another one sends the remaining steps."""
-        batches: list[tuple[Parcel, BatchInfo]] = []
+        batches: list[tuple[PendingBatch, BatchInfo]] = []
 
         def query(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
             left = steps[len(batches) :]
@@ -195,7 +212,7 @@ class RemoteStream(MaskedStream):
             if len(batches) < len(steps):
                 raise ConnectionError("the answer is incomplete")
 
-        self.connections.ask(steps.start // len(steps) + self.world.rank, query)
+        self.connections.ask(steps.start // len(steps) + self.config.world.rank, query)
         return batches
 
     def interrupt(self) -> None:  # noqa: D102

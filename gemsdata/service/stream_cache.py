@@ -14,9 +14,10 @@ from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.strategies import MASKING_VERSION, Strategy
 from gemsdata.service.batch_request import MAX_SEED, BatchRequest
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.stream.mixture import order_of
+from gemsdata.stream.config import combined_fingerprint
+from gemsdata.stream.order import build_order
 from gemsdata.stream.reader import SplitReader
-from gemsdata.stream.stream import MaskedStream, fingerprint_of
+from gemsdata.stream.stream import MaskedStream
 from gemsdata.stream.world import World
 
 MAX_BATCH_BYTES = 64 << 20
@@ -47,7 +48,7 @@ class StreamCache:
     def __init__(self, sets: Sequence[ShardSet], seeds: tuple[int, int] = (0, MAX_SEED)) -> None:
         self.sets = list(sets)
         self.seeds = seeds
-        self.fingerprint = fingerprint_of([entry.manifest for entry in self.sets])
+        self.fingerprint = combined_fingerprint([entry.manifest.fingerprint for entry in self.sets])
         self._lock = threading.Lock()
         self._readers: dict[tuple[str, str, str], list[SplitReader]] = {}
         self._streams: OrderedDict[str, MaskedStream] = OrderedDict()
@@ -69,7 +70,7 @@ class StreamCache:
     def _build(self, request: BatchRequest) -> MaskedStream:
         self._check(request)
         readers = self._readers_of(request.split, request.check, request.faults)
-        order = order_of(
+        order = build_order(
             readers,
             global_batch=request.global_batch,
             seed=request.seed,

@@ -25,7 +25,7 @@ def prepare(accelerator: Accelerator, loader: Loader) -> Loader:
     """
     if not isinstance(loader, Loader):
         raise ValueError(f"a {type(loader).__name__} is given; prepare takes what gemsdata.build_loader returns")
-    world = loader.stream.world
+    world = loader.stream.config.world
     if (world.rank, world.num_ranks) != (accelerator.process_index, accelerator.num_processes):
         raise ValueError(
             f"the loader was built for rank {world.rank} of {world.num_ranks}, the accelerator is process"

@@ -1,4 +1,4 @@
-"""One buffer per batch: where each narrow array lies, so that a batch travels in one piece and is viewed, uncopied."""
+"""One buffer per batch: its layout, a batch that waits in such a buffer, and the tensors that are made of it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import torch
 
 from gemsdata.kernels.widen import widen
 
@@ -16,36 +17,72 @@ _ALIGNMENT = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchLayout:
-    """How a batch of ``num_rows`` rows of ``width`` tokens ([CLS] and [SEP] included) lies in one uint8 buffer."""
+class BatchArray:
+    """One array of a batch; its first axis is the row."""
 
-    num_rows: int
-    width: int
-    id_dtype: str
-    label_dtype: str
+    name: str
+    row_shape: tuple[int, ...]
+    """() for one number per row, (L + 2,) for one per token"""
+    dtype: str
+    """as it travels, such as "uint16"; integers become int64 on the device, floating-point numbers float32"""
 
-    @functools.cached_property
-    def fields(self) -> dict[str, tuple[int, tuple[int, ...], np.dtype]]:
-        """Return the offset in bytes, the shape and the dtype of every array."""
-        shape = (self.num_rows, self.width)
-        wanted = {
-            "input_ids": (shape, np.dtype(self.id_dtype)),
-            "labels": (shape, np.dtype(self.label_dtype)),
-            "attention_mask": (shape, np.dtype(np.uint8)),
-            "sample_ids": ((self.num_rows,), np.dtype(np.int64)),
-        }
-        fields = {}
-        offset = 0
-        for name, (size, dtype) in wanted.items():
-            fields[name] = (offset, size, dtype)
-            offset += -(-math.prod(size) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
-        return fields
+
+class Field(NamedTuple):
+    """Where an array lies in the buffer of a batch."""
+
+    offset: int
+    """in bytes"""
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
     @property
     def num_bytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchLayout:
+    """How the arrays of a batch of ``num_rows`` rows lie in one uint8 buffer."""
+
+    num_rows: int
+    arrays: tuple[BatchArray, ...]
+
+    @classmethod
+    def masked_lm(
+        cls, *, num_rows: int, width: int, id_dtype: str, label_dtype: str, extra: tuple[BatchArray, ...] = ()
+    ) -> BatchLayout:
+        """Return the layout of input_ids, labels, attention_mask and sample_ids, and of ``extra`` arrays.
+
+        ``width`` counts the tokens of a row, [CLS] and [SEP] included.
+        """
+        arrays = (
+            BatchArray(name="input_ids", row_shape=(width,), dtype=id_dtype),
+            BatchArray(name="labels", row_shape=(width,), dtype=label_dtype),
+            BatchArray(name="attention_mask", row_shape=(width,), dtype="uint8"),
+            BatchArray(name="sample_ids", row_shape=(), dtype="int64"),
+        )
+        return cls(num_rows=num_rows, arrays=(*arrays, *extra))
+
+    @functools.cached_property
+    def fields(self) -> dict[str, Field]:
+        """Where every array lies."""
+        fields = {}
+        offset = 0
+        for array in self.arrays:
+            fields[array.name] = Field(offset, (self.num_rows, *array.row_shape), np.dtype(array.dtype))
+            offset += -(-fields[array.name].num_bytes // _ALIGNMENT) * _ALIGNMENT
+        return fields
+
+    @property
+    def width(self) -> int:
+        """Tokens of a row, [CLS] and [SEP] included."""
+        return self.fields["input_ids"].shape[1]
+
+    @functools.cached_property
+    def num_bytes(self) -> int:
         """Bytes of a buffer."""
-        offset, shape, dtype = self.fields["sample_ids"]
-        return offset + math.prod(shape) * dtype.itemsize
+        return max(field.offset + field.num_bytes for field in self.fields.values())
 
     def empty(self) -> np.ndarray:
         """Return a new buffer, uint8[num_bytes]."""
@@ -54,34 +91,74 @@ class BatchLayout:
     def views(self, buffer: np.ndarray) -> dict[str, np.ndarray]:
         """Return the arrays of a batch as views of ``buffer`` (uint8[num_bytes])."""
         return {
-            name: buffer[offset : offset + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
-            for name, (offset, shape, dtype) in self.fields.items()
+            name: buffer[field.offset : field.offset + field.num_bytes].view(field.dtype).reshape(field.shape)
+            for name, field in self.fields.items()
         }
 
 
-class Parcel(Protocol):
-    """A batch on its way to the training; it is opened, once, when its turn has come."""
+class PendingBatch(Protocol):
+    """A batch that was computed ahead and is read once, when its turn comes."""
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write the batch to arrays of the layout's shapes and any integers wide enough."""
+        """Write the batch to arrays of the layout's shapes, each of the layout's dtype or a wider one."""
 
-    def take(self) -> np.ndarray:
-        """Return the batch as a buffer of the layout, nobody else's."""
+    def to_buffer(self) -> np.ndarray:
+        """Return the batch as a buffer of the layout that nothing else writes to."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
-    """A parcel that lies in a buffer."""
+class BufferedBatch:
+    """A pending batch that lies in a buffer of its layout."""
 
     layout: BatchLayout
     buffer: np.ndarray
     """uint8[layout.num_bytes]"""
-    fresh: bool
-    """nobody writes to the buffer again"""
+    owned: bool
+    """whether nothing else writes to the buffer; a slot of the workers' ring is written again"""
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:  # noqa: D102
         for name, values in self.layout.views(self.buffer).items():
-            widen(values.reshape(-1), arrays[name].reshape(-1))
+            if values.dtype.kind in "iu":
+                widen(values.reshape(-1), arrays[name].reshape(-1))
+            else:
+                arrays[name][...] = values
 
-    def take(self) -> np.ndarray:  # noqa: D102
-        return self.buffer if self.fresh else self.buffer.copy()
+    def to_buffer(self) -> np.ndarray:  # noqa: D102
+        return self.buffer if self.owned else self.buffer.copy()
+
+
+def to_device(layout: BatchLayout, batch: PendingBatch, device: torch.device | None) -> dict[str, torch.Tensor]:
+    """Return the arrays of a batch as new tensors on ``device``, widened there; None: as they travelled, on the CPU.
+
+    On a CPU no tensor is copied or converted by torch, whose parallel regions cost milliseconds where cores are busy.
+    """
+    if device is not None and device.type == "cpu":
+        wide = {name: torch.empty(field.shape, dtype=_wide_dtype(field.dtype)) for name, field in layout.fields.items()}
+        batch.write({name: tensor.numpy() for name, tensor in wide.items()})
+        return wide
+    if device is not None and device.type == "cuda":
+        narrow = torch.empty(layout.num_bytes, dtype=torch.uint8, pin_memory=True)
+        batch.write(layout.views(narrow.numpy()))
+    else:
+        narrow = torch.from_numpy(batch.to_buffer())
+    if device is None:
+        return _tensor_views(layout, narrow)
+    narrow = narrow.to(device, non_blocking=True)  # one transfer of narrow bytes, widened where they arrive
+    return {
+        name: tensor.to(_wide_dtype(layout.fields[name].dtype))
+        for name, tensor in _tensor_views(layout, narrow).items()
+    }
+
+
+def _wide_dtype(dtype: np.dtype) -> torch.dtype:
+    return torch.int64 if dtype.kind in "iu" else torch.float32
+
+
+def _tensor_views(layout: BatchLayout, buffer: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the arrays as views of ``buffer``, uint8[layout.num_bytes]."""
+    return {
+        name: buffer[field.offset : field.offset + field.num_bytes]
+        .view(getattr(torch, field.dtype.name))
+        .view(field.shape)
+        for name, field in layout.fields.items()
+    }

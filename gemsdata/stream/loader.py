@@ -1,24 +1,23 @@
-"""The loader: runs a stream in processes, threads or inline, widens batches on the device, keeps the state."""
+"""The loader: iterates a stream in processes, threads or inline, moves batches to the device, keeps the state."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
+import functools
 import warnings
 import weakref
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed
 import torch.utils.data
 
-from gemsdata.stream.batch import Packed, Parcel
-from gemsdata.stream.stream import BatchInfo, MaskedStream, WorkerPlan
-from gemsdata.stream.to_device import deliver
+from gemsdata.stream import workers
+from gemsdata.stream.batch import to_device
+from gemsdata.stream.source import BatchInfo, BatchSource
+from gemsdata.stream.state import LoaderState
 
-STATE_VERSION = 1
 STAGE_LAG = 128
 _ENDLESS = 1 << 62
 
@@ -44,7 +43,8 @@ class Loader(torch.utils.data.DataLoader):
         where batches go; tensors are widened there to int64. None: they stay as they travelled, on the CPU: ids uint16,
         labels int16, attention mask uint8.
     num_steps
-        length of the run: iteration ends before this step, and begins anew when it is started once more. None: endless.
+        length of the run: iteration ends before this step. A loader that was iterated to its end begins anew, with the
+        same batches, when it is iterated once more; one that was resumed at its end stays finished. None: endless.
     stage_lag
         a stage set after batch k holds from batch k + stage_lag on; more than num_workers * prefetch_factor.
 
@@ -57,7 +57,7 @@ class Loader(torch.utils.data.DataLoader):
 
     def __init__(
         self,
-        stream: MaskedStream,
+        stream: BatchSource,
         *,
         num_workers: int = 0,
         threads: bool = False,
@@ -67,6 +67,7 @@ class Loader(torch.utils.data.DataLoader):
         num_steps: int | None = None,
         stage_lag: int = STAGE_LAG,
     ) -> None:
+        _refuse_foreign_worker()
         if num_workers < 0 or prefetch_factor < 1:
             raise ValueError(
                 f"num_workers = {num_workers} and prefetch_factor = {prefetch_factor}; give at least 0 and 1"
@@ -74,19 +75,20 @@ class Loader(torch.utils.data.DataLoader):
         if num_steps is not None and num_steps < 0:
             raise ValueError(f"num_steps = {num_steps}; give 0 or more, or None for an endless stream")
         num_processes = 0 if threads else num_workers
+        self._worker_dataset = workers.WorkerDataset(stream)
         super().__init__(
-            stream,
+            self._worker_dataset,
             batch_size=None,
             num_workers=num_processes,
             prefetch_factor=prefetch_factor if num_processes else None,
             multiprocessing_context=start_method if num_processes else None,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
         )
         self.stream = stream
         self.num_threads = num_workers if threads else 0
         self.depth = num_workers * prefetch_factor
-        """how many batches are on their way while one is used"""
-        self.stretch = prefetch_factor if stream.in_stretches else 1
+        """how many batches are computed ahead of the one that is used"""
+        self.steps_per_task = prefetch_factor if stream.prefers_step_ranges else 1
         """how many steps a thread computes in one go"""
         self.device = None if device is None else torch.device(device)
         self.num_steps = num_steps
@@ -99,7 +101,7 @@ class Loader(torch.utils.data.DataLoader):
         """rows that this rank lost to damaged shards since the loader was built"""
         self.end_of_dataloader = False
         """whether the batch that is being used is the last of the run (the name is accelerate's)"""
-        self._exhausted = False
+        self._finished_pass = False
         self._running: weakref.ref[Generator[Batch, None, None]] | None = None
         self.prepared = False
         """whether gemsdata.prepare has made it known to accelerate"""
@@ -107,13 +109,13 @@ class Loader(torch.utils.data.DataLoader):
         """accelerate's, which is told when a run begins and ends"""
         self.remainder = -1
         """accelerate's name for rows that fill up the last batch: not known to it; padding has sample id -1"""
-        if stream.curriculum.adaptive:
+        if stream.config.curriculum.adaptive:
             self._check_lag()
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches that show every row once; the same on all ranks."""
-        return self.stream.order.steps_per_epoch
+        return self.stream.config.order.steps_per_epoch
 
     @property
     def stage(self) -> int:
@@ -122,14 +124,36 @@ class Loader(torch.utils.data.DataLoader):
 
     def __len__(self) -> int:
         if self.num_steps is None:
-            raise TypeError("the stream is endless; give num_steps or num_epochs, or see steps_per_epoch")
+            raise TypeError(
+                "the stream is endless and has no length: give build_loader num_steps or num_epochs, or use"
+                " steps_per_epoch; a Loader is iterated itself, and is no data set for DataLoader or Trainer"
+            )
         return self.num_steps
 
+    def __getitem__(self, index: object) -> NoReturn:
+        raise TypeError(
+            "a Loader has no items: it makes whole batches, with workers of its own, and is iterated itself. Do not"
+            " wrap it in a DataLoader or give it as train_dataset; docs/stream.md has recipes for accelerate, the"
+            " Hugging Face Trainer and Lightning"
+        )
+
+    def __repr__(self) -> str:
+        config, world = self.stream.config, self.stream.config.world
+        length = "no end" if self.num_steps is None else f"{self.num_steps:,}"
+        workers = f"{self.num_threads or self.num_workers} worker {'threads' if self.num_threads else 'processes'}"
+        return (
+            f"Loader: {config.splits[0]} rows of set {config.fingerprint[:12]}, {config.num_rows:,} a batch, rank"
+            f" {world.rank} of {world.num_ranks}, {' | '.join(s.name for s in config.curriculum.maskings())}, seed"
+            f" {config.seed}\n  step {self.step:,} of {length}, {self.steps_per_epoch:,} an epoch, stage {self.stage};"
+            f" {workers}, {self.depth} batches ahead, on {self.device or 'cpu, narrow'}"
+        )
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Go on at `step`; an iterator that was left before is closed."""
+        """Go on at `step`; an earlier iterator is closed."""
+        _refuse_foreign_worker()
         self.close()
-        if self._exhausted:
-            self.step, self._exhausted = 0, False
+        if self._finished_pass:
+            self.step, self._finished_pass = 0, False
         running = self._iterate()
         self._running = weakref.ref(running)
         return running
@@ -146,7 +170,7 @@ class Loader(torch.utils.data.DataLoader):
 
         With several ranks under torch.distributed, call it on all of them after the same batch: rank 0 decides.
         """
-        curriculum = self.stream.curriculum
+        curriculum = self.stream.config.curriculum
         if not curriculum.logged:
             raise ValueError(f"curriculum {curriculum.name!r} is known in advance, so its stage cannot be set")
         if stage < 0:
@@ -172,67 +196,69 @@ class Loader(torch.utils.data.DataLoader):
         """
         value = float(self._from_rank_0(float(perplexity)))
         history = [*self.perplexities, (self.step, value)]
-        stage = self.stream.curriculum.decide([entry[1] for entry in history])
+        stage = self.stream.config.curriculum.decide([entry[1] for entry in history])
         self.perplexities = history
         self.set_stage(stage)
         return stage
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the stream stands after the last batch: JSON-able, the same on every rank, no topology in it."""
-        return {
-            "version": STATE_VERSION,
-            "fingerprint": self.stream.fingerprint,
-            "recipe": self.stream.recipe,
-            "seed": self.stream.seed,
-            "global_batch": self.stream.order.global_batch,
-            "step": self.step,
-            "stage_lag": self.stage_lag,
-            "stage_log": [list(entry) for entry in self.stream.log.entries()],
-            "perplexities": [list(entry) for entry in self.perplexities],
-        }
+        return self._state().to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` stands; raise ValueError when it is of another stream."""
-        if state.get("version", 0) > STATE_VERSION:
-            raise ValueError(
-                f"the state has version {state['version']}; this gemsdata reads up to {STATE_VERSION}: upgrade it"
-            )
-        own = self.state_dict()
-        lacking = sorted(own.keys() - state.keys())
-        if lacking:
-            raise ValueError(f"the state lacks {', '.join(lacking)}; give what Loader.state_dict returned")
-        what_to_do = {
-            "fingerprint": "open the shard set that the run began with",
-            "seed": "pass that seed to build_loader",
-            "global_batch": "pass global_batch_size to build_loader, or a batch_size that fits the number of ranks",
-            "recipe": "pass the masking, curriculum, split, remainder, shuffle, weights and so on of that run",
-            "stage_lag": "pass that stage_lag to build_loader",
-        }
-        for name, advice in what_to_do.items():
-            if state[name] != own[name]:
-                raise ValueError(f"the state has {name} {state[name]}, this loader has {own[name]}; {advice}")
+        """Go on where ``state`` stands; raise ValueError when it is damaged or of another stream."""
+        parsed = LoaderState.parse(state)
+        parsed.check_fits(self._state())
         self.close()
-        self.step = int(state["step"])
-        self._exhausted = False
-        self.stream.log.restore([(entry[0], entry[1]) for entry in state["stage_log"]])
-        self.perplexities = [(int(step), float(value)) for step, value in state["perplexities"]]
+        self.stream.log.restore(list(parsed.stage_log))
+        self.step = parsed.step
+        self._finished_pass = False
+        self.perplexities = list(parsed.perplexities)
+
+    def _state(self) -> LoaderState:
+        config = self.stream.config
+        return LoaderState(
+            fingerprint=config.fingerprint,
+            config_hash=config.config_hash,
+            seed=config.seed,
+            global_batch=config.order.global_batch,
+            step=self.step,
+            stage_lag=self.stage_lag,
+            stage_log=tuple(self.stream.log.entries()),
+            perplexities=tuple(self.perplexities),
+        )
 
     def _iterate(self) -> Generator[Batch, None, None]:
-        start = self.step
-        stop = _ENDLESS if self.num_steps is None else self.num_steps
+        steps = range(self.step, _ENDLESS if self.num_steps is None else self.num_steps)
         if self.stream.log.detached:
             self.stream.log.at(0)  # raises
-        produce = self._from_threads if self.num_threads else self._from_processes if self.num_workers else self._inline
-        with self._known_to_accelerate(), contextlib.closing(produce(start, stop)) as batches:
-            for parcel, info in batches:
+        with self._known_to_accelerate(), contextlib.closing(self._start(steps)) as batches:
+            for pending, info in batches:
                 if info.step != self.step:
                     raise RuntimeError(f"batch {info.step} came where {self.step} was due; one loader, one iterator")
-                batch = deliver(self.stream.layout, parcel, self.device)
+                batch = to_device(self.stream.layout, pending, self.device)
                 self._count_skipped(info)
                 self.step += 1
-                self.end_of_dataloader = self.step >= stop
+                self.end_of_dataloader = self.step >= steps.stop
+                if self.end_of_dataloader:  # a host that takes len(loader) batches never comes back for the end
+                    self._finished_pass = True
+                    batches.close()
                 yield {**batch, "step": info.step, "epoch": info.epoch, "stage": info.stage}
-        self._exhausted = self.step > start  # a run that was resumed at its end stays finished
+
+    def _start(self, steps: range) -> workers.Batches:
+        """Begin to compute the batches of ``steps``."""
+        if self.num_threads:
+            return workers.in_threads(
+                self.stream,
+                steps,
+                num_threads=self.num_threads,
+                depth=self.depth,
+                steps_per_task=self.steps_per_task,
+            )
+        if self.num_workers:
+            start_workers = functools.partial(super().__iter__)
+            return workers.in_processes(self._worker_dataset, start_workers, steps, depth=self.depth)
+        return workers.inline(self.stream, steps)
 
     @contextlib.contextmanager
     def _known_to_accelerate(self) -> Iterator[None]:
@@ -245,52 +271,6 @@ class Loader(torch.utils.data.DataLoader):
             yield
         finally:
             self.gradient_state._remove_dataloader(self)
-
-    def _inline(self, start: int, stop: int) -> Generator[tuple[Parcel, BatchInfo], None, None]:
-        for step in range(start, stop):
-            yield from self.stream.compute(range(step, step + 1))
-
-    def _from_threads(self, start: int, stop: int) -> Generator[tuple[Parcel, BatchInfo], None, None]:
-        """Compute stretches of steps ahead; the next one is begun when the last batch of the first of them is taken."""
-        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="gemsdata")
-        ahead: collections.deque[Future[list[tuple[Parcel, BatchInfo]]]] = collections.deque()
-
-        def begin(first: int) -> None:
-            if first < stop:
-                ahead.append(pool.submit(self.stream.compute, range(first, min(first + self.stretch, stop))))
-
-        try:
-            for first in range(start, start + self.depth, self.stretch):
-                begin(first)
-            for first in range(start, stop, self.stretch):
-                batches = ahead.popleft().result()
-                yield from batches[:-1]
-                begin(first + self.depth)
-                yield batches[-1]
-        finally:
-            self.stream.interrupt()
-            pool.shutdown(cancel_futures=True)
-
-    def _from_processes(self, start: int, stop: int) -> Generator[tuple[Parcel, BatchInfo], None, None]:
-        """Take batches out of a ring of slots in anonymous shared memory, into which the workers write.
-
-        Batch s + depth is ordered when batch s is taken, before it is copied out, so depth + 1 slots are enough.
-        """
-        num_bytes = self.stream.layout.num_bytes
-        slots = -(-num_bytes // 64) * 64
-        ring = torch.zeros((self.depth + 1, slots), dtype=torch.uint8).share_memory_()
-        self.stream.plan = WorkerPlan(start=start, stop=stop, ring=ring)
-        views = ring.numpy()
-        workers = super().__iter__()
-        try:
-            for info in workers:
-                buffer = views[info.step % len(views)][:num_bytes]
-                yield Packed(layout=self.stream.layout, buffer=buffer, fresh=False), info
-        finally:
-            self.stream.plan = None
-            shutdown = getattr(workers, "_shutdown_workers", None)
-            if shutdown is not None:
-                shutdown()
 
     def _count_skipped(self, info: BatchInfo) -> None:
         if info.num_skipped and not self.num_skipped:
@@ -308,7 +288,7 @@ class Loader(torch.utils.data.DataLoader):
 
     def _from_rank_0(self, value: Any) -> Any:
         """Return rank 0's value where ranks can talk, else the own one."""
-        if self.stream.world.num_ranks == 1 or not torch.distributed.is_initialized():
+        if self.stream.config.world.num_ranks == 1 or not torch.distributed.is_initialized():
             return value
         values = [value]
         torch.distributed.broadcast_object_list(values, src=0)
@@ -330,5 +310,15 @@ class Loader(torch.utils.data.DataLoader):
         """Accelerate says so after it passed a prepared loader through."""
 
 
-def _as_it_is(item: Any) -> Any:
+def _refuse_foreign_worker() -> None:
+    """Raise RuntimeError in a worker process of any DataLoader: every worker would compute every batch."""
+    info = torch.utils.data.get_worker_info()
+    if info is not None:
+        raise RuntimeError(
+            f"gemsdata.Loader is used in worker {info.id} of {info.num_workers} of another DataLoader, and every worker"
+            " would give every batch; build it in the main process and iterate it itself: it has num_workers of its own"
+        )
+
+
+def _unchanged(item: Any) -> Any:
     return item

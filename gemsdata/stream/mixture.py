@@ -2,7 +2,7 @@
 
 The slots of the stream repeat a pattern of ``period`` places, in which set i stands exactly ``share[i]`` times,
 spread as evenly as whole numbers allow (each place goes to the set that is furthest behind its weight, as in
-Megatron's blended data set). Each set is an endless stream of its own, epoch after epoch, and is taken from in order.
+Megatron's blended data set). Each set is an endless stream of its own, epoch after epoch, read in order.
 """
 
 from __future__ import annotations
@@ -11,29 +11,17 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gemsdata.stream.order import Order, Permutation, Run
+from gemsdata.stream.permutation import Permutation, RowGroup
 
 if TYPE_CHECKING:
     from gemsdata.stream.world import World
 
 PARTS = 1000
 """Weights are rounded to multiples of 1 / PARTS of their sum"""
-
-
-class RowSource(Protocol):
-    """The rows of one split, as far as their order depends on them."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows of the split."""
-
-    @property
-    def needs_windows(self) -> bool:
-        """Whether the split is larger than the cache, so that only a windowed shuffle is possible."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,23 +63,23 @@ class Mixture:
             for source, permutation in enumerate(self.permutations)
         )
 
-    def runs(self, step: int, world: World) -> list[Run]:
+    def row_groups(self, step: int, world: World) -> list[RowGroup]:
         """Return the rows of a rank's batch ``step``: all its slots, grouped by set and epoch."""
         share, pattern, before = self._pattern
-        mine = world.share(self.global_batch)
+        mine = world.rank_slice(self.global_batch)
         first = step * self.global_batch + mine.start
         cycle, place = np.divmod(np.arange(len(mine)) + first % pattern.size, pattern.size)
         cycle += first // pattern.size
-        runs = []
+        groups = []
         for source, permutation in enumerate(self.permutations):
             slots = np.flatnonzero(pattern[place] == source)
             if slots.size:
                 start = int(cycle[slots[0]]) * share[source] + int(before[place[slots[0]]])
-                runs += [
-                    Run(source=source, epoch=epoch, slots=slots[offset : offset + row_ids.size], row_ids=row_ids)
-                    for epoch, offset, row_ids in permutation.runs(start, slots.size)
+                groups += [
+                    RowGroup(source=source, epoch=epoch, slots=slots[offset : offset + row_ids.size], row_ids=row_ids)
+                    for epoch, offset, row_ids in permutation.row_groups(start, slots.size)
                 ]
-        return runs
+        return groups
 
     @functools.cached_property
     def _pattern(self) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
@@ -121,35 +109,3 @@ def shares(weights: Sequence[float]) -> tuple[int, ...]:
         raise ValueError(f"weights = {list(weights)}: the smallest is below 1/{PARTS} of their sum; leave that set out")
     divisor = math.gcd(*parts)
     return tuple(part // divisor for part in parts)
-
-
-def order_of(
-    readers: Sequence[RowSource],
-    *,
-    global_batch: int,
-    seed: int,
-    shuffle: bool | int,
-    remainder: str,
-    weights: Sequence[float] | None,
-) -> Order | Mixture:
-    """Return which rows form batch s; the arguments are those of `build_loader`."""
-    if shuffle is True and any(reader.needs_windows for reader in readers):
-        raise ValueError(
-            "the split is larger than cache_bytes, so a shuffle over all rows would fetch every shard again and again;"
-            " give ShardSet.open a larger cache_bytes, or shuffle=ROWS, the rows of a window, such as 100_000"
-        )
-    permutations = [
-        Permutation(num_rows=reader.num_rows, seed=seed, source=source, shuffle=shuffle)
-        for source, reader in enumerate(readers)
-    ]
-    if len(readers) == 1:
-        if weights is not None:
-            raise ValueError("weights are for mixing several shard sets; one is given")
-        return Order(permutation=permutations[0], global_batch=global_batch, remainder=remainder)
-    if remainder != "wrap":
-        raise ValueError(f"remainder = {remainder!r} is for a single shard set; sets in a mixture wrap, each by itself")
-    return Mixture(
-        permutations=tuple(permutations),
-        weights=tuple(float(reader.num_rows) for reader in readers) if weights is None else tuple(weights),
-        global_batch=global_batch,
-    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +24,67 @@ _UNSEEN, _DAMAGED, _DECODED = 0, -1, -2
 _MOST_READERS = 64
 
 
+class RowReader(Protocol):
+    """Random access to the rows of one split: what a stream asks of shard sets and of views of them."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch, the same number in every epoch."""
+
+    @property
+    def row_tokens(self) -> int:
+        """Most tokens of a row, L."""
+
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+
+    @property
+    def split(self) -> str:
+        """Which split of the set: "train" or "valid"."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of what can be read: equal where every row of every epoch is equal."""
+
+    @property
+    def needs_windows(self) -> bool:
+        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+
+    def empty(self, num_rows: int) -> Any:
+        """Return a buffer of the reader's own kind, for `read`, with arrays ``input_ids`` and ``num_tokens``."""
+
+    def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: Any) -> tuple[int, str]:
+        """Write rows ``row_ids`` of an epoch to ``out``, which is of their number and may be used again.
+
+        Parameters
+        ----------
+        epoch
+            from 0; a reader whose windows differ from epoch to epoch looks at it.
+        row_ids
+            int64[B]; -1: an empty row. The entries of rows that are lost become -1.
+        flip
+            uint8[B]; where it is not 0, the row becomes its reverse complement.
+
+        Returns
+        -------
+        num_lost, why
+            how many rows were lost to damage (they read as empty), and why one of them was.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRows:
+    """Rows as a shard set stores them, without special tokens."""
+
+    input_ids: np.ndarray
+    """uint16[B, L] (uint32 from k = 8)"""
+    num_tokens: np.ndarray
+    """uint16[B]"""
+
+
 class SplitReader:
-    """Reads rows of one split of a shard set, any order, from memory maps.
+    """Reads rows of one split of a shard set, any order, from memory maps: a `RowReader`.
 
     Parameters
     ----------
@@ -90,22 +150,31 @@ class SplitReader:
         """Token positions of a row, L."""
         return self.shards.row_tokens
 
-    def read(
-        self, row_ids: np.ndarray, flip: np.ndarray, input_ids: np.ndarray, num_tokens: np.ndarray
-    ) -> tuple[int, str]:
-        """Write rows ``row_ids`` (int64[B]; -1: an empty row) to input_ids [B, L] and num_tokens uint16[B].
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+        return self.shards.k
 
-        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. Returns how many rows were lost to
-        damaged shards (they read as empty, and their entry of ``row_ids`` becomes -1), and why one of them was.
-        """
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the shard set."""
+        return self.shards.manifest.fingerprint
+
+    def empty(self, num_rows: int) -> StoredRows:
+        """Return a buffer for `read`."""
+        input_ids = np.empty((num_rows, self.row_tokens), self.shards.manifest.token_dtype)
+        return StoredRows(input_ids=input_ids, num_tokens=np.empty(num_rows, np.uint16))
+
+    def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: StoredRows) -> tuple[int, str]:
+        """Write rows ``row_ids`` to ``out``; see `RowReader.read`. Stored rows are the same in every epoch."""
         shard, block, in_block = self._index.locate(np.maximum(row_ids, 0))
         with self._lock:
             address, held = self._addresses(shard, block)
         damaged = address[:, 0] == _DAMAGED
         empty = damaged | (row_ids < 0)
-        ids_address = address[:, 0] + in_block * (self.row_tokens * input_ids.itemsize)
+        ids_address = address[:, 0] + in_block * (self.row_tokens * out.input_ids.itemsize)
         ids_address[empty] = 0
-        gather(ids_address, address[:, 1] + 2 * in_block, flip, self._complement, input_ids, num_tokens)
+        gather(ids_address, address[:, 1] + 2 * in_block, flip, self._complement, out.input_ids, out.num_tokens)
         del held  # decoded blocks must live until here
         damaged &= row_ids >= 0
         lost = np.flatnonzero(damaged)

@@ -1,0 +1,99 @@
+"""Who computes batches ahead: nobody, threads, or worker processes that write to a ring of slots in shared memory."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+import torch.utils.data
+
+from gemsdata.stream.batch import BufferedBatch, PendingBatch
+from gemsdata.stream.source import BatchInfo, BatchSource
+
+Batches = Generator[tuple[PendingBatch, BatchInfo], None, None]
+_SLOT_ALIGNMENT = 64
+
+
+def inline(source: BatchSource, steps: range) -> Batches:
+    """Compute each batch when it is asked for."""
+    for step in steps:
+        yield from source.compute(range(step, step + 1))
+
+
+def in_threads(source: BatchSource, steps: range, *, num_threads: int, depth: int, steps_per_task: int) -> Batches:
+    """Compute ``depth`` batches ahead in threads; a task begins when the last batch of an earlier one is taken."""
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="gemsdata")
+    tasks: collections.deque[Future[list[tuple[PendingBatch, BatchInfo]]]] = collections.deque()
+
+    def begin(first: int) -> None:
+        if first < steps.stop:
+            tasks.append(pool.submit(source.compute, range(first, min(first + steps_per_task, steps.stop))))
+
+    try:
+        for first in range(steps.start, steps.start + depth, steps_per_task):
+            begin(first)
+        for first in range(steps.start, steps.stop, steps_per_task):
+            batches = tasks.popleft().result()
+            yield from batches[:-1]
+            begin(first + depth)
+            yield batches[-1]
+    finally:
+        source.interrupt()
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """What the worker processes are told when they start."""
+
+    steps: range
+    ring: torch.Tensor
+    """anonymous shared memory, uint8[num_slots, layout.num_bytes or more]; batch s lies in slot s % num_slots"""
+
+
+class WorkerDataset(torch.utils.data.IterableDataset):
+    """What the worker processes of a `Loader` iterate: worker w of W computes every W-th batch from the w-th on."""
+
+    def __init__(self, source: BatchSource) -> None:
+        self.source = source
+        self.plan: WorkerPlan | None = None
+
+    def __iter__(self) -> Iterator[BatchInfo]:
+        """Write this worker's batches to the ring; raise RuntimeError anywhere but in a worker of our loader."""
+        plan, info = self.plan, torch.utils.data.get_worker_info()
+        if plan is None or info is None or info.dataset is not self:
+            raise RuntimeError(
+                "this stream was wrapped by something else than gemsdata.Loader, which would repeat or lose batches, or"
+                " apply a stage switch too late. Iterate what gemsdata.build_loader returns; with accelerate, call"
+                " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
+            )
+        ring = plan.ring.numpy()
+        for step in plan.steps[info.id :: info.num_workers]:
+            yield self.source.fill(step, ring[step % len(ring), : self.source.layout.num_bytes])
+
+
+def in_processes(
+    dataset: WorkerDataset, start_workers: Callable[[], Iterator[BatchInfo]], steps: range, *, depth: int
+) -> Batches:
+    """Take batches out of the ring that worker processes write to.
+
+    Batch s + depth is ordered when batch s is taken, before it is copied out, so depth + 1 slots are enough.
+    """
+    layout = dataset.source.layout
+    slot_bytes = -(-layout.num_bytes // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
+    ring = torch.zeros((depth + 1, slot_bytes), dtype=torch.uint8).share_memory_()
+    dataset.plan = WorkerPlan(steps=steps, ring=ring)
+    slots = ring.numpy()
+    workers = start_workers()
+    try:
+        for info in workers:
+            buffer = slots[info.step % len(slots)][: layout.num_bytes]
+            yield BufferedBatch(layout=layout, buffer=buffer, owned=False), info
+    finally:
+        dataset.plan = None
+        shutdown = getattr(workers, "_shutdown_workers", None)
+        if shutdown is not None:
+            shutdown()
