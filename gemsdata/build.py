@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from gemsdata.masking.curriculum import Curriculum, resolve_curriculum
-from gemsdata.masking.strategies import Strategy, names
+from gemsdata.masking.registry import names
+from gemsdata.masking.strategies import Strategy
 from gemsdata.service.client import Servers
 from gemsdata.service.remote_stream import RemoteSets, RemoteSplit, RemoteStream
 from gemsdata.shards.shard_set import ShardSet
