@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,22 +64,54 @@ def test_pad_shows_each_row_once_an_epoch_and_fills_up_with_padding(num_rows, gl
         assert [order.epoch(step) for step in steps] == [epoch] * len(steps)
 
 
-@given(SIZES, SIZES, st.integers(1, 5))
+@given(SIZES, SIZES, st.integers(1, 5), st.sampled_from([True, False, 1, 7]))
 @settings(max_examples=40)
-def test_drop_leaves_out_the_rows_that_fill_no_batch_and_other_ones_each_epoch(num_rows, global_batch, num_ranks):
+def test_drop_leaves_out_the_rows_that_fill_no_batch(num_rows, global_batch, num_ranks, shuffle):
     if num_rows < global_batch:
         with pytest.raises(ValueError, match="drop all of it"):
             order_of(num_rows, global_batch, "drop")
         return
-    order = order_of(num_rows, global_batch, "drop")
-    kept = []
+    order = order_of(num_rows, global_batch, "drop", shuffle=shuffle)
     for epoch in range(2):
         steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
         rows = [row for step in steps for _, e, row in places(order, step, num_ranks) if e == epoch]
         assert len(set(rows)) == len(rows) == num_rows // global_batch * global_batch
-        kept.append(set(rows))
-    if num_rows > 40 and num_rows % global_batch == 20:
-        assert kept[0] != kept[1]
+
+
+@pytest.mark.parametrize("remainder", ["wrap", "pad", "drop"])
+@pytest.mark.parametrize("shuffle", [True, 10])
+def test_no_epoch_repeats_another(remainder, shuffle):
+    order = order_of(60, 12, remainder, shuffle=shuffle)
+    epochs = [[row for step in range(5 * e, 5 * e + 5) for _, _, row in places(order, step, 1)] for e in range(4)]
+    assert all(sorted(rows) == list(range(60)) for rows in epochs)
+    assert all(one != other for one, other in itertools.combinations(epochs, 2))
+
+
+@pytest.mark.parametrize(("num_rows", "global_batch", "window"), [(3468, 1000, 500), (3468, 1000, 100), (100, 64, 16)])
+@pytest.mark.parametrize("shuffle", ["windows", "all"])
+def test_drop_leaves_no_row_out_for_ever(num_rows, global_batch, window, shuffle):
+    order = order_of(num_rows, global_batch, "drop", shuffle=window if shuffle == "windows" else True)
+    never = set(range(num_rows))
+    for epoch in range(80):  # (36 / 100)**80: no row is left out of all of them by chance
+        steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
+        rows = [group.row_ids for step in steps for group in order.row_groups(step, World())]
+        kept = np.concatenate(rows)
+        assert len(set(kept.tolist())) == kept.size == num_rows // global_batch * global_batch
+        never -= set(kept.tolist())
+    assert not never
+
+
+def test_drop_of_a_windowed_order_still_stays_in_its_windows():
+    order = order_of(3468, 1000, "drop", shuffle=100)
+    for step in range(9):
+        (group,) = order.row_groups(step, World())
+        assert len(set((group.row_ids // 100).tolist())) <= 1000 // 100 + 2
+
+
+def test_drop_that_drops_nothing_begins_each_epoch_where_its_order_begins():
+    order, rows = order_of(60, 12, "drop", shuffle=10), np.empty(60, np.int64)
+    order.permutation.rows(1, 0, rows)
+    assert [row for step in range(5, 10) for _, _, row in places(order, step, 1)] == rows.tolist()
 
 
 @given(SIZES, SIZES, st.integers(2, 5), st.sampled_from(["wrap", "pad"]))
@@ -211,5 +245,6 @@ def test_orders_that_make_no_sense_are_refused():
         order_of(5, 0)
     with pytest.raises(ValueError, match="no rows"):
         Permutation(num_rows=0, seed=0)
-    with pytest.raises(ValueError, match="shuffle = 0"):
-        Permutation(num_rows=5, seed=0, shuffle=0)
+    for shuffle in (0, -3, "yes", 2.5, None):
+        with pytest.raises(ValueError, match=f"shuffle = {shuffle!r}; give True, False or a number of rows"):
+            Permutation(num_rows=5, seed=0, shuffle=shuffle)
