@@ -34,7 +34,7 @@ def _counts(table: NpmiTable, genome: ReferenceGenome) -> dict[int, np.ndarray]:
     """Count the n-grams of 1 .. max_k bases by ``bincount``, all contigs in one row: separators belong to no n-gram."""
     counts = {k: np.zeros(num_kmers(k), np.int64) for k in range(1, table.max_k + 1)}
     for first in range(0, len(genome.codes), _CHUNK_BASES):
-        codes = np.asarray(genome.codes[first : first + _CHUNK_BASES + table.max_k - 1])
+        codes = genome.codes[first : first + _CHUNK_BASES + table.max_k - 1]
         if not table.exclude_soft_masked:
             codes = codes & 7
         num_starts = min(_CHUNK_BASES, len(codes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 from collections.abc import Iterator
 
@@ -27,9 +28,10 @@ def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[
             for index, num_bases in enumerate(genome.num_bases.tolist())
             if genome.names[index] in names
         ]
-    is_acgt = [int(np.count_nonzero(genome.contig(index) & 7 != OTHER)) for index in range(len(genome.names))]
+    gaps = genome.gaps()
+    num_acgt = int(genome.num_bases.sum() - (gaps[:, 2] - gaps[:, 1]).sum())
     assert manifest.validation.fraction is not None
-    wanted = manifest.validation.fraction * sum(is_acgt)
+    wanted = manifest.validation.fraction * num_acgt
     if wanted <= 0:
         return []
     row_bases = manifest.row_tokens + manifest.k - 1
@@ -43,15 +45,15 @@ def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[
     cells.sort(key=lambda cell: cell[0])
     taken = 0
     best, best_count = wanted, 0
-    num_acgt = []
+    acgt_of_cell = []
     for count, (_, index, start, end) in enumerate(cells, start=1):
-        num_acgt.append(int(np.count_nonzero(genome.contig(index)[start:end] & 7 != OTHER)))
-        taken += num_acgt[-1]
+        acgt_of_cell.append(int(np.count_nonzero(genome.contig(index)[start:end] & 7 != OTHER)))
+        taken += acgt_of_cell[-1]
         if abs(taken - wanted) < best:
             best, best_count = abs(taken - wanted), count
         if taken >= wanted:
             break
-    chosen = zip(cells[:best_count], num_acgt, strict=False)
+    chosen = zip(cells[:best_count], acgt_of_cell, strict=False)
     return sorted((index, start, end) for (_, index, start, end), bases in chosen if bases)
 
 
@@ -68,18 +70,17 @@ def expected_windows(manifest: Manifest, split: str, genome: ReferenceGenome) ->
             held_out[max(start - first, 0) : end - first] = True
         return (codes & 7 != OTHER) & (held_out == (split == "valid"))
 
-    windows: list[np.ndarray] = [np.empty((0, 3), np.int64)]
+    windows = array.array("q")
     k, row_tokens = manifest.k, manifest.row_tokens
     for contig, start, end in genome.runs(eligible).tolist():
         if manifest.windows.scheme == "fixed":
-            first = np.arange(start, end - k + 1, row_tokens)
-            num_tokens = np.minimum(row_tokens, end - k + 1 - first)
+            for first in range(start, end - k + 1, row_tokens):
+                windows.extend((contig, first, min(row_tokens, end - k + 1 - first)))
         else:
-            pieces = [piece for piece in _dnabert_pieces(manifest, contig, start, end) if piece[1] - piece[0] >= k]
-            first, last = np.array(pieces, np.int64).reshape(-1, 2).T
-            num_tokens = last - first - k + 1
-        windows.append(np.column_stack([np.full(len(first), contig), first, num_tokens]))
-    return np.concatenate(windows)
+            for first, last in _dnabert_pieces(manifest, contig, start, end):
+                if last - first >= k:
+                    windows.extend((contig, first, last - first - k + 1))
+    return np.array(windows, np.int64).reshape(-1, 3)
 
 
 def _dnabert_pieces(manifest: Manifest, contig: int, start: int, end: int) -> Iterator[tuple[int, int]]:
