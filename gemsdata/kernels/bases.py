@@ -183,3 +183,48 @@ def copy_packed(packed: np.ndarray, offset: np.ndarray, num_bases: np.ndarray, o
         if count & 3:
             row[used - 1] &= np.uint8(255 << (8 - 2 * (count & 3)) & 255)
         row[used:] = 0
+
+
+@jit
+def can_be_predicted(
+    bases: np.ndarray, num_bases: np.ndarray, maskable: np.ndarray, token_bases: int, out: np.ndarray
+) -> None:
+    """Set out[i] (uint8[B]) to whether row i has ``token_bases`` ACGT in a row of which one at least may be hidden.
+
+    bases uint8[B, W], num_bases int64[B]; maskable bool[B, W] says which may, [0, 0] that all may.
+    """
+    for i in range(num_bases.size):
+        out[i] = 0
+        run = 0
+        last = np.int64(-1)
+        for j in range(num_bases[i]):
+            if bases[i, j] >= NOT_ACGT:
+                run = 0
+                continue
+            run += 1
+            if maskable.size == 0 or maskable[i, j]:
+                last = j
+            if run >= token_bases and last > j - token_bases:
+                out[i] = 1
+                break
+
+
+@jit
+def token_means(
+    values: np.ndarray, num_tokens: np.ndarray, token_start: np.ndarray, k: int, stride: int, out: np.ndarray
+) -> None:
+    """Write the mean of values float32[B, W] over each token's bases to out float32[B, L], 0 beyond num_tokens int64[B].
+
+    Token t covers bases [token_start[i, t], token_start[i, t + 1]) (int32[B, L + 1]), or where that is [0, 0] bases
+    [t * stride, t * stride + k).
+    """
+    for i in range(num_tokens.size):
+        for t in range(num_tokens[i]):
+            first, last = np.int64(t) * stride, np.int64(t) * stride + k
+            if token_start.size:
+                first, last = np.int64(token_start[i, t]), np.int64(token_start[i, t + 1])
+            total = np.float32(0)
+            for j in range(first, last):
+                total += values[i, j]
+            out[i, t] = total / max(last - first, 1)
+        out[i, num_tokens[i] :] = 0

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gemsdata.genome.packed import PackedGenome
+from gemsdata.genome.packed import PackedGenome, complement
 from gemsdata.kernels.bases import copy_packed
 from gemsdata.shards.arrow import holds
+from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.schema import contig_dtype
+from gemsdata.shards.windows import merge
 
 SMALLEST_BLOCK_BASES, LARGEST_BLOCK_BASES = 256, 65536
 BLOCK_BASES_KEY = b"gemsdata.block_bases"
@@ -175,3 +177,23 @@ class PackedShard:
                 " another set"
             )
         return out
+
+
+def split_stretches(manifest: Manifest) -> dict[str, np.ndarray]:
+    """Return the parts of contigs that each split of a packed set holds, (contig, start, end) int64[m, 3], sorted."""
+    num_bases = np.array([contig["num_bases"] for contig in manifest.contigs], np.int64)
+    return stretches_of(num_bases, np.array(manifest.validation["regions"], np.int64).reshape(-1, 3))
+
+
+def stretches_of(num_bases: np.ndarray, valid_regions: np.ndarray) -> dict[str, np.ndarray]:
+    """Split contigs of int64[C] bases by the regions (contig, start, end) int64[m, 3], sorted, disjoint, of "valid"."""
+    offset = np.cumsum(num_bases + 1) - num_bases - 1  # contigs on one line, a position apart
+    held_out = valid_regions[:, 1:] + offset[valid_regions[:, 0], None]
+    borders = np.column_stack([offset + num_bases, offset + num_bases + 1])
+    barred = np.concatenate([held_out, borders])
+    train = complement(merge(barred[np.argsort(barred[:, 0], kind="stable")]), int((num_bases + 1).sum()))
+    contig = np.searchsorted(offset, train[:, 0], side="right") - 1
+    return {
+        "train": np.column_stack([contig, train - offset[contig, None]]),
+        "valid": valid_regions[valid_regions[:, 2] > valid_regions[:, 1]],
+    }

@@ -1,0 +1,149 @@
+"""Bases of any stretch of a packed shard set, read from memory maps."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from typing import Any
+
+import numpy as np
+
+from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
+from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.regions import Contigs
+
+_OF_A_PROCESS = ("_lock", "_address", "_kept", "_recent", "_why", "_gaps", "_soft")
+
+
+class BaseReader:
+    """Reads bases of one split of a packed shard set.
+
+    Parameters
+    ----------
+    shards, split
+        the set and which split of it.
+    check
+        how a shard's file is compared with the manifest when it is first touched: by "size" or by "hash".
+    faults
+        "raise", or "skip-and-count": rows of a damaged shard are reported as lost.
+
+    Notes
+    -----
+    A block costs eight bytes, its address, and a shard its map. Files are opened by the process that touches them.
+    """
+
+    def __init__(self, shards: ShardSet, split: str, *, check: str = "size", faults: str = "raise") -> None:
+        self.shards, self.split, self.check, self.faults = shards, split, check, faults
+        self.contigs = contigs_of(shards)
+        self.stretches = split_stretches(shards.manifest)[split]
+        """parts of contigs that the split holds, (contig, start, end) int64[m, 3]"""
+        self._line_start = self.contigs.on_line(self.stretches)[:, 0]
+        self._block_bases = shards.manifest.row_tokens
+        self._first_block = cut_blocks(self.stretches, self._block_bases)[1]
+        entries = shards.manifest.shards(split)
+        self._first_of_shard = np.array([*(entry.first_row for entry in entries), self._first_block[-1]], np.int64)
+        limit = shards.store.max_bytes
+        self.passing = limit is not None and sum(entry.files["packed"].num_bytes for entry in entries) > limit
+        """whether the split is larger than the cache, so that shards are let go of"""
+        self._start()
+
+    def _start(self) -> None:
+        """Set what a process has of its own."""
+        self._lock = threading.Lock()
+        self._address = np.zeros(int(self._first_block[-1]), np.int64)
+        self._kept: dict[int, PackedShard] = {}
+        self._recent: set[int] = set()
+        self._why: dict[int, str] = {}
+
+    def read(
+        self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, out: np.ndarray
+    ) -> tuple[np.ndarray, str]:
+        """Write rows of bases to out uint8[B, W]: A0 T1 C2 G3, 4 for any other letter.
+
+        Row i has bases start[i] .. start[i] + num_bases[i] - 1 (int64[B]) of contig[i] (int64[B]), within one stretch
+        of the split, and at least one. Returns which rows were lost to damaged shards, bool[B] (nothing is written for
+        them), and why one of them was.
+        """
+        place = self.contigs.offset[contig] + start
+        stretch = np.searchsorted(self._line_start, place, side="right") - 1
+        offset = place - self._line_start[stretch]
+        first_block = self._first_block[stretch]
+        first = self._shard_of(first_block + offset // self._block_bases)
+        last = self._shard_of(first_block + (offset + num_bases - 1) // self._block_bases)
+        with self._lock:
+            address, held = self._opened(first, last)
+            lost = np.zeros(len(place), bool)
+            for shard in self._why:
+                lost |= (first <= shard) & (shard <= last)
+        readable = np.where(lost, 0, num_bases)
+        unpack_rows(address, first_block, offset, readable, self._block_bases, out)
+        del held  # the maps must live until here
+        if self._gaps[0].size:
+            mark(*self._gaps, place, readable, NOT_ACGT, out)
+        why = ""
+        if lost.any():
+            index = int(np.flatnonzero(lost)[0])
+            why = next(self._why[shard] for shard in range(first[index], last[index] + 1) if shard in self._why)
+        return lost, why
+
+    def mark_soft(self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, value: Any, out: Any) -> None:
+        """Set out[i, j] ([B, W], any dtype) to ``value`` where base j of row i is soft-masked; rows as in `read`."""
+        mark(*self._soft, self.contigs.offset[contig] + start, num_bases, value, out)
+
+    @functools.cached_property
+    def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where letters other than ACGT begin and end on the line of the contigs, int64[m] each."""
+        return _edges(self.contigs.on_line(self.shards.intervals("gap")))
+
+    @functools.cached_property
+    def _soft(self) -> tuple[np.ndarray, np.ndarray]:
+        return _edges(self.contigs.on_line(self.shards.intervals("soft")))
+
+    def _shard_of(self, block: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._first_of_shard, block, side="right") - 1
+
+    def _opened(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, list[PackedShard]]:
+        """Open shards first[i] .. last[i]; return the addresses of all blocks, and what keeps them there."""
+        wanted = set(np.unique(np.concatenate([first, last])).tolist())
+        if (last - first > 1).any():
+            wanted = {shard for a, b in zip(first.tolist(), last.tolist(), strict=True) for shard in range(a, b + 1)}
+        for shard in sorted(wanted - self._kept.keys() - self._why.keys()):
+            self._open(shard)
+        held = [self._kept[shard] for shard in wanted if shard in self._kept]
+        if not self.passing:
+            return self._address, held
+        for shard in self._kept.keys() - wanted - self._recent:
+            del self._kept[shard]
+        self._recent = wanted
+        return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
+
+    def _open(self, shard: int) -> None:
+        begin, end = (int(block) for block in self._first_of_shard[shard : shard + 2])
+        try:
+            opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
+            assert isinstance(opened, PackedShard)
+            self._address[begin:end] = opened.addresses(end - begin)
+        except (FileNotFoundError, ValueError, OSError) as error:
+            if self.faults == "raise":
+                raise
+            self._why[shard] = str(error)
+        else:
+            self._kept[shard] = opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_A_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+
+def contigs_of(shards: ShardSet) -> Contigs:
+    """Return the contigs of a shard set."""
+    lengths = np.array([contig["num_bases"] for contig in shards.manifest.contigs], np.int64)
+    return Contigs(names=shards.contig_names, num_bases=lengths)
+
+
+def _edges(intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return intervals[:, 0].copy(), intervals[:, 1].copy()
