@@ -30,12 +30,14 @@ _HOME = {
     "Servers": "gemsdata.service.client",
     "ShardSet": "gemsdata.shards.shard_set",
     "Steps": "gemsdata.masking.curriculum",
+    "View": "gemsdata.views.view",
     "World": "gemsdata.stream.world",
     "build_loader": "gemsdata.build",
     "catalog": "gemsdata.inspect.sql",
     "mask_rows": "gemsdata.masking.masker",
     "model_inputs": "gemsdata.build",
     "prepare": "gemsdata.stream.accelerate",
+    "view": "gemsdata.views.view",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -51,7 +51,7 @@ def test_blocks_cover_their_stretches(pieces, block_bases):
 
 
 def test_the_size_of_blocks_wastes_little():
-    assert choose_block_bases(np.array([3_000_000_000])) == 65536
+    assert choose_block_bases(np.array([3_000_000_000])) == 32768
     assert choose_block_bases(np.full(100_000, 250)) == 256
     lengths = np.random.default_rng(0).integers(200, 20_000, 5000)
     size = choose_block_bases(lengths)

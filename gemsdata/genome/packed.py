@@ -33,6 +33,8 @@ class Contig:
     """lower-case intervals, int64[m, 2], 0-based, half-open"""
     letters: dict[str, int]
     """how often each letter other than ACGT occurs, in upper case"""
+    ambiguous: np.ndarray
+    """the gaps again, an interval for each maximal run of one letter: (start, end, upper-case letter) int64[m, 3]"""
     num_rna: int = 0
     """how many U were read as T"""
 
@@ -122,7 +124,7 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
     kmer.pack(sequence, packed)
     kmer.clear(packed, gaps)
     soft_masked = _intervals(sequence, kmer.SOFT_MASKED) if soft else np.empty((0, 2), np.int64)
-    return Contig(name, sequence.size, packed, gaps, soft_masked, letters, num_rna)
+    return Contig(name, sequence.size, packed, gaps, soft_masked, letters, _letter_runs(sequence, gaps), num_rna)
 
 
 class GenomeWriter:
@@ -135,6 +137,7 @@ class GenomeWriter:
         self._contigs: list[dict[str, Any]] = []
         self._gaps: list[np.ndarray] = []
         self._soft: list[np.ndarray] = []
+        self._ambiguous: list[np.ndarray] = []
         self._digest = hashlib.sha256()
         self._byte_offset = 0
 
@@ -146,6 +149,7 @@ class GenomeWriter:
         self._byte_offset += contig.packed.size
         self._gaps.append(_with_contig(index, contig.gaps))
         self._soft.append(_with_contig(index, contig.soft))
+        self._ambiguous.append(_with_contig(index, contig.ambiguous))
         self._digest.update(json.dumps([contig.name, contig.num_bases, len(contig.gaps), len(contig.soft)]).encode())
         for array in (contig.packed, contig.gaps, contig.soft):
             self._digest.update(np.ascontiguousarray(array).data)
@@ -161,6 +165,7 @@ class GenomeWriter:
         self._stream.close()
         for name, parts in (("gaps", self._gaps), ("soft", self._soft)):
             np.save(self._folder / f"{name}.npy", np.concatenate([np.empty((0, 3), np.int64), *parts]))
+        np.save(self._folder / "ambiguous.npy", np.concatenate([np.empty((0, 4), np.int64), *self._ambiguous]))
         index = {"sha256": self._digest.hexdigest(), "contigs": self._contigs}
         write_text(self._folder / "genome.json", json.dumps(index))
         return PackedGenome.open(self._folder)
@@ -183,6 +188,8 @@ class PackedGenome:
     """(contig, start, end) of each interval that is not ACGT, int64[m, 3]"""
     soft: np.ndarray
     """(contig, start, end) of each soft-masked interval, int64[m, 3]"""
+    ambiguous: np.ndarray
+    """(contig, start, end, upper-case letter) of each maximal run of one letter other than ACGT, int64[m, 4]"""
 
     @classmethod
     def open(cls, folder: Path) -> PackedGenome:
@@ -198,6 +205,7 @@ class PackedGenome:
             packed=np.memmap(folder / "packed.bin", np.uint8, mode="r") if size else np.empty(0, np.uint8),
             gaps=np.load(folder / "gaps.npy"),
             soft=np.load(folder / "soft.npy"),
+            ambiguous=np.load(folder / "ambiguous.npy"),
         )
 
 
@@ -225,6 +233,23 @@ def _letters_within(sequence: np.ndarray, intervals: np.ndarray) -> dict[str, in
         letter = chr(code).upper() if code < 128 else chr(code)
         letters[letter] = letters.get(letter, 0) + int(counts[code])
     return letters
+
+
+def _letter_runs(sequence: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+    """Cut intervals int64[m, 2] where the letter changes; return (start, end, upper-case letter) int64[r, 3]."""
+    single = intervals[:, 1] - intervals[:, 0] == 1  # most of them where a genome has ambiguity letters
+    starts = [intervals[single, 0]]
+    for start, end in intervals[~single].tolist():
+        letters = _upper(sequence[start:end])
+        starts.append(start + np.concatenate([[0], np.flatnonzero(letters[1:] != letters[:-1]) + 1]))
+    first = np.sort(np.concatenate(starts))
+    index = np.searchsorted(intervals[:, 0], first, side="right") - 1
+    end = np.minimum(np.append(first[1:], np.iinfo(np.int64).max)[: len(first)], intervals[index, 1])
+    return np.column_stack([first, end, _upper(sequence[first])])
+
+
+def _upper(letters: np.ndarray) -> np.ndarray:
+    return np.where(letters >= ord("a"), letters & 0xDF, letters)
 
 
 def _with_contig(index: int, intervals: np.ndarray) -> np.ndarray:

@@ -203,7 +203,7 @@ def can_be_predicted(
                 continue
             run += 1
             if maskable.size == 0 or maskable[i, j]:
-                last = j
+                last = np.int64(j)
             if run >= token_bases and last > j - token_bases:
                 out[i] = 1
                 break
@@ -213,7 +213,7 @@ def can_be_predicted(
 def token_means(
     values: np.ndarray, num_tokens: np.ndarray, token_start: np.ndarray, k: int, stride: int, out: np.ndarray
 ) -> None:
-    """Write the mean of values float32[B, W] over each token's bases to out float32[B, L], 0 beyond num_tokens int64[B].
+    """Write the mean of values float32[B, W] over each token's bases to out float32[B, L], 0 beyond its tokens.
 
     Token t covers bases [token_start[i, t], token_start[i, t + 1]) (int32[B, L + 1]), or where that is [0, 0] bases
     [t * stride, t * stride + k).
@@ -226,5 +226,5 @@ def token_means(
             total = np.float32(0)
             for j in range(first, last):
                 total += values[i, j]
-            out[i, t] = total / max(last - first, 1)
+            out[i, t] = total / np.float32(last - first)
         out[i, num_tokens[i] :] = 0

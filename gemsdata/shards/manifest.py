@@ -24,7 +24,7 @@ NPMI_FILE = "npmi.parquet"
 INTERVALS_FILE = "intervals.parquet"
 WORK_FOLDER = "_work"
 """what a set that is being written keeps in its folder until it is complete"""
-SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
+SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
 SPLITS = ("train", "valid")
 SCHEMES = ("fixed", "dnabert")
 COMPRESSIONS = ("none", "zstd")
@@ -32,10 +32,15 @@ COMPRESSIONS = ("none", "zstd")
 FORMAT = "gemsdata"
 VERSION = 2
 """2 added manifest_sha256 and intervals_sha256; version 1 is still read"""
+PACKED_VERSION = 3
+"""of sets of packed bases, and only of those"""
 _FINGERPRINT_VERSION = 1
 _ADDED_IN_2 = ("manifest_sha256", "intervals_sha256")
 _VOCABULARY = "5 special tokens, then the product over ATCG"
 _CODEC = "tokens"
+PACKED_VOCABULARY = "four bases a byte, the first in the highest bits: A 0, T 1, C 2, G 3"
+PACKED_CODEC = "bases"
+PACKED_SCHEME = "blocks"
 _MAX_ROW_TOKENS = 65535
 _MAX_BLOCK_ROWS = 1 << 20
 _MAX_BASES = 1 << 62
@@ -56,13 +61,14 @@ class Manifest:
     k: int
     vocabulary: str = _VOCABULARY
     row_tokens: int
-    """L: token positions in a row"""
+    """L: token positions in a row; of a packed set: bases that a block has room for"""
     token_dtype: str
     windows: WindowInfo
     seed: int
     validation: ValidationInfo
     formats: list[str]
     codec: str = _CODEC
+    """"tokens", or "bases" where rows are blocks of packed bases"""
     compression: str
     block_rows: int
     """rows of a block (an Arrow record batch, a WebDataset sample); the last block of a shard may be shorter"""
@@ -71,6 +77,11 @@ class Manifest:
     intervals_sha256: str = ""
     """of intervals.parquet; "" in version 1"""
     splits: dict[str, list[Shard]] = field(default_factory=dict)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are blocks of packed bases, from which views cut theirs, and not rows of tokens."""
+        return self.codec == PACKED_CODEC
 
     def num_rows(self, split: str) -> int:
         """Return the number of rows of a split; raise ValueError when there is no such split."""
@@ -136,8 +147,10 @@ class Manifest:
         if content.pop("format", None) != FORMAT:
             raise ValueError(f"{path} is not the manifest of a gemsdata shard set")
         version = content.get("version")
-        if type(version) is int and version > VERSION:
-            raise ValueError(f"{path} has format version {version}; this gemsdata reads up to {VERSION}: upgrade it")
+        if type(version) is int and version > PACKED_VERSION:
+            raise ValueError(
+                f"{path} has format version {version}; this gemsdata reads up to {PACKED_VERSION}: upgrade it"
+            )
         try:
             manifest = from_json(cls, content, "the manifest")
             _check(manifest)
@@ -190,21 +203,30 @@ def _sha256_of_json(content: dict[str, Any]) -> str:
 
 def _check(manifest: Manifest) -> None:
     """Raise ValueError, with the place, for a value that no writer gives."""
-    _require(manifest.version >= 1, "version", manifest.version)
+    packed = manifest.packed
+    _require(
+        (manifest.version == PACKED_VERSION) if packed else 1 <= manifest.version <= VERSION,
+        "version",
+        manifest.version,
+    )
     for name in _ADDED_IN_2:
         value = getattr(manifest, name)
         _require((value == "") if manifest.version == 1 else _is_hex(value, 64), name, value)
     _require(1 <= manifest.k <= MAX_K, "k", manifest.k)
-    _require(manifest.vocabulary == _VOCABULARY, "vocabulary", manifest.vocabulary)
-    _require(manifest.codec == _CODEC, "codec", manifest.codec)
+    vocabulary = PACKED_VOCABULARY if packed else _VOCABULARY
+    _require(manifest.vocabulary == vocabulary, "vocabulary", manifest.vocabulary)
+    _require(manifest.codec in (_CODEC, PACKED_CODEC), "codec", manifest.codec)
     _require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
-    _require(manifest.token_dtype == token_dtype(manifest.k).name, "token_dtype", manifest.token_dtype)
+    dtype = "uint8" if packed else token_dtype(manifest.k).name
+    _require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
     _require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
     _require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
     _require(1 <= manifest.block_rows <= _MAX_BLOCK_ROWS, "block_rows", manifest.block_rows)
     known = [name for name in SUFFIXES if name in manifest.formats]
     _require(bool(known) and known == manifest.formats, "formats", manifest.formats)
+    _require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
     _check_genome(manifest)
+    _require(packed == (manifest.windows.scheme == PACKED_SCHEME), "windows.scheme", manifest.windows.scheme)
     _check_windows(manifest.windows)
     _check_npmi(manifest.npmi)
     _require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
@@ -230,10 +252,10 @@ def _check_genome(manifest: Manifest) -> None:
 
 
 def _check_windows(windows: WindowInfo) -> None:
-    _require(windows.scheme in SCHEMES, "windows.scheme", windows.scheme)
+    _require(windows.scheme in (*SCHEMES, PACKED_SCHEME), "windows.scheme", windows.scheme)
     _require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
     bounds = (windows.shortest_bases, windows.longest_bases)
-    if windows.scheme == "fixed":
+    if windows.scheme in ("fixed", PACKED_SCHEME):
         _require(bounds == (None, None), "windows", _windows_json(windows))
     else:
         known = None not in bounds and bounds[0] >= 1 and bounds[1] <= windows.full_bases  # type: ignore[operator]

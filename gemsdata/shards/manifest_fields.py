@@ -54,7 +54,7 @@ class WindowInfo:
     """How rows were cut from the genome."""
 
     scheme: str
-    """"fixed" or "dnabert" """
+    """"fixed" or "dnabert"; "blocks" of a packed set"""
     full_bases: int
     """bases of a whole row"""
     shortest_bases: int | None = None

@@ -9,10 +9,15 @@ from typing import Any
 from gemsdata.genome.vocab import check_k, token_dtype
 from gemsdata.npmi.estimators import DISCOUNT_COUNT, check_estimator
 from gemsdata.shards import windows
-from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES
+from gemsdata.shards.manifest import COMPRESSIONS, PACKED_CODEC, PACKED_VERSION, PACKED_VOCABULARY, SCHEMES
 from gemsdata.shards.manifest_fields import WindowInfo
 
-FORMATS = {"arrow": ("arrow",), "webdataset": ("webdataset",), "both": ("arrow", "webdataset")}
+FORMATS = {
+    "arrow": ("arrow",),
+    "webdataset": ("webdataset",),
+    "both": ("arrow", "webdataset"),
+    "packed": ("packed",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,38 @@ class ShardOptions:
                 "use --format arrow or both, or --compression none"
             )
 
+        if self.packed:
+            self._check_packed()
+
+    @property
+    def packed(self) -> bool:
+        """Whether shards hold packed bases, from which views cut rows, and not rows of tokens."""
+        return self.format == "packed"
+
+    def _check_packed(self) -> None:
+        defaults = {"row_tokens": 510, "scheme": "fixed", "compression": "none", "rank_column": False}
+        options = {"row_tokens": "--row-tokens", "scheme": "--windows", "compression": "--compression"}
+        for name, default in defaults.items():
+            if getattr(self, name) != default:
+                raise ValueError(
+                    f"{options.get(name, '--rank-column')} does not apply to --format packed, which holds bases: rows"
+                    " and tokens are chosen when the set is read, by gemsdata.view(SET, tokens=..., row_tokens=...)"
+                )
+
     def manifest_fields(self) -> dict[str, Any]:
-        """Return the fields of the manifest that follow from the options alone."""
+        """Return the fields of the manifest that follow from the options alone; of a packed set, some do not."""
+        if self.packed:
+            return {
+                "version": PACKED_VERSION,
+                "k": self.k,
+                "vocabulary": PACKED_VOCABULARY,
+                "token_dtype": "uint8",
+                "seed": self.seed,
+                "formats": ["packed"],
+                "codec": PACKED_CODEC,
+                "compression": "none",
+                "rank_column": False,
+            }
         full_bases = self.row_tokens + self.k - 1
         scheme = WindowInfo(scheme=self.scheme, full_bases=full_bases)
         if self.scheme == "dnabert":

@@ -20,7 +20,7 @@ from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.schema import contig_dtype
 from gemsdata.shards.windows import merge
 
-SMALLEST_BLOCK_BASES, LARGEST_BLOCK_BASES = 256, 65536
+SMALLEST_BLOCK_BASES, LARGEST_BLOCK_BASES = 256, 32768
 BLOCK_BASES_KEY = b"gemsdata.block_bases"
 _BATCH_BYTES = 1 << 20
 _OTHER_BYTES = 16
@@ -46,7 +46,7 @@ class Blocks:
 
 
 def choose_block_bases(num_bases: np.ndarray) -> int:
-    """Return the power of two from 256 to 65,536 that takes the fewest bytes for stretches of int64[m] bases."""
+    """Return the power of two from 256 to 32,768 that takes the fewest bytes for stretches of int64[m] bases."""
     sizes = [SMALLEST_BLOCK_BASES]
     while sizes[-1] < LARGEST_BLOCK_BASES:
         sizes.append(2 * sizes[-1])
@@ -126,7 +126,7 @@ class PackedShard:
     Raises ValueError for a file that is not a whole packed shard.
     """
 
-    def __init__(self, path: str | Path, num_cached: int = 0) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.pin: object = None
         """keeps a fetched file in its cache"""
@@ -181,8 +181,8 @@ class PackedShard:
 
 def split_stretches(manifest: Manifest) -> dict[str, np.ndarray]:
     """Return the parts of contigs that each split of a packed set holds, (contig, start, end) int64[m, 3], sorted."""
-    num_bases = np.array([contig["num_bases"] for contig in manifest.contigs], np.int64)
-    return stretches_of(num_bases, np.array(manifest.validation["regions"], np.int64).reshape(-1, 3))
+    num_bases = np.array([contig.num_bases for contig in manifest.contigs], np.int64)
+    return stretches_of(num_bases, np.array(manifest.validation.regions, np.int64).reshape(-1, 3))
 
 
 def stretches_of(num_bases: np.ndarray, valid_regions: np.ndarray) -> dict[str, np.ndarray]:

@@ -25,12 +25,15 @@ from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGen
 from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
-from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, WORK_FOLDER, Manifest, shard_path
-from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, PACKED_SCHEME, SPLITS, WORK_FOLDER, Manifest, shard_path
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo, WindowInfo
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.packed import blocks_per_batch, choose_block_bases, cut_blocks, stretches_of
 
 _PLAN_FILE = "plan.json"
 _MOST_ROWS_PER_SHARD = 32768
+_MOST_BASES_PER_SHARD = 1 << 26
+"""of a packed set: 16 MB, the piece that is fetched from a URL"""
 _SHARDS_WANTED = 8
 _COUNTED_K = 10
 _BATCH_BASES = 1 << 24
@@ -64,6 +67,7 @@ class Plan:
     options: ShardOptions
     genome: PackedGenome
     windows: dict[str, windows.Windows]
+    """of a packed set: its blocks, whose ``num_tokens`` is their number of bases"""
     ranks: np.ndarray
     """uint16[4**k + 5] (uint32 from k = 8)"""
     draft: Manifest
@@ -77,12 +81,18 @@ class Plan:
         parts: list[Part] = []
         for split in SPLITS:
             num_rows = len(self.windows[split])
-            size = self.options.rows_per_shard or _default_rows_per_shard(num_rows, self.options.block_rows)
+            size = self.options.rows_per_shard or self._default_rows_per_shard(num_rows)
             parts += [
                 Part(split, index, first, min(size, num_rows - first))
                 for index, first in enumerate(range(0, num_rows, size))
             ]
         return parts
+
+    def _default_rows_per_shard(self, num_rows: int) -> int:
+        block_rows = self.draft.block_rows
+        most = _MOST_BASES_PER_SHARD // self.draft.row_tokens if self.options.packed else _MOST_ROWS_PER_SHARD
+        blocks = -(-num_rows // (_SHARDS_WANTED * block_rows))
+        return min(max(blocks * block_rows, block_rows), max(most // block_rows, 1) * block_rows)
 
 
 def make_plan(
@@ -132,17 +142,25 @@ def make_plan(
 
     regions = _valid_regions(genome, options)
     segments = windows.segments(genome, regions)
-    cut = {
-        split: windows.cut(
-            segments[split],
-            scheme=options.scheme,
-            k=options.k,
-            row_tokens=options.row_tokens,
-            seed=options.seed,
-            num_contigs=len(genome.names),
-        )
-        for split in SPLITS
-    }
+    fields = options.manifest_fields()
+    if options.packed:
+        stretches = stretches_of(genome.num_bases, regions)
+        block_bases = choose_block_bases(np.concatenate([s[:, 2] - s[:, 1] for s in stretches.values()]))
+        cut = {split: _blocks(stretches[split], block_bases) for split in SPLITS}
+        scheme = WindowInfo(scheme=PACKED_SCHEME, full_bases=block_bases)
+        fields |= {"row_tokens": block_bases, "block_rows": blocks_per_batch(block_bases), "windows": scheme}
+    else:
+        cut = {
+            split: windows.cut(
+                segments[split],
+                scheme=options.scheme,
+                k=options.k,
+                row_tokens=options.row_tokens,
+                seed=options.seed,
+                num_contigs=len(genome.names),
+            )
+            for split in SPLITS
+        }
     if len(cut["train"]) == 0:
         longest = max((int((s[:, 2] - s[:, 1]).max()) for s in segments.values() if len(s)), default=0)
         raise ValueError(
@@ -154,7 +172,7 @@ def make_plan(
     ranks = table.ranks(options.k)
     np.save(work / "ranks.npy", ranks)
     table.to_parquet(folder / NPMI_FILE)
-    _write_intervals(genome, folder / INTERVALS_FILE)
+    _write_intervals(genome, folder / INTERVALS_FILE, with_letters=options.packed)
     draft = Manifest(
         genome=GenomeInfo(
             name=_genome_name(inputs),
@@ -183,7 +201,7 @@ def make_plan(
             from_this_genome=given is None,
         ),
         intervals_sha256=sha256_of(folder / INTERVALS_FILE),
-        **options.manifest_fields(),
+        **fields,
     )
     summary = _summarise(report, segments, cut, table, options)
     stored = {
@@ -229,11 +247,6 @@ def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
     yield batch
 
 
-def _default_rows_per_shard(num_rows: int, block_rows: int) -> int:
-    blocks = -(-num_rows // (_SHARDS_WANTED * block_rows))
-    return min(max(blocks * block_rows, block_rows), max(_MOST_ROWS_PER_SHARD // block_rows, 1) * block_rows)
-
-
 def _valid_regions(genome: PackedGenome, options: ShardOptions) -> np.ndarray:
     if options.valid_contigs:
         return windows.whole_contigs(genome, list(options.valid_contigs))
@@ -241,20 +254,31 @@ def _valid_regions(genome: PackedGenome, options: ShardOptions) -> np.ndarray:
     return windows.hashed_regions(genome, options.valid_fraction, row_bases, options.seed)
 
 
-def _write_intervals(genome: PackedGenome, path: Path) -> None:
-    """Publish what the rows do not carry, as Parquet: (contig, start, end, kind), kind "gap" or "soft"."""
-    both = np.concatenate([genome.gaps, genome.soft])
+def _blocks(stretches: np.ndarray, block_bases: int) -> windows.Windows:
+    contig, start, num_bases = cut_blocks(stretches, block_bases)[0].T
+    return windows.Windows(contig.copy(), start.copy(), num_bases.copy())
+
+
+def _write_intervals(genome: PackedGenome, path: Path, *, with_letters: bool) -> None:
+    """Publish what the rows do not carry, as Parquet: (contig, start, end, kind), kind "gap" or "soft".
+
+    With letters there is an interval for each run of one letter, and a column ``letter`` (null where soft-masked).
+    """
+    gaps = genome.ambiguous if with_letters else genome.gaps
+    both = np.concatenate([gaps[:, :3], genome.soft])
     kinds = pa.DictionaryArray.from_arrays(
-        np.repeat(np.array([0, 1], np.int8), [len(genome.gaps), len(genome.soft)]), ["gap", "soft"]
+        np.repeat(np.array([0, 1], np.int8), [len(gaps), len(genome.soft)]), ["gap", "soft"]
     )
-    table = pa.table(
-        {
-            "contig": both[:, 0].astype(np.uint32),
-            "start": both[:, 1],
-            "end": both[:, 2],
-            "kind": kinds.cast(pa.string()),
-        }
-    )
+    columns = {
+        "contig": both[:, 0].astype(np.uint32),
+        "start": both[:, 1],
+        "end": both[:, 2],
+        "kind": kinds.cast(pa.string()),
+    }
+    if with_letters:
+        letters = [chr(code) for code in gaps[:, 3].tolist()] + [None] * len(genome.soft)
+        columns["letter"] = pa.array(letters, pa.string())
+    table = pa.table(columns)
     with publish(path) as stream:
         pq.write_table(table, stream, compression="zstd")
 
@@ -267,7 +291,7 @@ def _summarise(
     options: ShardOptions,
 ) -> dict[str, Any]:
     lengths = np.concatenate([s[:, 2] - s[:, 1] for s in segments.values()])
-    too_short = int(lengths[lengths < options.k].sum())
+    too_short = 0 if options.packed else int(lengths[lengths < options.k].sum())
     skipped = {f"not ACGT ({_letters_text(report.letters)})": report.num_not_acgt} if report.letters else {}
     if too_short:
         skipped[f"in runs of ACGT shorter than k = {options.k}"] = too_short

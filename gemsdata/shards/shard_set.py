@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from gemsdata.files.cache import Pin
 from gemsdata.files.hashing import xxh3_of
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, Manifest
+from gemsdata.shards.packed import PackedShard
 from gemsdata.shards.row_index import RowIndex
 from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.storage import CACHE_BYTES, LocalStore, Store, store_of
@@ -115,12 +117,31 @@ class ShardSet:
     def open_shard(
         self, split: str, shard: int, *, check: str = "structure", num_cached: int = 16
     ) -> ArrowShard | TarShard:
-        """Open one shard; it keeps the last ``num_cached`` blocks that it made arrays of.
+        """Open one shard of rows of tokens; it keeps the last ``num_cached`` blocks that it made arrays of.
 
         ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
         (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). What was fetched was compared
         then. Raises FileNotFoundError or ValueError.
         """
+        if self.manifest.packed:
+            raise ValueError(
+                f"{self.store} holds packed bases: say which tokens and windows to read, with gemsdata.view(SET,"
+                " tokens=..., row_tokens=...)"
+            )
+        path, pin = self._checked_file(split, shard, check)
+        opened = _READERS[self.file_format](path, num_cached)
+        opened.pin = pin
+        return opened
+
+    def open_packed_shard(self, split: str, shard: int, *, check: str = "structure") -> PackedShard:
+        """Open one shard of packed bases; ``check`` and errors as in `open_shard`."""
+        path, pin = self._checked_file(split, shard, check)
+        opened = PackedShard(path)
+        opened.pin = pin
+        return opened
+
+    def _checked_file(self, split: str, shard: int, check: str) -> tuple[Path, Pin | None]:
+        """Return the path of a shard's file here, compared with the manifest, and what keeps it there."""
         entry = self.manifest.shards(split)[shard].files[self.file_format]
         path, pin = self.store.path(entry)
         if not path.exists():
@@ -134,9 +155,7 @@ class ShardSet:
             raise ValueError(
                 f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again"
             )
-        opened = _READERS[self.file_format](path, num_cached)
-        opened.pin = pin
-        return opened
+        return path, pin
 
     def __repr__(self) -> str:
         manifest = self.manifest
@@ -159,6 +178,17 @@ class ShardSet:
     def ranks(self) -> np.ndarray:
         """The NPMI rank of every token id, uint16[4**k + 5] (uint32 from k = 8), 1 = best."""
         return self.npmi.ranks(self.k)
+
+    def intervals(self, kind: str) -> np.ndarray:
+        """Return the intervals of a kind, "gap" (not ACGT) or "soft" (lower case): (contig, start, end) int64[m, 3]."""
+        with self.store.small_file(INTERVALS_FILE) as path:
+            table = pq.read_table(path, columns=["contig", "start", "end"], filters=[("kind", "=", kind)])
+        found = np.column_stack([table[name].to_numpy().astype(np.int64) for name in ("contig", "start", "end")])
+        # a packed set has an interval for each letter: join those that touch
+        begins = np.ones(len(found), bool)
+        begins[1:] = (found[1:, 0] != found[:-1, 0]) | (found[1:, 1] != found[:-1, 2])
+        last = np.append(begins[1:], True)[: len(found)]
+        return np.column_stack([found[begins, :2], found[last, 2]])
 
     def soft_masked(self, contig: int, start: int, end: int) -> np.ndarray:
         """Return which bases of [start, end) of a contig are lower case in the FASTA, bool[end - start]."""

@@ -45,6 +45,7 @@ from gemsdata.shards.manifest import (
 )
 from gemsdata.shards.manifest_fields import Shard, ShardFile
 from gemsdata.shards.options import FORMATS, ShardOptions
+from gemsdata.shards.packed import PackedWriter, encode_blocks
 from gemsdata.shards.plan import (
     Part,
     Plan,
@@ -217,6 +218,8 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
 def _write_rows(plan: Plan, part: Part, streams: dict[str, HashedStream]) -> tuple[int, str]:
     """Write the rows of a part to its streams; return the number of tokens and the digest of the rows."""
     options, cut = plan.options, plan.windows[part.split]
+    if options.packed:
+        return _write_blocks(plan, part, streams["packed"])
     order = np.empty(part.num_rows, np.int64)
     order_key = key_of(options.seed, RandomStream.ROW_ORDER, SPLITS.index(part.split))
     permute_range(part.first_row, len(cut), np.uint64(order_key), order)
@@ -234,6 +237,21 @@ def _write_rows(plan: Plan, part: Part, streams: dict[str, HashedStream]) -> tup
     for writer in writers:
         writer.close()
     return num_tokens, content.hexdigest()
+
+
+def _write_blocks(plan: Plan, part: Part, stream: HashedStream) -> tuple[int, str]:
+    """Write the blocks of a part of a packed set, in genome order; return its bases and the digest of the blocks."""
+    cut, block_bases = plan.windows[part.split], plan.draft.row_tokens
+    blocks = np.column_stack([cut.contig, cut.start, cut.num_tokens])[part.first_row : part.first_row + part.num_rows]
+    writer = PackedWriter(stream, block_bases, len(plan.genome.names), _metadata(plan))
+    content = xxhash.xxh3_64()
+    for first in range(0, part.num_rows, plan.draft.block_rows):
+        encoded = encode_blocks(plan.genome, blocks[first : first + plan.draft.block_rows], block_bases)
+        for column in (encoded.packed, encoded.num_bases, encoded.contig, encoded.start):
+            content.update(column.data)
+        writer.write(encoded)
+    writer.close()
+    return int(blocks[:, 2].sum()), content.hexdigest()
 
 
 def encode_rows(genome: PackedGenome, cut: windows.Windows, window: np.ndarray, k: int, row_tokens: int) -> Rows:

@@ -121,8 +121,7 @@ class BaseReader:
     def _open(self, shard: int) -> None:
         begin, end = (int(block) for block in self._first_of_shard[shard : shard + 2])
         try:
-            opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
-            assert isinstance(opened, PackedShard)
+            opened = self.shards.open_packed_shard(self.split, shard, check=self.check)
             self._address[begin:end] = opened.addresses(end - begin)
         except (FileNotFoundError, ValueError, OSError) as error:
             if self.faults == "raise":
@@ -141,7 +140,7 @@ class BaseReader:
 
 def contigs_of(shards: ShardSet) -> Contigs:
     """Return the contigs of a shard set."""
-    lengths = np.array([contig["num_bases"] for contig in shards.manifest.contigs], np.int64)
+    lengths = np.array([contig.num_bases for contig in shards.manifest.contigs], np.int64)
     return Contigs(names=shards.contig_names, num_bases=lengths)
 
 

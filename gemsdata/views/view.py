@@ -32,10 +32,10 @@ class View:
     """
 
     def __init__(self, shards: ShardSet, tokens: Tokens, options: ViewOptions) -> None:
-        if shards.manifest.codec != "bases":
+        if not shards.manifest.packed:
             raise ValueError(
-                f"{shards.store} holds rows of tokens, not packed bases: make the set with --format packed to view it as"
-                f" {tokens.spec!r}"
+                f"{shards.store} holds rows of tokens, not packed bases: make the set with --format packed to view it"
+                f" as {tokens.spec!r}"
             )
         self.shards, self.tokens, self.options = shards, tokens, options
         self.row_tokens, self.row_bases = options.geometry(tokens)
