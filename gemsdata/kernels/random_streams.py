@@ -27,6 +27,10 @@ class RandomStream(enum.IntEnum):
     """place in its order where an epoch begins that drops its incomplete batch"""
     CURRICULUM_ARM = 0xA43
     """which masking of a curriculum a step gets"""
+    WINDOW_SHIFT = 0x71
+    """how far the windows of a view are shifted in an epoch"""
+    ROW_REDRAW = 0x72
+    """which row of a view stands in for one that holds nothing to predict"""
     MASK = 0x3A5C
     """masks and corruption: the row keys"""
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from gemsdata.kernels.bases import can_be_predicted, reverse_complement_rows, reverse_rows, token_means
 from gemsdata.kernels.keys import keys_of
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.token_rows import TokenRows
 from gemsdata.views.base_reader import BaseReader
 from gemsdata.views.windows import Located
@@ -16,7 +17,6 @@ from gemsdata.views.windows import Located
 if TYPE_CHECKING:
     from gemsdata.views.view import View
 
-_REDRAW_KEY = 0x72
 _MOST_REDRAWS = 64
 
 
@@ -133,7 +133,7 @@ class ViewReader:
                 lost[again], num_bases[again] = True, 0
                 why = why or f"nothing to predict in {_MOST_REDRAWS} rows in succession"
                 break
-            keys = keys_of((_REDRAW_KEY, self.view.options.seed, epoch, attempt), row_ids[again][:, None])
+            keys = keys_of((self.view.options.seed, RandomStream.ROW_REDRAW, epoch, attempt), row_ids[again][:, None])
             wanted, ids = again, (keys % np.uint64(self.num_rows)).astype(np.int64)
         return (contig, start, num_bases), lost, why
 

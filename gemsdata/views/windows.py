@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemsdata.kernels.keys import key_of
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.kernels.rows import count_rows, locate_rows
-
-_SHIFT_KEY = 0x71
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ class EpochWindows:
     def locate(self, epoch: int, rows: np.ndarray) -> Located:
         """Return where rows (integers[B], 0 .. len - 1) of an epoch lie, each found in O(log m)."""
         found = np.empty((len(rows), 3), np.int64)
-        key = np.uint64(key_of(_SHIFT_KEY, self.seed, epoch))
+        key = np.uint64(key_of(self.seed, RandomStream.WINDOW_SHIFT, epoch))
         rows = np.ascontiguousarray(rows, np.int64)
         locate_rows(self._first_row, self.num_tokens, self.row_tokens, self.jitter, key, rows, found)
         stretch, first, count = found.T
