@@ -111,7 +111,7 @@ def test_a_loader_given_as_a_data_set_says_what_to_do(shards, tmp_path):
     for options in ({}, {"shuffle": True}, {"batch_size": None}):
         with pytest.raises(TypeError, match=ADVICE):
             next(iter(DataLoader(loader, **options)))
-    with pytest.raises(TypeError, match="the stream is endless.*is iterated itself"):
+    with pytest.raises(TypeError, match=r"the stream is endless.*is iterated itself"):
         next(iter(DataLoader(gd.build_loader(shards, batch_size=7))))
     arguments = TrainingArguments(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True)
     with pytest.raises(TypeError, match=ADVICE):
