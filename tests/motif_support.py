@@ -6,10 +6,10 @@ import csv
 
 import numpy as np
 
-from eval.motif_enrichment import LabelledSet
-from eval.motif_files import Motif
-from eval.motif_ranking import Ranking
-from eval.motifs import MotifConfig, evaluate
+from eval.motifs.__main__ import MotifConfig, evaluate
+from eval.motifs.enrichment import LabelledSet
+from eval.motifs.files import Motif
+from eval.motifs.ranking import Ranking
 from gemsdata.genome.vocab import all_kmers, base_codes, kmer_value
 from tests.genomes import COMPLEMENT
 

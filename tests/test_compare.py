@@ -8,14 +8,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eval import cells, compare
-from eval.pool import Job
-from eval.statistics import interval
-from eval.study import RANDOM, Arm, Study, load_study
+from eval.compare import __main__ as compare
+from eval.compare import pretraining
+from eval.compare.pretraining import pretraining_of
+from eval.compare.study import RANDOM, Arm, Study, load_study
+from eval.results import runs as run_files
+from eval.results.jobs import Job
+from eval.results.statistics import interval
 from tests.stream_support import make_set
 from tests.test_fewshot import pooled, published
 from tests.train_support import FAST, _fresh_accelerate, reset_accelerate  # noqa: F401
-from train.options import Stopped
+from train.program import Stopped
 
 pytestmark = pytest.mark.compiled
 
@@ -45,7 +48,7 @@ def in_process(monkeypatch):
             ran.append(job.name)
             job.run(*job.arguments)
 
-    monkeypatch.setattr(cells, "run_jobs", run_here)
+    monkeypatch.setattr(run_files, "run_jobs", run_here)
     monkeypatch.setattr(compare, "run_jobs", run_here)
     return ran
 
@@ -60,17 +63,17 @@ def config(tmp_path) -> compare.CompareConfig:
 
 def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(config, in_process, monkeypatch, capsys):
     out = Path(config.output_dir)
-    run_cell = cells.finetune
+    finetune = run_files.finetune
 
     def fails_in_the_second_seed(options):
         if options.seed == 2:
             raise Stopped("the power went")
-        return run_cell(options)
+        return finetune(options)
 
-    monkeypatch.setattr(cells, "finetune", fails_in_the_second_seed)
+    monkeypatch.setattr(run_files, "finetune", fails_in_the_second_seed)
     with pytest.raises(Stopped, match="the power went"):
         compare.compare(STUDY, config)
-    monkeypatch.setattr(cells, "finetune", run_cell)
+    monkeypatch.setattr(run_files, "finetune", finetune)
     first = (out / "results.md").read_text()
     assert "1 of 3 seeds" in first, "what is complete is shown"
     done = in_process[:-1]
@@ -84,7 +87,7 @@ def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(confi
     for wanted in ("3 of 3 seeds", "| random-weights |", "cm-gems − random-token", "genemask-30 − random-weights"):
         assert wanted in text, wanted
     assert "random-token − " not in text, "only the comparisons that were named beforehand"
-    mine = found[(found["contestant"] == "cm-gems") & (found["dataset"] == "one")]["accuracy"]
+    mine = found[(found["model"] == "cm-gems") & (found["dataset"] == "one")]["accuracy"]
     mean, low, high, _ = interval(mine.to_numpy())
     assert f"{mean:.3f} [{low:.3f}, {high:.3f}]" in text
     runs = pd.read_parquet(out / "pretrainings.parquet")
@@ -110,8 +113,8 @@ def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(confi
 
 def test_a_pretraining_that_was_begun_with_other_options_is_not_gone_on_with(config, in_process, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(compare, "train", lambda run: False)
-        with pytest.raises(Stopped, match="was interrupted; the same command goes on"):
+        patch.setattr(pretraining, "train", lambda run: False)
+        with pytest.raises(Stopped, match="was interrupted; run the same command again"):
             compare.compare(STUDY, config)
     longer = dataclasses.replace(STUDY, pretrain={**STUDY.pretrain, "max_steps": 18})
     with pytest.raises(ValueError, match="pretrained with other options"):
@@ -122,7 +125,7 @@ def test_every_arm_masks_the_same_number_of_tokens(config):
     """The budget is exact in every row, whatever the strategy and the stage."""
     study = load_study(Path(__file__).parents[1] / "eval/studies/masking.py")
     for arm in study.arms:
-        run = compare._pretraining(study, arm, 1, config, 1)
+        run = pretraining_of(study, arm, 1, Path("out"), shards=config.shards)
         assert {masking.budget for masking in run.curriculum().maskings()} == {0.3 if "30" in arm.name else 0.15}
         assert (run.max_steps, run.batch_rows) == (study.pretrain["max_steps"], study.pretrain["batch_rows"])
     assert len(study.arms) == 11

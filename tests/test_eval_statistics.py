@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 
-from eval.statistics import interval, least_p, paired, summary, wilcoxon_p
-from train.scores import scores
+from eval.results.statistics import interval, least_p, paired, summary, wilcoxon_p
+from train.metrics import scores
 
 pytestmark = pytest.mark.once
 
@@ -65,9 +65,9 @@ def test_equal_results_have_p_1_and_few_pairs_a_least_p():
         assert wilcoxon_p(np.arange(1, num + 1)) == pytest.approx(least_p(num))
 
 
-def cells(scores_of: dict[str, list[float]]) -> pd.DataFrame:
+def runs(scores_of: dict[str, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(
-        {"dataset": f"set{i % 2}", "shots": 10, "draw": i // 2, "seed": 1, "contestant": name, "accuracy": value}
+        {"dataset": f"set{i % 2}", "shots": 10, "draw": i // 2, "seed": 1, "model": name, "accuracy": value}
         for name, values in scores_of.items()
         for i, value in enumerate(values)
     )
@@ -80,13 +80,13 @@ PAIR_BY = ["dataset", "shots", "draw", "seed"]
 @given(st.integers(0, 2**32 - 1))
 def test_comparisons_do_not_depend_on_the_order_of_cells(seed):
     rng = np.random.default_rng(seed)
-    table = cells({name: rng.random(8).tolist() for name in "abc"})
+    table = runs({name: rng.random(8).tolist() for name in "abc"})
     shuffled = table.sample(frac=1, random_state=seed)
     pairs = [("a", "b"), ("a", "c")]
-    one = paired(table, of="contestant", metric="accuracy", pair_by=PAIR_BY, pairs=pairs)
-    two = paired(shuffled, of="contestant", metric="accuracy", pair_by=PAIR_BY, pairs=pairs)
+    one = paired(table, of="model", metric="accuracy", pair_by=PAIR_BY, pairs=pairs)
+    two = paired(shuffled, of="model", metric="accuracy", pair_by=PAIR_BY, pairs=pairs)
     pd.testing.assert_frame_equal(one, two)
-    a, b = (table[table["contestant"] == name]["accuracy"].to_numpy() for name in "ab")
+    a, b = (table[table["model"] == name]["accuracy"].to_numpy() for name in "ab")
     assert one["difference"][0] == pytest.approx((a - b).mean())
     assert one["p"][0] == pytest.approx(stats.wilcoxon(a, b).pvalue)
     assert (one["wins"] + one["ties"] + one["losses"] == 8).all()
@@ -94,8 +94,8 @@ def test_comparisons_do_not_depend_on_the_order_of_cells(seed):
 
 def test_holm_is_computed_over_the_lines_of_all_and_over_the_others():
     rng = np.random.default_rng(1)
-    table = cells({"a": (rng.random(12) + 0.3).tolist(), "b": rng.random(12).tolist(), "c": rng.random(12).tolist()})
-    found = paired(table, of="contestant", metric="accuracy", pair_by=PAIR_BY, within="dataset")
+    table = runs({"a": (rng.random(12) + 0.3).tolist(), "b": rng.random(12).tolist(), "c": rng.random(12).tolist()})
+    found = paired(table, of="model", metric="accuracy", pair_by=PAIR_BY, within="dataset")
     assert found["where"].tolist() == ["all"] * 3 + ["set0"] * 3 + ["set1"] * 3
     for family in (found[:3], found[3:]):
         order = np.argsort(family["p"], kind="stable")
@@ -105,9 +105,9 @@ def test_holm_is_computed_over_the_lines_of_all_and_over_the_others():
 
 def test_the_interval_of_a_comparison_is_that_of_independent_units():
     rng = np.random.default_rng(2)
-    table = cells({"a": rng.random(12).tolist(), "b": rng.random(12).tolist()})
-    found = paired(table, of="contestant", metric="accuracy", pair_by=PAIR_BY, unit="draw").iloc[0]
-    of_draws = table.groupby(["draw", "contestant"])["accuracy"].mean().unstack()
+    table = runs({"a": rng.random(12).tolist(), "b": rng.random(12).tolist()})
+    found = paired(table, of="model", metric="accuracy", pair_by=PAIR_BY, unit="draw").iloc[0]
+    of_draws = table.groupby(["draw", "model"])["accuracy"].mean().unstack()
     assert found[["difference", "low", "high"]].tolist() == pytest.approx(interval(of_draws["a"] - of_draws["b"])[:3])
     assert found["num_pairs"] == 12
 
@@ -121,16 +121,16 @@ def test_equal_differences_of_shares_tie_as_those_of_counts_do(counts):
 
 
 def test_only_cells_of_both_are_compared():
-    table = cells({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.6]})
-    found = paired(table.drop(index=4), of="contestant", metric="accuracy", pair_by=PAIR_BY)
+    table = runs({"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.6]})
+    found = paired(table.drop(index=4), of="model", metric="accuracy", pair_by=PAIR_BY)
     assert (found["num_pairs"][0], found["wins"][0]) == (2, 2)
-    alone = paired(table[:3], of="contestant", metric="accuracy", pair_by=PAIR_BY)
+    alone = paired(table[:3], of="model", metric="accuracy", pair_by=PAIR_BY)
     assert len(alone) == 0
 
 
 def test_a_summary_has_a_row_for_each_combination():
-    table = cells({"a": [0.5, 0.6, 0.7, 0.8], "b": [0.4, 0.5, 0.6, 0.7]})
-    found = summary(table, by=["dataset", "contestant"], metric="accuracy")
+    table = runs({"a": [0.5, 0.6, 0.7, 0.8], "b": [0.4, 0.5, 0.6, 0.7]})
+    found = summary(table, by=["dataset", "model"], metric="accuracy")
     assert found["num"].tolist() == [2] * 4
     assert found["mean"].tolist() == pytest.approx([0.6, 0.7, 0.5, 0.6])
 
@@ -147,6 +147,18 @@ def test_scores_are_those_of_scikit_learn(num_classes, seed):
     assert found["f1"] == pytest.approx(f1_score(truth, guessed, average="macro"))
     values = probabilities[:, 1] if num_classes == 2 else probabilities
     assert found["auroc"] == pytest.approx(roc_auc_score(truth, values, multi_class="ovr"))
+
+
+def test_auroc_of_three_classes_breaks_ties_as_scikit_learn_does():
+    """Rows that sum to 1 only within float tolerance: dividing by the sum would order these ties."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 300)
+    probabilities = rng.choice([0.2, 0.3, 0.5], (300, 3)) + rng.choice([0.0, 1e-8], (300, 1))
+    probabilities[:, 2] = 1 - probabilities[:, 0] - probabilities[:, 1] + rng.choice([0.0, 3e-8], 300)
+    found = scores(probabilities, truth)["auroc"]
+    assert found == pytest.approx(roc_auc_score(truth, probabilities, multi_class="ovr"), abs=1e-12)
+    normalised = probabilities / probabilities.sum(axis=1, keepdims=True)
+    assert abs(found - roc_auc_score(truth, normalised, multi_class="ovr")) > 1e-3, "the ties matter here"
 
 
 @given(st.lists(st.integers(0, 2), min_size=6, max_size=60).filter(lambda labels: len(set(labels)) == 3))

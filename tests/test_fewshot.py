@@ -1,4 +1,4 @@
-"""Few-shot evaluation: draws and test rows, cells that run once, tables, what happens when something fails."""
+"""Few-shot evaluation: draws and test rows, runs that run once, tables, what happens when something fails."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval import cells, fewshot
-from eval.fewshot_data import find_set, prepare
-from eval.pool import Job
-from tests.contestants import build
+from eval.fewshot import __main__ as fewshot
+from eval.fewshot.tasks import find_set, prepare
+from eval.results import runs
+from eval.results.jobs import Job
+from tests.checkpoints import build
 from tests.genomes import COMPLEMENT, random_dna
 from tests.train_support import _fresh_accelerate, arguments  # noqa: F401
 from train import finetune
@@ -144,13 +145,13 @@ def in_process(monkeypatch):
             ran.append(job.name)
             job.run(*job.arguments)
 
-    monkeypatch.setattr(cells, "run_jobs", run_here)
+    monkeypatch.setattr(runs, "run_jobs", run_here)
     return ran
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> str:
-    return str(build("ours", tmp_path_factory.mktemp("contestants") / "ours"))
+    return str(build("ours", tmp_path_factory.mktemp("models") / "ours"))
 
 
 def evaluate(tmp_path, model, **options) -> int:
@@ -162,7 +163,7 @@ def evaluate(tmp_path, model, **options) -> int:
         arguments(
             **{
                 "data": str(data),
-                "contestants": f"ours={model}",
+                "models": f"ours={model}",
                 "output_dir": str(tmp_path / "out"),
                 "shots": 4,
                 "seeds": (1, 2),
@@ -201,24 +202,24 @@ def test_who_copies_labels_scores_1_and_who_says_always_the_same_has_mcc_0(
 
 def test_an_evaluation_ends_in_tables_and_figures_and_runs_no_cell_twice(tmp_path, model, in_process, capsys):
     assert evaluate(tmp_path, model, controls=True, draws=2) == 0
-    assert len(in_process) == 2 * 2 * 2 * 2, "sets, draws, contestants, seeds"
+    assert len(in_process) == 2 * 2 * 2 * 2, "sets, draws, models, seeds"
     out = tmp_path / "out"
     found = pd.read_parquet(out / "results.parquet")
-    assert found.groupby(["dataset", "contestant"]).size().tolist() == [4] * 4
+    assert found.groupby(["dataset", "model"]).size().tolist() == [4] * 4
     assert found["accuracy"].between(0, 1).all()
     assert set(found["train_rows"]) == {8, 12}
     text = (out / "results.md").read_text()
     assert text in capsys.readouterr().out
     for wanted in ("| one | 4 |", "| two | 4 |", "ours − ours-random", "2 seeds and 2 draws", "## MCC"):
         assert wanted in text, wanted
-    line = found[(found["dataset"] == "one") & (found["contestant"] == "ours")]
+    line = found[(found["dataset"] == "one") & (found["model"] == "ours")]
     assert f"{line['accuracy'].mean():.3f} [" in text
     for name in ("accuracy.png", "accuracy.svg", "comparisons.parquet"):
         assert (out / name).stat().st_size > 1000
-    assert not list(out.glob("cells/**/final")), "no model folder for a cell"
+    assert not list(out.glob("runs/**/final")), "no model folder for a run"
 
     in_process.clear()
-    before = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/cell.json")}
+    before = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/run.json")}
     assert evaluate(tmp_path, model, controls=True, draws=2, seeds=(1, 2, 3)) == 0
     assert len(in_process) == 8, "only the third seed"
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
@@ -226,24 +227,24 @@ def test_an_evaluation_ends_in_tables_and_figures_and_runs_no_cell_twice(tmp_pat
 
 def test_published_figures_stand_beside_ours(tmp_path, model, in_process, capsys):
     figures = tmp_path / "paper.csv"
-    figures.write_text("dataset,shots,contestant,accuracy\none,4,theirs,0.9\none,99,theirs,0.8\n")
+    figures.write_text("dataset,shots,model,accuracy\none,4,theirs,0.9\none,99,theirs,0.8\n")
     assert evaluate(tmp_path, model, published=str(figures)) == 0
     accuracy, mcc = (tmp_path / "out/results.md").read_text().split("## MCC")
     assert "| dataset | shots | ours | theirs (published) |" in accuracy
     assert accuracy.count("**0.900**") == 1
     assert "theirs" not in mcc
-    figures.write_text("dataset,shots,contestant,accuracy\none,4,theirs,90\n")
+    figures.write_text("dataset,shots,model,accuracy\none,4,theirs,90\n")
     assert evaluate(tmp_path, model, published=str(figures)) == 2
     assert "give shares, such as 0.715" in capsys.readouterr().err
 
 
 def test_a_cell_is_the_same_wherever_it_runs_and_half_a_cell_is_begun_anew(tmp_path, model, in_process):
     assert evaluate(tmp_path, model, seeds=(1,)) == 0
-    cell = tmp_path / "out/cells/one/shots-4/draw-0/ours/seed-1/cell.json"
-    first = json.loads(cell.read_text())
-    cell.unlink()
+    run = tmp_path / "out/runs/one/shots-4/draw-0/ours/seed-1/run.json"
+    first = json.loads(run.read_text())
+    run.unlink()
     assert evaluate(tmp_path, model, seeds=(1,)) == 0
-    again = json.loads(cell.read_text())
+    again = json.loads(run.read_text())
     assert in_process[-1] == "one/shots-4/draw-0/ours/seed-1"
     assert len(in_process) == 3
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
@@ -253,7 +254,7 @@ def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_pro
     assert evaluate(tmp_path, model, seeds=(1,)) == 0
     write(tmp_path / "data/one/4/train.tsv", rows_of({"0": 4, "1": 4}, 77))
     assert evaluate(tmp_path, model, seeds=(1,)) == 2
-    assert "was run with another train; choose another --output-dir" in capsys.readouterr().err
+    assert "was made with another train; choose another --output-dir" in capsys.readouterr().err
     assert evaluate(tmp_path, model, seeds=(1,), sets="two", mixed_precision="bf16") == 2
     assert "another mixed_precision" in capsys.readouterr().err
 
@@ -261,7 +262,7 @@ def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_pro
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"contestants": "ours"}, "give NAME=FOLDER"),
+        ({"models": "ours"}, "give NAME=FOLDER"),
         ({"sets": "three"}, "is no few-shot set"),
         ({"shots": 7}, "has training files of 7 shots"),
         ({"draws": 0}, "--draws 0"),
@@ -283,9 +284,9 @@ def test_code_of_a_checkpoint_is_refused_before_anything_runs_and_does_not_spoil
     own_code = tmp_path / "own_code"
     own_code.mkdir()
     (own_code / "config.json").write_text('{"auto_map": {"AutoConfig": "code.Config"}}')
-    assert evaluate(tmp_path, model, sets="one", contestants=(f"ours={model}", f"theirs={own_code}")) == 2
+    assert evaluate(tmp_path, model, sets="one", models=(f"ours={model}", f"theirs={own_code}")) == 2
     assert "--trust-remote-code" in capsys.readouterr().err
-    assert evaluate(tmp_path, model, sets="one", contestants=f"nobody={tmp_path / 'nowhere'}") == 2
+    assert evaluate(tmp_path, model, sets="one", models=f"nobody={tmp_path / 'nowhere'}") == 2
     assert "nowhere is no Hugging Face model folder" in capsys.readouterr().err
     assert in_process == []
     assert evaluate(tmp_path, model, sets="one") == 0
@@ -297,10 +298,10 @@ def test_cells_run_in_processes_and_one_that_fails_does_not_stop_the_others(tmp_
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
     (broken / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
-    contestants = (f"broken={broken}", f"ours={model}")
-    assert evaluate(tmp_path, model, contestants=contestants, sets="one", seeds=1, workers=2) == 1
+    models = (f"broken={broken}", f"ours={model}")
+    assert evaluate(tmp_path, model, models=models, sets="one", seeds=1, workers=2) == 1
     error = capsys.readouterr().err
     assert "1 of 2 jobs failed; one/shots-4/draw-0/broken/seed-1: " in error
-    assert (tmp_path / "out/cells/one/shots-4/draw-0/ours/seed-1/cell.json").exists()
+    assert (tmp_path / "out/runs/one/shots-4/draw-0/ours/seed-1/run.json").exists()
     assert "Git LFS pointer" in error
     assert "| one | 4 | " in (tmp_path / "out/results.md").read_text(), "the table of those that did not fail"

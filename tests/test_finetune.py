@@ -17,9 +17,9 @@ from tests.genomes import random_dna
 from tests.train_support import _fresh_accelerate, arguments, reset_accelerate  # noqa: F401
 from train import finetune
 from train.labelled import class_names, read_labelled, tokenise
+from train.metrics import scores
 from train.models import build_model
 from train.recipes import finetune_recipe
-from train.scores import scores
 
 
 @pytest.fixture(scope="module")

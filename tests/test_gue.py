@@ -10,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eval import cells, gue, published
-from eval.gue_tasks import TASKS, task, unseen
-from eval.pool import Job
-from tests.contestants import build
+from eval.gue import __main__ as gue
+from eval.gue import published
+from eval.gue.tasks import TASKS, task, unseen
+from eval.results import runs
+from eval.results.jobs import Job
+from tests.checkpoints import build
 from tests.genomes import COMPLEMENT
 from tests.test_finetune import task as rows_of_a_task
 from tests.test_finetune import write
@@ -24,8 +26,8 @@ pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")
-def contestants(tmp_path_factory) -> tuple[str, str]:
-    base = tmp_path_factory.mktemp("contestants")
+def models(tmp_path_factory) -> tuple[str, str]:
+    base = tmp_path_factory.mktemp("models")
     return f"ours={build('ours', base / 'ours')}", f"theirs={build('bpe', base / 'theirs')}"
 
 
@@ -53,9 +55,9 @@ def run(capsys, **options) -> tuple[int, str, str]:
 
 
 def cells_of(text: str, *, heading: str = "# GUE") -> list[list[str]]:
-    """The lines of a Markdown table, each a list of its cells, under a heading."""
+    """The lines of a Markdown table, each a list of its runs, under a heading."""
     lines = text.split(heading + "\n", 1)[1].split("\n## ")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [[run.strip() for run in line.strip("|").split("|")] for line in lines if line.startswith("|")]
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +71,11 @@ def in_this_process(jobs: Sequence[Job], **_: object) -> None:
         job.run(*job.arguments)
 
 
-def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cells, "run_jobs", in_this_process)  # processes of their own are slow to start
+def test_two_contestants_run_from_end_to_end_and_again(folder, models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "run_jobs", in_this_process)  # processes of their own are slow to start
     out = tmp_path / "out"
     options = {
-        "data": folder, "contestants": contestants, "output_dir": out, "seeds": (1, 2), "max_steps": 2,
+        "data": folder, "models": models, "output_dir": out, "seeds": (1, 2), "max_steps": 2,
         "workers": 99,
     }  # fmt: skip
     status, printed, errors = run(capsys, **options)
@@ -83,7 +85,7 @@ def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_
     found = pd.read_parquet(out / "gue.parquet")
     assert len(found) == 2 * 2 * 2
     assert list(found["task"].unique()) == ["tf_0", "emp_H3"]
-    assert list(found["contestant"].unique()) == ["ours", "theirs"]
+    assert list(found["model"].unique()) == ["ours", "theirs"]
     assert found["score"].to_numpy() == pytest.approx(found["mcc"].to_numpy())
     assert set(zip(found["task"], found["unseen_rows"], strict=True)) == {("tf_0", 20), ("emp_H3", 24)}
     whole = found[found["task"] == "emp_H3"]
@@ -96,8 +98,8 @@ def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_
     assert table[0] == ["task", "dataset", *published.CM_GEMS, "ours", "theirs"]
     (h3,) = (line for line in table if line[1] == "H3")
     assert h3[2] == "77.08"
-    means = 100 * found[found["task"] == "emp_H3"].groupby("contestant")["score"].mean()
-    assert [float(cell.split()[0]) for cell in h3[-2:]] == pytest.approx(means[["ours", "theirs"]].tolist(), abs=0.01)
+    means = 100 * found[found["task"] == "emp_H3"].groupby("model")["score"].mean()
+    assert [float(run.split()[0]) for run in h3[-2:]] == pytest.approx(means[["ours", "theirs"]].tolist(), abs=0.01)
     assert re.fullmatch(r"-?[\d.]+ \[-?[\d.]+, -?[\d.]+\]", h3[-1])
     assert "* mouse_0: no train.csv" in text
     assert "* virus_covid: no train.csv, dev.csv, test.csv" in text
@@ -107,19 +109,19 @@ def test_two_contestants_run_from_end_to_end_and_again(folder, contestants, tmp_
     )
     assert repeated[:4] == ["TFP (Human)", "0", "24", "4"]
 
-    done = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
-    lost = out / "cells" / "tf_0" / "theirs" / "seed-2" / "cell.json"
+    done = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
+    lost = out / "runs" / "tf_0" / "theirs" / "seed-2" / "run.json"
     lost.unlink()
     (out / "gue.md").unlink()
     assert run(capsys, **options)[0] == 0
-    again = {path: path.stat().st_mtime_ns for path in out.rglob("cell.json")}
+    again = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
     assert {path for path in done if again[path] != done[path]} == {lost}
     assert (out / "gue.md").read_text() == text
     status, _, errors = run(capsys, **{**options, "max_steps": 3})
-    assert (status, "was run with another max_steps" in errors) == (2, True)
+    assert (status, "was made with another max_steps" in errors) == (2, True)
 
 
-def test_the_layout_is_the_published_tables(published_rows, contestants):
+def test_the_layout_is_the_published_tables(published_rows, models):
     table = cells_of(gue.report(results(TASKS[:27]), published=list(published.CM_GEMS), missing={}, max_steps=None))
     means = [line for line in table[2:] if "Mean" in line[0]]
     assert [line[0].strip("*") for line in means] == ["Mean (Human)", "Mean (non-Human)"]
@@ -128,11 +130,11 @@ def test_the_layout_is_the_published_tables(published_rows, contestants):
         for row in published_rows
     ]
     for line, row in zip(table[2:], expected, strict=True):
-        names = [cell.strip("*") for cell in line[:2]]
+        names = [run.strip("*") for run in line[:2]]
         figures = line[2:-1]
         assert names[: len(row) - 12] == row[:-12]
         tolerance = 0.011 if "Mean" in row[0] else 0  # the paper's means are of figures with more digits
-        assert [float(cell) for cell in figures] == pytest.approx([float(cell) for cell in row[-12:]], abs=tolerance)
+        assert [float(run) for run in figures] == pytest.approx([float(run) for run in row[-12:]], abs=tolerance)
 
 
 def test_a_mean_over_some_tasks_says_so_and_stands_beside_the_published_of_the_same():
@@ -153,8 +155,8 @@ def test_covid_stands_below_when_it_ran_with_the_other_papers_figure():
 
 
 def results(tasks) -> pd.DataFrame:
-    """One contestant, one seed, half of everything right."""
-    rows = [{"task": one.name, "contestant": "ours", "seed": 42, "score": 0.5, "unseen_score": 0.5} for one in tasks]
+    """One model, one seed, half of everything right."""
+    rows = [{"task": one.name, "model": "ours", "seed": 42, "score": 0.5, "unseen_score": 0.5} for one in tasks]
     return pd.DataFrame(rows).assign(test_rows=10, unseen_rows=10, test_rows_cut=0)
 
 
@@ -210,13 +212,13 @@ def test_repeated_rows_of_the_real_task(data_dir):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"data": "nowhere"}, "nowhere holds no task of GUE; give the folder with prom/prom_300_all"),
-        ({}, "give --contestants and --output-dir, or --list"),
-        ({"contestants": "ours"}, "--contestants 'ours': give NAME=FOLDER"),
-        ({"contestants": ("a=x", "a=y")}, "--contestants names 'a' twice"),
-        ({"contestants": "a=x", "output_dir": "out", "tasks": "soup"}, "task 'soup' is unknown: use prom_300_all,"),
-        ({"contestants": "a=x", "output_dir": "out", "tasks": "mouse_0"}, "mouse/0 lacks train.csv; see --list"),
-        ({"contestants": "a=x", "output_dir": "out", "published": "soup"}, "published column 'soup' is unknown"),
+        ({"data": "nowhere"}, "nowhere has no task of GUE; give the folder with prom/prom_300_all"),
+        ({}, "give --models and --output-dir, or --list"),
+        ({"models": "ours"}, "--models 'ours': give NAME=FOLDER"),
+        ({"models": ("a=x", "a=y")}, "--models names 'a' twice"),
+        ({"models": "a=x", "output_dir": "out", "tasks": "soup"}, "task 'soup' is unknown: use prom_300_all,"),
+        ({"models": "a=x", "output_dir": "out", "tasks": "mouse_0"}, "mouse/0 lacks train.csv; see --list"),
+        ({"models": "a=x", "output_dir": "out", "published": "soup"}, "published column 'soup' is unknown"),
     ],
 )
 def test_mistakes_end_with_one_line(folder, tmp_path, monkeypatch, capsys, options, message):

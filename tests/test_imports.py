@@ -11,6 +11,15 @@ import pytest
 from tools.architecture import LEVEL_OF, ORDER, REPOSITORY, SOURCES, imported, package_of
 
 FIRST_WITH_TORCH = "stream"
+TRAIN = [
+    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models"},
+    {"run_log", "encoder"},
+    {"config", "checkpoint", "classifier", "evaluate", "figure"},
+    {"pretrain", "finetune"},
+]
+"""The modules of train from left to right"""
+EVAL = [{"results", "lint"}, {"fewshot", "gue", "motifs"}, {"compare"}, {"studies"}]
+"""The packages of eval from left to right"""
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(REPOSITORY)))
@@ -24,6 +33,23 @@ def test_a_package_imports_only_from_its_left(path: Path) -> None:
         assert parts[0] not in ("train", "eval", "tools", "tests", "bench"), f"{package} imports {name}"
         if parts[0] == "gemsdata" and len(parts) > 1 and parts[1] not in (package, "__version__"):
             assert LEVEL_OF[parts[1]] < LEVEL_OF[package], f"{package} imports {name}"
+
+
+@pytest.mark.parametrize(("root", "order"), [("train", TRAIN), ("eval", EVAL)])
+def test_programs_import_one_way_too(root: str, order: list[set[str]]) -> None:
+    """Of each other they import train from eval, never the other way; tools, tests and bench they never import."""
+    level_of = {name: level for level, names in enumerate(order) for name in names}
+    foreign = {"train": ("eval", "tools", "tests", "bench"), "eval": ("tools", "tests", "bench")}[root]
+    for path in sorted((REPOSITORY / root).rglob("*.py")):
+        own = path.relative_to(REPOSITORY / root).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        assert own in level_of, f"give {root}.{own} a place in its list"
+        for name in imported(path):
+            parts = name.split(".")
+            assert parts[0] not in foreign, f"{path}: {name}"
+            if parts[0] == root and len(parts) > 1 and parts[1] != own and parts[1] in level_of:
+                assert level_of[parts[1]] < level_of[own], f"{path}: {name}"
 
 
 def test_every_package_in_the_order_exists() -> None:

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval import motif_statistics
-from eval.motif_enrichment import kmer_enrichment
-from eval.motif_ranking import pairs_of, strata
-from eval.motif_repeats import count_in_repeats
-from eval.motif_statistics import compare_within_strata, rank_correlation
-from eval.statistics import holm
+from eval.motifs import statistics as motif_statistics
+from eval.motifs.enrichment import count_in_repeats, kmer_enrichment
+from eval.motifs.ranking import pairs_of, strata
+from eval.motifs.statistics import compare_within_strata, rank_correlation
+from eval.results.statistics import holm
 from gemsdata.genome.vocab import all_kmers, kmer_value
 from tests.genomes import awkward_genome, random_dna, write_fasta
 from tests.motif_support import (

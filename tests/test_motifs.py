@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from eval.motif_enrichment import motif_enrichment, read_set
-from eval.motif_figure import clusters
-from eval.motif_files import LETTERS, Motif, read_motifs
-from eval.motif_matches import Alignments, align
-from eval.motif_ranking import Pairs, pairs_of, read_ranking
-from eval.motif_repeats import count_in_repeats
-from eval.motif_statistics import compare_within_strata
-from eval.motifs import MotifConfig, evaluate, main
+from eval.motifs.__main__ import MotifConfig, evaluate, main
+from eval.motifs.enrichment import count_in_repeats, motif_enrichment, read_set
+from eval.motifs.figure import clusters
+from eval.motifs.files import LETTERS, Motif, read_motifs
+from eval.motifs.matches import Alignments, align
+from eval.motifs.ranking import Pairs, pairs_of, read_ranking
+from eval.motifs.statistics import compare_within_strata
 from gemsdata.genome.vocab import base_codes, kmer_value, num_kmers
 from gemsdata.npmi.table import NpmiTable
 from tests.genomes import random_dna, write_fasta
@@ -202,11 +201,11 @@ def test_a_cluster_takes_its_kmers_away_from_the_next() -> None:
 @pytest.mark.compiled
 def test_planted_motifs_are_found_and_the_claim_holds(tmp_path) -> None:
     motifs = make_motifs(50)
-    findings = run(tmp_path, planted(motifs), motifs)
-    assert findings.verdict.answer == "holds"
-    assert "strong correlation holds for" in findings.verdict.sentence
-    assert max(findings.verdict.adjusted.values()) <= 3 / 1000
-    assert min(found.z for found in findings.comparisons["-log10 p of the best motif"].values()) > 8
+    results = run(tmp_path, planted(motifs), motifs)
+    assert results.conclusion.answer == "holds"
+    assert "strong correlation holds for" in results.conclusion.sentence
+    assert max(results.conclusion.adjusted.values()) <= 3 / 1000
+    assert min(found.z for found in results.comparisons["-log10 p of the best motif"].values()) > 8
     table = pq.read_table(tmp_path / "out" / "motifs.parquet").to_pylist()
     by_kmer = {row["kmer"]: row for row in table}
     for motif in motifs[:5]:
@@ -222,21 +221,21 @@ def test_a_ranking_by_match_has_a_strong_correlation(tmp_path) -> None:
     pairs = pairs_of(ranking)
     score = -np.log10(align(pairs.digits, motifs).p_value.min(axis=1))
     ranking.npmi[:] = score[pairs.index] + 0.2 * ranking.npmi
-    findings = run(tmp_path, ranking, motifs)
-    assert findings.verdict.answer == "holds"
-    assert findings.correlations["nothing"].rho > 0.9
-    assert findings.correlations["occurrences, G+C and CpG"].rho > 0.9
-    assert findings.correlations["nothing"].p_value < 1e-100
-    assert "which is strong" in findings.verdict.sentence
+    results = run(tmp_path, ranking, motifs)
+    assert results.conclusion.answer == "holds"
+    assert results.correlations["nothing"].rho > 0.9
+    assert results.correlations["occurrences, G+C and CpG"].rho > 0.9
+    assert results.correlations["nothing"].p_value < 1e-100
+    assert "which is strong" in results.conclusion.sentence
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("seed", range(4))
 def test_a_random_ranking_does_not_make_the_claim_hold(tmp_path, seed) -> None:
-    findings = run(tmp_path, random_ranking(seed), make_motifs(50))
-    assert findings.verdict.answer == "does not hold"
-    assert findings.correlations["nothing"].p_value > 0.005
-    assert min(findings.verdict.adjusted.values()) > 0.01
+    results = run(tmp_path, random_ranking(seed), make_motifs(50))
+    assert results.conclusion.answer == "does not hold"
+    assert results.correlations["nothing"].p_value > 0.005
+    assert min(results.conclusion.adjusted.values()) > 0.01
 
 
 @pytest.mark.compiled
@@ -245,9 +244,9 @@ def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
     core = motifs[0].consensus
     rows = [(random_dna(60, s) + (core if s % 2 else random_dna(len(core), s + 500)), str(s % 2)) for s in range(120)]
     path = write_labelled(tmp_path / "train.tsv", rows)
-    findings = run(tmp_path, planted(motifs), motifs, labelled=(f"made={path}:100",), match_q=0.3)
+    results = run(tmp_path, planted(motifs), motifs, labelled=(f"made={path}:100",), match_q=0.3)
     table = pq.read_table(tmp_path / "out" / "enrichment.parquet").to_pylist()
-    assert len(table) == len(findings.pairs) + len(motifs)
+    assert len(table) == len(results.pairs) + len(motifs)
     best = min((row for row in table if row["kind"] == "motif"), key=lambda row: row["p_value"])
     assert best["name"] == motifs[0].name
     assert best["q_value"] < 1e-6
@@ -260,18 +259,18 @@ def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
 
 @pytest.mark.compiled
 def test_the_same_seed_gives_the_same_bytes_from_the_library_and_from_the_command(tmp_path, capsys) -> None:
-    names = ["motifs.md", "motifs.parquet", "motifs.png", "motifs.svg", "verdict.json"]
-    findings = run(tmp_path, planted(make_motifs(30)), make_motifs(30), draws=99)
+    names = ["motifs.md", "motifs.parquet", "motifs.png", "motifs.svg", "conclusion.json"]
+    results = run(tmp_path, planted(make_motifs(30)), make_motifs(30), draws=99)
     arguments = ["--npmi", str(tmp_path / "ranking.csv"), "--motifs", str(tmp_path / "motifs.pfm"), "--draws", "99"]
     (tmp_path / "again").mkdir()
     (tmp_path / "again" / "enrichment.parquet").write_text("of an earlier run with --labelled")
     assert main([*arguments, "--output-dir", str(tmp_path / "again")]) == 0
-    assert capsys.readouterr().out.splitlines() == [findings.verdict.sentence, f"{tmp_path / 'again'}: complete"]
+    assert capsys.readouterr().out.splitlines() == [results.conclusion.sentence, f"{tmp_path / 'again'}: complete"]
     for folder in ("out", "again"):
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
     for name in names:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
-    settings = json.loads((tmp_path / "out" / "verdict.json").read_text())["settings"]
+    settings = json.loads((tmp_path / "out" / "conclusion.json").read_text())["settings"]
     assert (settings["top"], settings["draws"], settings["seed"]) == (100, 99, 1)
 
 
@@ -288,14 +287,19 @@ def test_the_published_ranking_on_real_data(data_dir, tmp_path) -> None:
         output_dir=str(tmp_path),
         draws=500,
     )
-    findings = evaluate(config, silent=True)
-    verdict = json.loads((tmp_path / "verdict.json").read_text())
-    assert (verdict["k"], verdict["num_motifs"], verdict["num_pairs"], verdict["num_top_pairs"]) == (6, 838, 2080, 53)
-    assert verdict["answer"] == "does not hold"
-    assert 0.15 < verdict["correlations"]["nothing"]["rho"] < 0.3
-    assert abs(verdict["correlations"]["occurrences, G+C and CpG"]["rho"]) < 0.08
-    assert verdict["repeat_share"]["top"] > verdict["repeat_share"]["genome"] + 0.05
-    for found in verdict["comparisons"]["share of occurrences in repeats"].values():
+    results = evaluate(config, silent=True)
+    conclusion = json.loads((tmp_path / "conclusion.json").read_text())
+    assert (conclusion["k"], conclusion["num_motifs"], conclusion["num_pairs"], conclusion["num_top_pairs"]) == (
+        6,
+        838,
+        2080,
+        53,
+    )
+    assert conclusion["answer"] == "does not hold"
+    assert 0.15 < conclusion["correlations"]["nothing"]["rho"] < 0.3
+    assert abs(conclusion["correlations"]["occurrences, G+C and CpG"]["rho"]) < 0.08
+    assert conclusion["repeat_share"]["top"] > conclusion["repeat_share"]["genome"] + 0.05
+    for found in conclusion["comparisons"]["share of occurrences in repeats"].values():
         assert found["p_value"] <= 0.01
         assert found["cliffs_delta"] > 0.4
     table = pq.read_table(tmp_path / "motifs.parquet")
@@ -304,9 +308,9 @@ def test_the_published_ranking_on_real_data(data_dir, tmp_path) -> None:
     e_box = table.to_pylist()[kmer_value("CACGTG")]
     assert e_box["motif_q_value"] < 0.01
     for motif in ("MA0093.3 USF1", "MA0526.4 USF2"):
-        assert motif in {entry.name for entry in findings.motifs}
+        assert motif in {entry.name for entry in results.motifs}
     report = (tmp_path / "motifs.md").read_text()
-    assert report.split("\n\n")[1] == f"**{verdict['sentence']}**"
+    assert report.split("\n\n")[1] == f"**{conclusion['sentence']}**"
 
 
 # Refusals

@@ -7,16 +7,19 @@ import random
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
 
+import gemsdata as gd
 from tests.stream_support import make_set
 from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
 from train import checkpoint, pretrain
-from train.metrics import read_metrics
+from train.evaluate import validation_rows
+from train.run_log import read_metrics
 
 pytestmark = pytest.mark.compiled
 
@@ -74,6 +77,36 @@ def test_micro_batches_change_nothing_but_the_dropout(shards, tmp_path):  # noqa
     assert run(shards, at_once, **common) == 0
     assert run(shards, cut, micro_batch_rows=3, **common) == 0
     assert list(lines(cut, "loss").values()) == pytest.approx(list(lines(at_once, "loss").values()), rel=1e-4)
+
+
+@pytest.mark.parametrize("eval_rows", [5, 16])
+def test_validation_rows_and_masks_depend_on_nothing_but_their_number(shards, eval_rows):  # noqa: F811
+    """The same rows and masks for any micro-batch and any number of processes, none twice and none left out."""
+    opened = [gd.ShardSet.open(shards)]
+    rows = validation_rows(opened, "genemask", max_rows=eval_rows)
+    assert len(rows) == min(eval_rows, opened[0].num_rows("valid"))
+    again = validation_rows(opened, "genemask", max_rows=eval_rows)
+    assert torch.equal(rows.input_ids, again.input_ids)
+    expected = sorted(labels[labels != -100].tolist() for labels in rows.labels)
+    for num_processes in (1, 2, 3, 7):
+        for micro_batch_rows in (1, 3, 64):
+            found, num_batches = [], set()
+            for process in range(num_processes):
+                place = SimpleNamespace(process_index=process, num_processes=num_processes, device=torch.device("cpu"))
+                batches = list(rows.batches(place, micro_batch_rows))
+                num_batches.add(len(batches))
+                assert all(len(batch["labels"]) <= micro_batch_rows for batch in batches)
+                found += [labels[labels != -100].tolist() for batch in batches for labels in batch["labels"]]
+            assert sorted(entry for entry in found if entry) == [entry for entry in expected if entry]
+            assert len(num_batches) == 1, "FSDP waits where a process has a batch more"
+
+
+def test_the_micro_batch_does_not_change_the_validation_loss(shards, tmp_path):  # noqa: F811
+    common = {"model": "logo", "max_steps": 1, "eval_every": 1, "eval_rows": 5, "peak_lr": 1e-9, "masking": "genemask"}
+    for name, micro_batch_rows in (("at_once", 64), ("cut", 3)):
+        assert run(shards, tmp_path / name, micro_batch_rows=micro_batch_rows, **common) == 0
+    at_once, cut = (lines(tmp_path / name, "valid_loss")[1] for name in ("at_once", "cut"))
+    assert cut == pytest.approx(at_once, rel=1e-5)
 
 
 def test_only_the_last_checkpoints_are_kept_and_older_states_are_dropped(shards, tmp_path):  # noqa: F811
@@ -138,10 +171,10 @@ def error_of(capsys, status: int) -> str:
         ({"shards": "nowhere"}, "nowhere"),
         ({"init_from": "nowhere"}, "nowhere is no Hugging Face model folder"),
         ({"batch_rows": 0}, "--batch-rows 0; give 1 or more"),
-        ({"max_steps": "many"}, "--max-steps: invalid int value: 'many'"),
+        ({"max_steps": "many"}, "Invalid value for '--max-steps': 'many' is not a valid integer"),
         ({"mixed_precision": "int3"}, "--mixed-precision 'int3' is unknown: use no, bf16, fp16"),
         ({"tracker": "abacus"}, "--tracker abacus"),
-        ({"colour": "red"}, "unrecognized arguments: --colour red"),
+        ({"colour": "red"}, "No such option '--colour'"),
     ],
 )
 def test_mistakes_end_with_one_line(shards, tmp_path, capsys, options, message):  # noqa: F811
@@ -157,7 +190,7 @@ def test_a_batch_that_does_not_divide_among_processes_is_refused(shards, tmp_pat
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_with_other_data_or_options(shards, whole, tmp_path, capsys):  # noqa: F811
-    assert "holds a run already, up to step-00000024; go on with --resume" in error_of(capsys, run(shards, whole))
+    assert "holds a run already, up to step-00000024; continue with --resume" in error_of(capsys, run(shards, whole))
     other = make_set(tmp_path / "other", genome_seed=2)
     assert "the state has fingerprint" in error_of(capsys, run(other, whole, resume=True))
     assert "was made with --peak-lr 0.005, this run has 0.1" in error_of(

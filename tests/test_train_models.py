@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
+from eval.results.jobs import threads_of_each
 from train.models import MaskedLM, build_model
-from train.schedule import learning_rate
+from train.optimizer import learning_rate
+from train.program import num_cores
 
 
 def batch(num_rows: int = 5, length: int = 40, *, padded: bool) -> dict[str, torch.Tensor]:
@@ -58,3 +62,11 @@ def test_models_have_the_papers_sizes(name, millions):
 def test_the_learning_rate_rises_and_falls_linearly():
     rates = [learning_rate(step, peak=8.0, warmup_steps=4, num_steps=12) for step in range(13)]
     assert rates == [2, 4, 6, 8, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+
+
+def test_more_threads_than_the_system_can_tell_are_not_asked_for(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert num_cores() == 6
+    assert threads_of_each(4) == 1
+    assert threads_of_each(2) == 3

@@ -14,8 +14,8 @@ from accelerate.state import AcceleratorState, GradientState
 from tests.ports import free_port
 from tests.stream_support import make_set
 from train import pretrain
-from train.metrics import read_metrics
-from train.options import Interrupt
+from train.program import Interrupt
+from train.run_log import read_metrics
 
 REPOSITORY = Path(__file__).parents[1]
 FAST = {
@@ -105,7 +105,7 @@ from tests.train_support import StopAfter
 
 stop_after, notes, *arguments = sys.argv[1:]
 seen = []
-counted = pretrain._over_processes
+counted = pretrain.batch_counts
 
 def spy(batch, stop, accelerator):
     seen.append([batch["step"], batch["stage"]])
@@ -113,7 +113,7 @@ def spy(batch, stop, accelerator):
     open(f"{notes}-{accelerator.process_index}.json", "w").write(json.dumps(note))
     return counted(batch, stop, accelerator)
 
-pretrain._over_processes = spy
+pretrain.batch_counts = spy
 if int(stop_after):
     pretrain.Interrupt = lambda: StopAfter(int(stop_after))
 sys.exit(pretrain.main(arguments))

@@ -1,30 +1,60 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped, published by rename.
+"""Checkpoints: what a run needs to continue as if it had never stopped, published by rename.
 
 RUN/checkpoints/step-00000500/ is a Hugging Face model folder (config.json, model.safetensors) with optimizer.pt,
-rng-<process>.pt and state.json beside. Tensors are read with ``weights_only=True``: no checkpoint runs code.
+rng-<process>.pt and state.json beside. state.json holds the xxh3 of every other file, so that a damaged checkpoint is
+refused. Tensors are read with ``weights_only=True``: reading a checkpoint never runs code.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from accelerate import Accelerator
-from safetensors.torch import load_model
-from transformers import BertForMaskedLM
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from transformers import PreTrainedModel
 
 import gemsdata as gd
+from gemsdata.files.hashing import xxh3_of
 from gemsdata.files.publish import sync_folder
 
-VERSION = 1
+VERSION = 2
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """The parts of a run that change while it runs."""
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    """the `MaskedLM`, as accelerate prepared it"""
+    hf_model: PreTrainedModel
+    """the Hugging Face model that it trains"""
+    optimizer: torch.optim.Optimizer
+    loader: gd.Loader
+    config: dict[str, Any]
+    """options of the run"""
+    step: int = 0
+    """updates done"""
+
+    def save_model(self, folder: Path) -> None:
+        """Write the Hugging Face model folder; call it on every process."""
+        weights = _weights(self)[0]
+        if self.accelerator.is_main_process:
+            self.hf_model.save_pretrained(folder, state_dict=weights, save_original_format=False)
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """Return where the checkpoint after ``step`` updates stands."""
+    """Return the folder of the checkpoint after ``step`` updates."""
     return run / "checkpoints" / f"step-{step:08d}"
 
 
@@ -33,33 +63,36 @@ def all_of(run: Path) -> list[Path]:
     return sorted((run / "checkpoints").glob("step-*"))
 
 
-def save(
-    folder: Path,
-    *,
-    accelerator: Accelerator,
-    bert: BertForMaskedLM,
-    optimizer: torch.optim.Optimizer,
-    loader: dict[str, Any],
-    step: int,
-    config: dict[str, Any],
-) -> None:
-    """Write a checkpoint under its final name at once; call it on every process. One that is there is kept."""
+def save(folder: Path, state: TrainingState, *, loader: dict[str, Any] | None = None) -> None:
+    """Publish a checkpoint; call it on every process. An existing one is kept.
+
+    ``loader`` replaces the loader's own state.
+    """
     if folder.exists():
         return
+    accelerator = state.accelerator
     temporary = folder.with_name(f"_{folder.name}.tmp")
     if accelerator.is_main_process:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     accelerator.wait_for_everyone()
     torch.save(_rng_state(), temporary / f"rng-{accelerator.process_index}.pt")
+    weights, optimizer = _weights(state)
     if accelerator.is_main_process:
-        bert.save_pretrained(temporary, save_original_format=False)
+        state.hf_model.save_pretrained(temporary, state_dict=weights, save_original_format=False)
         scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-        torch.save({"optimizer": optimizer.state_dict(), "scaler": scaler}, temporary / "optimizer.pt")
-        state = {"version": VERSION, "step": step, "loader": loader, "config": config}
-        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+        torch.save({"optimizer": optimizer, "scaler": scaler}, temporary / "optimizer.pt")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
+        files = {path.name: xxh3_of(path) for path in sorted(temporary.iterdir())}
+        content = {
+            "version": VERSION,
+            "step": state.step,
+            "loader": state.loader.state_dict() if loader is None else loader,
+            "config": state.config,
+            "files": files,
+        }
+        (temporary / "state.json").write_text(json.dumps({**content, "xxh3": _digest(content)}, indent=1))
         _publish(temporary, folder)
     accelerator.wait_for_everyone()
 
@@ -67,44 +100,83 @@ def save(
 def keep_last(run: Path, count: int, accelerator: Accelerator) -> None:
     """Remove all but the ``count`` newest checkpoints."""
     for folder in all_of(run)[:-count] if accelerator.is_main_process else []:
-        doomed = folder.with_name(f"_{folder.name}.old")
-        os.replace(folder, doomed)  # so that no half-removed checkpoint stands under its name
-        shutil.rmtree(doomed)
+        removed = folder.with_name(f"_{folder.name}.old")
+        os.replace(folder, removed)  # so that its name never stands for a part of a checkpoint
+        shutil.rmtree(removed)
+
+
+def remove_unfinished(run: Path) -> None:
+    """Remove what a process left that was killed while it wrote or removed a checkpoint."""
+    for folder in (run / "checkpoints").glob("_step-*"):
+        shutil.rmtree(folder)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return a checkpoint's state.json; raise ValueError when it is none of ours or too new."""
+    """Return the contents of a checkpoint's state.json.
+
+    Raises ValueError when there is none, when it or a file beside it is damaged, or when the version is newer.
+    """
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
-    except (FileNotFoundError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{folder} is no checkpoint ({error}); remove it, and --resume takes the one before"
-        ) from error
-    if state["version"] > VERSION:
-        raise ValueError(f"{folder} has version {state['version']}; this program reads up to {VERSION}: upgrade it")
+        version, digest = state["version"], state.pop("xxh3", None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder, f"state.json: {error}") from error
+    if version != VERSION:
+        raise ValueError(f"{folder} has version {version}, this program reads {VERSION}; begin a new run")
+    if digest != _digest(state):
+        raise _damaged(folder, "state.json was changed")
+    for name, expected in state["files"].items():
+        path = folder / name
+        if not path.exists() or xxh3_of(path) != expected:
+            raise _damaged(folder, f"{name} {'was changed' if path.exists() else 'is missing'}")
     return state
 
 
-def load(
-    folder: Path,
-    *,
-    accelerator: Accelerator,
-    bert: BertForMaskedLM,
-    optimizer: torch.optim.Optimizer,
-    loader: gd.Loader,
-) -> int:
-    """Restore weights, optimizer, stream and random numbers; return the updates done. Raises ValueError on a misfit."""
-    state = read_state(folder)
-    loader.load_state_dict(state["loader"])
-    load_model(bert, folder / "model.safetensors")
-    tensors = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(tensors["optimizer"])
-    if accelerator.scaler is not None and tensors["scaler"]:
-        accelerator.scaler.load_state_dict(tensors["scaler"])
-    rng = folder / f"rng-{accelerator.process_index}.pt"
-    if rng.exists():  # not with more processes than before; then dropout goes on with other numbers
+def load(folder: Path, state: TrainingState) -> None:
+    """Restore weights, optimizer, stream, random numbers and step; raise ValueError for a damaged checkpoint."""
+    saved = read_state(folder)
+    state.loader.load_state_dict(saved["loader"])
+    try:
+        weights = {f"model.{name}": values for name, values in load_file(folder / "model.safetensors").items()}
+        tensors = torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True)
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, strict=False)  # tied weights are saved once
+        set_state_dict(
+            state.model,
+            _bare(state.optimizer),
+            model_state_dict=weights,
+            optim_state_dict=tensors["optimizer"],
+            options=options,
+        )
+        state.hf_model.tie_weights()
+    except (OSError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        raise _damaged(folder, str(error)) from error
+    scaler = state.accelerator.scaler
+    if scaler is not None and tensors["scaler"]:
+        scaler.load_state_dict(tensors["scaler"])
+    rng = folder / f"rng-{state.accelerator.process_index}.pt"
+    if rng.exists():  # with more processes than before there is none; dropout then continues with other numbers
         _restore_rng(torch.load(rng, map_location="cpu", weights_only=True))
-    return int(state["step"])
+    state.step = int(saved["step"])
+
+
+def _weights(state: TrainingState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the whole state of the Hugging Face model and of the optimizer, also where FSDP has split them."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    weights, optimizer = get_state_dict(state.model, _bare(state.optimizer), options=options)
+    return {name.removeprefix("model."): values for name, values in weights.items()}, optimizer
+
+
+def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer that accelerate wrapped."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _damaged(folder: Path, reason: str) -> ValueError:
+    return ValueError(f"{folder} is not a complete checkpoint ({reason}); remove it to resume from the one before")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(content, sort_keys=True).encode())
 
 
 def _rng_state() -> dict[str, torch.Tensor]:

@@ -1,8 +1,9 @@
-"""What a pretraining run is: its options, and the recipe that fills in what is not given."""
+"""Options of a pretraining run, with the recipe that supplies the values that are not given."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from accelerate.tracking import get_available_trackers
 import gemsdata as gd
 from gemsdata.masking.curriculum import CMGems, Curriculum, resolve_curriculum
 from train.models import model_names
+from train.optimizer import learning_rate
 from train.options import option
 from train.recipes import pretrain_recipe
 
@@ -27,49 +29,56 @@ _AT_LEAST_1 = (
 FIXED_FOR_A_RUN = (
     "model", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
 )  # fmt: skip
-"""a checkpoint made with another value of these is refused; data, seed and masking are the loader's to compare"""
+"""options that must equal those of the checkpoint; the loader compares data, seed and masking itself"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """Options of train/pretrain.py; None means what the recipe says, see `resolved`."""
+    """Options of train/pretrain.py; None stands for the recipe's value, see `resolved`."""
 
-    shards: tuple[str, ...] = option("shard sets, made by `gemsdata shard`; several are mixed")
+    shards: tuple[str, ...] = option("shard sets made by `gemsdata shard`; several are mixed")
     output_dir: str = option("folder of the run")
     model: str = option(f"model size: {', '.join(model_names())}", "logo")
     init_from: str | None = option("Hugging Face checkpoint of a BERT to start from, such as DNABERT-6", None)
     masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
     masking_budget: float | None = option(
-        "share of the tokens masked in every row, exactly, in place of the masking's own rate", None
+        "exact fraction of the tokens masked in every row, in place of the masking's own rate", None
     )
     switch_threshold: float = option("cm-gems: switch once an evaluation lowers the perplexity by less", 1.0)
     switch_lag: int = option("updates between a decision to switch and its effect", 16)
-    recipe: str | None = option("papers, dnabert-original, small or smoke; by the model if not given", None)
-    max_steps: int | None = option("updates", None)
+    recipe: str | None = option("papers, dnabert-original, small or smoke; default: the model's", None)
+    max_steps: int | None = option("updates of the run", None)
     batch_rows: int | None = option("rows of an update, all processes together", None)
-    micro_batch_rows: int = option("rows that a process computes at a time; more are accumulated", 64)
+    micro_batch_rows: int = option("rows of a process computed at a time; the gradients of more are accumulated", 64)
     peak_lr: float | None = option("highest learning rate", None)
     warmup_steps: int | None = option("updates of linear warm-up", None)
-    weight_decay: float | None = option("AdamW's, on matrices", None)
-    beta2: float | None = option("AdamW's", None)
-    clip_norm: float | None = option("longest gradient", None)
+    weight_decay: float | None = option("weight decay of AdamW, on matrices only", None)
+    beta2: float | None = option("second beta of AdamW", None)
+    clip_norm: float | None = option("largest norm of the gradient", None)
     reverse_complement: float = option("probability that a row is shown as its reverse complement", 0.0)
-    seed: int = option("of weights, rows, masks and dropout", 0)
-    mixed_precision: str | None = option("no, bf16 or fp16; as `accelerate config` says if not given", None)
-    compile: bool = option("torch.compile the model", False)
+    seed: int = option("random seed of weights, rows, masks and dropout", 0)
+    mixed_precision: str | None = option("no, bf16 or fp16; default: that of `accelerate config`", None)
+    compile: bool = option("compile the model with torch.compile", False)
     workers: int = option("threads that mask batches ahead", 1)
-    threads: int | None = option("torch's threads of each process on CPU; its share of the cores if not given", None)
+    threads: int | None = option(
+        "threads of torch on CPU for each process; default: the cores divided among the processes", None
+    )
     eval_every: int | None = option("updates between evaluations", None)
     eval_rows: int = option("validation rows of an evaluation", 1024)
-    eval_masking: str = option("masking of the validation rows, frozen", "genemask")
+    eval_masking: str = option("masking of the validation rows, the same masks at every evaluation", "genemask")
     log_every: int = option("updates between lines of metrics.jsonl", 10)
-    save_every: int | None = option("updates between checkpoints; as often as evaluations if not given", None)
-    keep_last: int = option("checkpoints kept", 2)
+    save_every: int | None = option("updates between checkpoints; default: as for evaluations", None)
+    keep_last: int = option("number of checkpoints to keep", 2)
     tracker: tuple[str, ...] = option("trackers of accelerate: tensorboard, wandb, ...", ())
-    resume: bool = option("go on with the newest checkpoint in the output folder, if there is one", False)
+    resume: bool = option("continue from the newest checkpoint in the output folder, if there is one", False)
+    imports: tuple[str, ...] = option(
+        "modules to import first, which register maskings of your own", (), name="--import"
+    )
 
     def resolved(self) -> PretrainConfig:
-        """Return the options with the recipe filled in; raise ValueError for those that make no sense."""
+        """Return the options with the recipe's values filled in; raise ValueError for invalid ones."""
+        for name in self.imports:
+            importlib.import_module(name)
         if self.model not in model_names():
             raise ValueError(f"--model {self.model!r} is unknown: use one of {', '.join(model_names())}")
         name = self.recipe or _DEFAULT_RECIPE[self.model]
@@ -83,13 +92,20 @@ class PretrainConfig:
         return full
 
     def curriculum(self) -> Curriculum:
-        """Return the curriculum that ``masking`` names."""
+        """Return the curriculum named by ``masking``."""
         curriculum = resolve_curriculum(self.masking, num_steps=self.max_steps)
         if self.masking_budget is not None:
             curriculum = curriculum.with_options(budget=self.masking_budget)
         if isinstance(curriculum, CMGems):
             return dataclasses.replace(curriculum, threshold=self.switch_threshold)
         return curriculum
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of update ``step`` (0-based)."""
+        assert self.peak_lr is not None
+        assert self.warmup_steps is not None
+        assert self.max_steps is not None
+        return learning_rate(step, peak=self.peak_lr, warmup_steps=self.warmup_steps, num_steps=self.max_steps)
 
     def check_processes(self, num_processes: int) -> None:
         """Raise ValueError when the rows of an update do not divide among the processes."""
@@ -102,7 +118,7 @@ class PretrainConfig:
             )
 
     def check_resumable(self, saved: dict[str, Any]) -> None:
-        """Raise ValueError when the options of a checkpoint's run differ from these where that would change the run."""
+        """Raise ValueError when an option that must not change differs from that of the checkpoint's run."""
         for field in FIXED_FOR_A_RUN:
             if saved[field] != getattr(self, field):
                 flag = "--" + field.replace("_", "-")
@@ -121,7 +137,9 @@ class PretrainConfig:
             raise ValueError(f"--mixed-precision {self.mixed_precision!r} is unknown: use {', '.join(_PRECISIONS)}")
         for name in self.tracker:
             if name not in (known := [str(entry) for entry in get_available_trackers()]):
-                raise ValueError(f"--tracker {name} is unknown or not installed; here are {', '.join(known) or 'none'}")
+                raise ValueError(
+                    f"--tracker {name} is unknown or not installed; installed are {', '.join(known) or 'none'}"
+                )
         self.curriculum()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from train.metrics import read_metrics
+from train.run_log import read_metrics
 
 
 def draw_run(run: Path) -> None:

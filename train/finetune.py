@@ -1,9 +1,9 @@
-"""Fine-tune a pretrained model on labelled sequences, or predict with one that is.
+"""Fine-tune a pretrained model on labelled sequences, or predict with a fine-tuned one.
 
     accelerate launch train/finetune.py --model RUN/final --train train.tsv --test test.tsv --output-dir FT
     accelerate launch train/finetune.py --model FT/final --predict new.tsv --output-dir PREDICTED
 
-Everything that happens is in `finetune` and `_train`, from top to bottom.
+`finetune` and `_train` are the whole program, read from top to bottom.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import dataclasses
 import io
 import json
 import math
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,53 +29,53 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from gemsdata.files.publish import write_text
-from train.classifier import probabilities, share_of_loss
-from train.contestant import load_contestant
+from train.classifier import classification_loss, load_classifier, probabilities
 from train.encoder import Encoder
-from train.hardware import use_cores
 from train.labelled import Labelled, batches, class_ids, class_names, read_labelled
-from train.optimizer import adamw, set_learning_rate
-from train.options import Stopped, exit_status, option, parse
+from train.metrics import scores
+from train.optimizer import adamw, learning_rate, set_learning_rate
+from train.options import option, parse
+from train.program import Stopped, exit_status, is_first_process, set_threads
 from train.recipes import FinetuneRecipe, finetune_recipe, finetune_recipe_names
-from train.schedule import learning_rate
-from train.scores import scores
 
 _SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Options of train/finetune.py; None means what the recipe says."""
+    """Options of train/finetune.py; None stands for the recipe's value."""
 
-    model: str = option("Hugging Face folder: a pretrained model, or to predict only a fine-tuned one")
+    model: str = option("Hugging Face folder of a pretrained model; to predict only, of a fine-tuned one")
     output_dir: str = option("folder of the results")
-    train: str | None = option("TSV or CSV file with columns sequence and label; without it nothing is trained", None)
-    dev: str | None = option("file to choose the best state by, by its loss; without it the last is taken", None)
+    train: str | None = option("TSV or CSV file to train on, with columns sequence and label", None)
+    dev: str | None = option("file whose loss selects the best state; default: the last state", None)
     test: str | None = option("file to score once at the end", None)
-    predict: tuple[str, ...] = option("files to predict; a label column is not needed", ())
-    recipe: str = option(", ".join(finetune_recipe_names()), "fewshot")
+    predict: tuple[str, ...] = option("files to predict, with or without labels", ())
+    recipe: str = option("recipe: " + ", ".join(finetune_recipe_names()), "fewshot")
     epochs: int | None = option("passes over the training rows", None)
     max_steps: int | None = option("updates, in place of epochs", None)
     batch_rows: int | None = option("rows of an update, all processes together", None)
     peak_lr: float | None = option("highest learning rate", None)
     dropout: float | None = option("of all layers and the classifier", None)
-    random_weights: bool = option("begin with random weights in place of the pretrained: the control", False)
-    trust_remote_code: bool = option("run the Python code that the model's folder brings along", False)
-    text_form: str | None = option("what its tokenizer is given: bases or kmers; found out if not given", None)
-    other_letters: str = option("sequences with N and the like: error, drop or unk", "error")
-    sequence_column: str = option("name of the column", "sequence")
-    label_column: str = option("name of the column", "label")
-    seed: int = option("of new weights, dropout and the order of rows", 42)
-    mixed_precision: str | None = option("no, bf16 or fp16; as `accelerate config` says if not given", None)
-    threads: int | None = option("torch's threads of each process on CPU; its share of the cores if not given", None)
-    no_model: bool = option("write scores and predictions, but not the model", False)
+    random_weights: bool = option("start from random weights, as a baseline", False)
+    trust_remote_code: bool = option("run the Python code in the model's folder", False)
+    text_form: str | None = option("form of the text for the tokenizer: bases or kmers; default: detected", None)
+    other_letters: str = option("what to do with sequences with N and other letters: error, drop or unk", "error")
+    sequence_column: str = option("name of the column of sequences", "sequence")
+    label_column: str = option("name of the column of labels", "label")
+    seed: int = option("random seed of new weights, dropout and the order of rows", 42)
+    mixed_precision: str | None = option("no, bf16 or fp16; default: that of `accelerate config`", None)
+    threads: int | None = option(
+        "threads of torch on CPU for each process; default: the cores divided among the processes", None
+    )
+    no_model: bool = option("write scores and predictions, but no model", False)
     scores_only: bool = option("write metrics.json only", False)
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
-    """Train, choose, score and predict as ``config`` says; return what stands in metrics.json.
+    """Train, select, score and predict as ``config`` says; return the contents of metrics.json.
 
-    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer a number.
+    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer finite.
     """
     _check(config)
     files = {name: _read(path, config) for name in _SPLITS if (path := getattr(config, name))}
@@ -84,9 +83,9 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     recipe = _recipe(config, files.get("train"))
     unused_weights = DistributedDataParallelKwargs(find_unused_parameters=True)  # such as ESM's head for contacts
     accelerator = Accelerator(mixed_precision=config.mixed_precision, kwargs_handlers=[unused_weights])
-    use_cores(accelerator, config.threads)
+    set_threads(accelerator, config.threads)
     set_seed(config.seed)
-    contestant = load_contestant(
+    classifier = load_classifier(
         config.model,
         class_names(files["train"].labels or []) if "train" in files else None,
         dropout=recipe.dropout,
@@ -94,7 +93,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         text_form=config.text_form,
         trust_remote_code=config.trust_remote_code,
     )
-    encoder, classes = contestant.encoder, contestant.classes
+    encoder, classes = classifier.encoder, classifier.classes
     truth = {name: class_ids(rows, classes) for name, rows in files.items()}
     tokens = {name: encoder.encode(rows.sequences) for name, rows in files.items()}
     results: dict[str, Any] = {
@@ -103,7 +102,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         "classes": classes,
         "rows": {name: _rows(rows, tokens[name], encoder, accelerator) for name, rows in files.items()},
     }
-    model = accelerator.prepare(contestant.model)
+    model = accelerator.prepare(classifier.model)
     if "train" in files:
         results["recipe"] = dataclasses.asdict(recipe)
         results |= _train(model, tokens, truth, recipe, config.seed, accelerator, encoder.pad_id)
@@ -166,7 +165,7 @@ def _train(
                     break
                 lr = learning_rate(step, peak=recipe.peak_lr, warmup_steps=warmup_steps, num_steps=num_steps)
                 set_learning_rate(optimizer, lr)
-                loss = share_of_loss(model, batch, truth["train"][chosen], accelerator)
+                loss = classification_loss(model, batch, truth["train"][chosen], accelerator)
                 accelerator.backward(loss)
                 accelerator.clip_grad_norm_(model.parameters(), 1.0)
                 losses.append(float(accelerator.reduce(loss.detach(), "mean")))
@@ -234,7 +233,7 @@ def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
 
 
 def _rows(rows: Labelled, tokens: list[np.ndarray], encoder: Encoder, accelerator: Accelerator) -> dict[str, int]:
-    """Return how many rows of a file are used, dropped and cut; say how many are cut."""
+    """Return how many rows of a file are used, dropped and cut; print a note when any are cut."""
     num_cut = encoder.num_cut(rows.sequences, tokens)
     if num_cut and accelerator.is_main_process:
         longest = f"{encoder.max_tokens} tokens"
@@ -245,7 +244,7 @@ def _rows(rows: Labelled, tokens: list[np.ndarray], encoder: Encoder, accelerato
 
 
 def _table(column: str, cells: list[str], found: np.ndarray, classes: list[str]) -> str:
-    """Return predictions as TSV: a column of the rows' ``cells``, prediction, a probability for each class."""
+    """Return predictions as TSV: a column of ``cells``, the prediction, a probability for each class."""
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
     writer.writerow([column, "prediction", *(f"p_{name}" for name in classes)])
@@ -257,12 +256,11 @@ def _table(column: str, cells: list[str], found: np.ndarray, classes: list[str])
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     transformers_logging.disable_progress_bar()
-    speaks = int(os.environ.get("RANK", "0")) == 0
 
     def run() -> int:
         config = parse(FinetuneConfig, arguments, prog="train/finetune.py", description=__doc__.split("\n")[0])
         results = finetune(config)
-        if speaks:
+        if is_first_process():
             for name in ("dev", "test"):
                 found = {key: value for key, value in results.get(name, {}).items() if value is not None}
                 if found:
@@ -270,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{config.output_dir}: complete")
         return 0
 
-    return exit_status(run, report=lambda: speaks)
+    return exit_status(run, report=is_first_process)
 
 
 if __name__ == "__main__":

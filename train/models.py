@@ -150,7 +150,7 @@ class MaskedLM(nn.Module):
 
     def __init__(self, bert: BertForMaskedLM, *, compiled: bool = False) -> None:
         super().__init__()
-        self.bert = bert
+        self.model = bert
         self._run = torch.compile(self._loss, dynamic=True) if compiled else self._loss
 
     def forward(
@@ -185,11 +185,11 @@ class MaskedLM(nn.Module):
         ``masked`` is (row, position, number within the row) of each masked token, in order of rows; ``keys_seen`` and
         ``tokens`` (flat indices) say what is not padding, None where nothing is.
         """
-        hidden = self.bert.bert.embeddings(input_ids=input_ids)
-        *lower, last = self.bert.bert.encoder.layer
+        hidden = self.model.bert.embeddings(input_ids=input_ids)
+        *lower, last = self.model.bert.encoder.layer
         for layer in lower:
             hidden = _layer(layer, hidden, keys_seen, tokens)
-        scores = self.bert.cls(_layer_at(last, hidden, keys_seen, masked, most_per_row)).float()
+        scores = self.model.cls(_layer_at(last, hidden, keys_seen, masked, most_per_row)).float()
         return functional.cross_entropy(scores, targets, reduction="sum"), (scores.argmax(-1) == targets).sum()
 
 

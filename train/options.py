@@ -1,108 +1,95 @@
-"""Command-line options out of a configuration dataclass, and how a program of ours ends."""
+"""Command-line options made from a configuration dataclass, by click."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import signal
-import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
+
+import click
 
 Config = TypeVar("Config")
 
-INTERRUPTED = 130
-"""exit status after ^C or SIGTERM, when all is saved"""
+
+def option(help_text: str, default: Any = dataclasses.MISSING, *, name: str | None = None) -> Any:
+    """Return a dataclass field that is a command-line option; without a default it is required.
+
+    ``name`` replaces the option's name, which is the field's with dashes (``peak_lr`` -> ``--peak-lr``).
+    """
+    return dataclasses.field(default=default, metadata={"help": help_text, "option": name})
 
 
-class Stopped(RuntimeError):
-    """The run cannot go on, through no mistake in its arguments; the message is one line."""
-
-
-def option(help_text: str, default: Any = dataclasses.MISSING) -> Any:
-    """Return a dataclass field that is an option; without a default it must be given."""
-    return dataclasses.field(default=default, metadata={"help": help_text})
+def argument(default: Any = dataclasses.MISSING) -> Any:
+    """Return a dataclass field that is a positional argument of the command line."""
+    return dataclasses.field(default=default, metadata={"argument": True})
 
 
 def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, description: str) -> Config:
-    """Return ``config`` filled in from a command line: field ``peak_lr`` is option ``--peak-lr``.
+    """Return a ``config`` with the values of a command line (default: sys.argv).
 
-    A bool is a flag; tuple[T, ...] takes one or more values; ``T | None`` is optional. Mistakes raise ValueError.
+    A bool field is a flag; tuple[T, ...] takes one or more values (``--seeds 1 2 3``); ``T | None`` is optional.
+    ``--help`` raises SystemExit(0); a mistake raises ValueError.
     """
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     hints = typing.get_type_hints(config)
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
-        _add(parser, field, hints[field.name])
-    return config(**vars(parser.parse_args(arguments)))
-
-
-def exit_status(run: Callable[[], int], *, report: Callable[[], bool] = lambda: True) -> int:
-    """Return what ``run`` returns; 2 after one line ``error: ...`` for a user's mistake, 1 when it had to stop.
-
-    ``report`` says whether this process is the one that prints.
-    """
+    parameters = [_parameter(field, hints[field.name]) for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    command = _Command(
+        prog,
+        params=parameters,
+        callback=lambda **values: config(**values),
+        help=description,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
     try:
-        return run()
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        message, status = str(error), 2
-    except Stopped as error:
-        message, status = str(error), 1
-    except OSError as error:
-        message, status = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}", 2
-    except KeyboardInterrupt:
-        if report():
-            print("interrupted before there was anything to save", file=sys.stderr)
-        return INTERRUPTED
-    if report():
-        print("error: " + " ".join(message.split()), file=sys.stderr)
-    return status
+        made = command.main(arguments, prog_name=prog, standalone_mode=False)
+    except click.ClickException as error:
+        raise ValueError(f"{error.format_message()} See {prog} --help") from error
+    if not isinstance(made, config):  # click returns the exit status after --help
+        raise SystemExit(made)
+    return made
 
 
-class Interrupt:
-    """Notes ^C and SIGTERM while it is entered, so that a run can save before it ends; a second ^C ends it at once."""
+class _Command(click.Command):
+    """A command whose options with several values may take them after one name."""
 
-    def __init__(self) -> None:
-        self.received = False
-
-    def __enter__(self) -> Interrupt:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: types.FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.received = True
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        several = {name for entry in self.params if getattr(entry, "multiple", False) for name in entry.opts}
+        return super().parse_args(ctx, list(_one_value_each(args, several)))
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> typing.NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help")
+def _one_value_each(words: Sequence[str], several: set[str]) -> Iterator[str]:
+    """Yield ``--seeds 1 --seeds 2`` for ``--seeds 1 2``, for the options ``several``."""
+    option_name = None
+    values = 0
+    for word in words:
+        if word.startswith("--"):
+            option_name, values = (word if word in several else None), 0
+        elif option_name is not None:
+            values += 1
+            if values > 1:
+                yield option_name
+        yield word
 
 
-def _add(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: Any) -> None:
-    name = "--" + field.name.replace("_", "-")
+def _parameter(field: dataclasses.Field, hint: Any) -> click.Parameter:
     required = field.default is dataclasses.MISSING
-    text = field.metadata["help"]
-    if hint is bool:
-        parser.add_argument(name, action="store_true", default=False, help=text)
-        return
-    if field.default not in (None, (), dataclasses.MISSING):
-        text += " (default: %(default)s)"
     default = None if required else field.default
+    if field.metadata.get("argument"):
+        return click.Argument([field.name], required=required, default=default)
+    name = field.metadata["option"] or "--" + field.name.replace("_", "-")
+    text = field.metadata["help"][0].upper() + field.metadata["help"][1:] + "."
+    if hint is bool:
+        return click.Option([name, field.name], is_flag=True, default=False, help=text)
     inner = [part for part in typing.get_args(hint) if part not in (types.NoneType, Ellipsis)]
     several = typing.get_origin(hint) is tuple
-    parser.add_argument(
-        name,
+    return click.Option(
+        [name, field.name],
         type=inner[0] if inner else hint,
         required=required,
         default=default,
+        show_default=default not in (None, ()),
+        multiple=several,
         help=text,
-        metavar=name[2:].rsplit("-", 1)[-1].upper(),
-        **({"nargs": "+"} if several else {}),
+        metavar=name[2:].rsplit("-", 1)[-1].upper() + ("..." if several else ""),
     )

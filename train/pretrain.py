@@ -1,9 +1,9 @@
 """Pretrain a masked LM on shard sets, on a laptop, one GPU or many.
 
-    accelerate launch train/pretrain.py --shards OUT --model logo --masking cm-gems --output-dir RUN
+    accelerate launch train/pretrain.py --shards SHARDS --model logo --masking cm-gems --output-dir RUN
 
-One update is one batch of the loader, cut into micro-batches that fit in memory; its loss is the mean over the masked
-tokens of all processes, however it is cut. Everything that happens is in `train`, from top to bottom.
+One update takes one batch of the loader, cut into micro-batches that fit in memory; its loss is the mean over the
+masked tokens of all processes, however it is cut. `train` is the whole program, read from top to bottom.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,34 +28,105 @@ from transformers.utils import logging as transformers_logging
 import gemsdata as gd
 from gemsdata.files.publish import write_text
 from train import checkpoint
+from train.checkpoint import TrainingState
 from train.config import PretrainConfig, open_shards
-from train.evaluate import evaluate, unigram_perplexity, validation_loader
+from train.evaluate import ValidationRows, evaluate, unigram_perplexity, validation_rows
 from train.figure import draw_run
-from train.hardware import use_cores
-from train.metrics import Meter, RunLog
 from train.models import MaskedLM, build_model, load_model
 from train.optimizer import adamw, set_learning_rate
-from train.options import INTERRUPTED, Interrupt, Stopped, exit_status, parse
-from train.schedule import learning_rate
+from train.options import parse
+from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
+from train.run_log import BatchCounts, Meter, RunLog, batch_counts
 
 
 def train(config: PretrainConfig) -> bool:
     """Run a pretraining; return False when it was interrupted (and saved) before its end.
 
-    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer a number.
+    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer finite.
     """
     config = config.resolved()
     run = Path(config.output_dir)
     shards = open_shards(config)
-    k, max_positions = shards[0].k, shards[0].row_tokens + 2
     accelerator = _start(config, run)
-    last = _checkpoint_to_resume(config, run)
-
+    newest = _checkpoint_to_resume(config, run)
     set_seed(config.seed)
+    state = _state(config, shards, accelerator)
+    validation = _validation(config, shards)
+    unigram = unigram_perplexity(shards, validation[0])
+    set_seed(config.seed, device_specific=True)  # dropout differs between processes
+    if newest is not None:
+        checkpoint.load(newest, state)
+
+    model, optimizer, loader = state.model, state.optimizer, state.loader
+    stopped = False
+    meter = Meter()
+    with Interrupt() as interrupt, RunLog(run, accelerator, step=state.step, num_steps=config.max_steps) as log:
+        for batch in meter.timed(iter(loader)):
+            lr = config.learning_rate(state.step)
+            set_learning_rate(optimizer, lr)
+            counts = batch_counts(batch, interrupt.received, accelerator)
+            loss_sum, num_correct = _backward(model, batch, counts, config.micro_batch_rows, accelerator)
+            loss = loss_sum / max(counts.masked, 1)
+            norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
+            if not math.isfinite(loss) or not (math.isfinite(norm) or accelerator.scaler):
+                _stop_diverged(run, state, batch, loss, norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            state.step += 1
+
+            ended = state.step == config.max_steps
+            stopped = bool(counts.stops) and not ended
+            meter.add(counts, loss_sum=loss_sum, num_correct=num_correct)
+            log.advance(state.step, loss)
+            if state.step % config.log_every == 0 or ended:
+                position = {"stage": batch["stage"], "epoch": batch["epoch"]}
+                log.write(state.step, **meter.values(), lr=lr, gradient_norm=norm, **position)
+                meter.clear()
+            with meter.pause():
+                if state.step % config.eval_every == 0 or ended:
+                    log.write(state.step, **_evaluate(state, validation, config), unigram_perplexity=unigram)
+                if state.step % config.save_every == 0 or ended or stopped:
+                    checkpoint.save(checkpoint.folder_of(run, state.step), state)
+                    checkpoint.keep_last(run, config.keep_last, accelerator)
+            if stopped:
+                break
+    _finish(run, state, tokenizer=_tokenizer(shards), stopped=stopped)
+    return not stopped
+
+
+def _start(config: PretrainConfig, run: Path) -> Accelerator:
+    """Return the accelerator, after checking the options that depend on it; create the run's folder."""
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision, log_with=list(config.tracker) or None, project_dir=str(run)
+    )
+    config.check_processes(accelerator.num_processes)
+    set_threads(accelerator, config.threads)
+    if accelerator.is_main_process:
+        run.mkdir(parents=True, exist_ok=True)
+        checkpoint.remove_unfinished(run)
+    if config.tracker:
+        accelerator.init_trackers("gemsdata", config={name: str(value) for name, value in vars(config).items()})
+    return accelerator
+
+
+def _checkpoint_to_resume(config: PretrainConfig, run: Path) -> Path | None:
+    """Return the newest checkpoint; raise ValueError when it must not be resumed, or is of a run with other options."""
+    found = checkpoint.all_of(run)
+    if not found:
+        return None
+    if not config.resume:
+        raise ValueError(f"{run} holds a run already, up to {found[-1].name}; continue with --resume, or give another")
+    config.check_resumable(checkpoint.read_state(found[-1])["config"])
+    return found[-1]
+
+
+def _state(config: PretrainConfig, shards: list[gd.ShardSet], accelerator: Accelerator) -> TrainingState:
+    """Return model, optimizer and loader at step 0."""
+    k, max_positions = shards[0].k, shards[0].row_tokens + 2
     if config.init_from:
-        bert = load_model(config.init_from, k=k, max_positions=max_positions)
+        hf_model = load_model(config.init_from, k=k, max_positions=max_positions)
     else:
-        bert = build_model(config.model, k=k, max_positions=max_positions)
+        hf_model = build_model(config.model, k=k, max_positions=max_positions)
     loader = gd.build_loader(
         shards,
         curriculum=config.curriculum(),
@@ -70,173 +139,99 @@ def train(config: PretrainConfig) -> bool:
         stage_lag=config.switch_lag,
     )
     loader = gd.prepare(accelerator, loader)
-    valid = [
-        validation_loader(
-            shards, masking, max_rows=config.eval_rows, batch_rows=config.micro_batch_rows, accelerator=accelerator
-        )
-        for masking in _validation_maskings(config)
-    ]
-    baseline = unigram_perplexity(shards, valid[0], accelerator)
-    model = MaskedLM(bert, compiled=config.compile)
-    optimizer = adamw(bert, lr=config.peak_lr, weight_decay=config.weight_decay, beta2=config.beta2, eps=1e-6)
+    model = MaskedLM(hf_model, compiled=config.compile)
+    optimizer = adamw(model, lr=config.peak_lr, weight_decay=config.weight_decay, beta2=config.beta2, eps=1e-6)
     model, optimizer = accelerator.prepare(model, optimizer)
-    parts = {"accelerator": accelerator, "bert": bert, "optimizer": optimizer}
-    set_seed(config.seed, device_specific=True)  # dropout differs from process to process
-    step = 0 if last is None else checkpoint.load(last, loader=loader, **parts)
-
-    stopped = False
-    meter = Meter()
-    with Interrupt() as interrupt, RunLog(run, accelerator, step=step, num_steps=config.max_steps) as log:
-        for batch, waited_s in _timed(loader):
-            lr = learning_rate(step, peak=config.peak_lr, warmup_steps=config.warmup_steps, num_steps=config.max_steps)
-            set_learning_rate(optimizer, lr)
-            *counts, num_stops = _over_processes(batch, interrupt.received, accelerator)
-            sums = torch.zeros(2, device=accelerator.device)
-            micro_batches = list(_cut(batch, config.micro_batch_rows))
-            for i, micro in enumerate(micro_batches, start=1):
-                with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
-                    loss_sum, num_correct = model(**micro)
-                    # gradients are averaged over processes; this makes it the mean over all masked tokens:
-                    accelerator.backward(loss_sum * accelerator.num_processes / max(counts[0], 1))
-                sums += torch.stack([loss_sum.detach(), num_correct.float()])
-            loss_sum, num_correct = accelerator.reduce(sums, "sum").tolist()
-            norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
-            if not math.isfinite(loss_sum) or not (math.isfinite(norm) or accelerator.scaler):
-                _stop_diverged(run, config, step, batch, loss_sum / max(counts[0], 1), norm, loader, parts)
-            optimizer.step()
-            optimizer.zero_grad()
-            step += 1
-
-            ended = step == config.max_steps
-            stopped = bool(num_stops) and not ended
-            meter.add(loss_sum=loss_sum, num_correct=num_correct, counts=counts, waited_s=waited_s)
-            log.advance()
-            if step % config.log_every == 0 or ended:
-                log.write(step, **meter.values(), lr=lr, gradient_norm=norm, stage=batch["stage"], epoch=batch["epoch"])
-                meter.clear()
-            with meter.pause():
-                if step % config.eval_every == 0 or ended:
-                    masks = valid[min(loader.stage, len(valid) - 1)]
-                    found = evaluate(accelerator.unwrap_model(model), masks, accelerator)
-                    if loader.stream.config.curriculum.adaptive:
-                        loader.observe(found.perplexity)  # decided on rank 0; takes effect switch_lag batches later
-                    log.write(
-                        step,
-                        valid_loss=found.loss,
-                        valid_perplexity=found.perplexity,
-                        valid_accuracy=found.accuracy,
-                        unigram_perplexity=baseline,
-                        stage_log=loader.state_dict()["stage_log"],
-                    )
-                if step % config.save_every == 0 or ended or stopped:
-                    _save(checkpoint.folder_of(run, step), config, step, loader.state_dict(), parts)
-                    checkpoint.keep_last(run, config.keep_last, accelerator)
-            if stopped:
-                break
-    _finish(run, bert, accelerator, k=k, max_positions=max_positions, stopped=stopped)
-    return not stopped
-
-
-def _start(config: PretrainConfig, run: Path) -> Accelerator:
-    """Return the accelerator, after a check of what depends on it; make the run's folder."""
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision, log_with=list(config.tracker) or None, project_dir=str(run)
+    return TrainingState(
+        accelerator=accelerator,
+        model=model,
+        hf_model=hf_model,
+        optimizer=optimizer,
+        loader=loader,
+        config=dataclasses.asdict(config),
     )
-    config.check_processes(accelerator.num_processes)
-    use_cores(accelerator, config.threads)
-    if accelerator.is_main_process:
-        run.mkdir(parents=True, exist_ok=True)
-    if config.tracker:
-        accelerator.init_trackers("gemsdata", config={name: str(value) for name, value in vars(config).items()})
-    return accelerator
 
 
-def _checkpoint_to_resume(config: PretrainConfig, run: Path) -> Path | None:
-    """Return the newest checkpoint; raise ValueError when it is not to be resumed, or of a run with other options."""
-    found = checkpoint.all_of(run)
-    if not found:
-        return None
-    if not config.resume:
-        raise ValueError(f"{run} holds a run already, up to {found[-1].name}; go on with --resume, or choose another")
-    config.check_resumable(checkpoint.read_state(found[-1])["config"])
-    return found[-1]
-
-
-def _validation_maskings(config: PretrainConfig) -> list[Any]:
-    """Return the masking of the validation rows in each stage: one, unless the curriculum wants its own."""
+def _validation(config: PretrainConfig, shards: list[gd.ShardSet]) -> list[ValidationRows]:
+    """Return the validation rows of each stage: one for all, unless the curriculum evaluates with its own maskings."""
     curriculum = config.curriculum()
-    return [config.eval_masking] if curriculum.frozen_evaluation else list(curriculum.maskings())
+    maskings = [config.eval_masking] if curriculum.frozen_evaluation else curriculum.maskings()
+    return [validation_rows(shards, masking, max_rows=config.eval_rows) for masking in maskings]
 
 
-def _timed(loader: gd.Loader) -> Iterator[tuple[dict[str, Any], float]]:
-    """Yield batches with the seconds that each was waited for."""
-    batches = iter(loader)
-    while True:
-        asked = time.perf_counter()
-        batch = next(batches, None)
-        if batch is None:
-            return
-        yield batch, time.perf_counter() - asked
+def _backward(
+    model: torch.nn.Module, batch: dict[str, Any], counts: BatchCounts, micro_batch_rows: int, accelerator: Accelerator
+) -> tuple[float, float]:
+    """Compute the gradients of a batch; return its loss sum and number of correct guesses over all processes."""
+    sums = torch.zeros(2, device=accelerator.device)
+    micro_batches = list(_micro_batches(batch, micro_batch_rows))
+    for i, micro_batch in enumerate(micro_batches, start=1):
+        with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
+            loss_sum, num_correct = model(**micro_batch)
+            # gradients are averaged over processes; this makes it the mean over all masked tokens
+            accelerator.backward(loss_sum * accelerator.num_processes / max(counts.masked, 1))
+        sums += torch.stack([loss_sum.detach(), num_correct.float()])
+    loss_sum, num_correct = accelerator.reduce(sums, "sum").tolist()
+    return loss_sum, num_correct
 
 
-def _over_processes(batch: dict[str, Any], stop: bool, accelerator: Accelerator) -> list[int]:
-    """Return masked tokens, rows, tokens, and how many processes were asked to stop, over all processes."""
-    masked, tokens = (batch["labels"] != -100).sum(), batch["attention_mask"].sum()
-    own = torch.stack([masked, tokens.new_tensor(len(batch["sample_ids"])), tokens, tokens.new_tensor(int(stop))])
-    return accelerator.reduce(own, "sum").tolist()
-
-
-def _cut(batch: dict[str, Any], rows: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield micro-batches of a process's batch: rows of like length together, without columns of padding only."""
+def _micro_batches(batch: dict[str, Any], num_rows: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield micro-batches of a process's batch: rows of similar length together, without columns of padding only."""
     lengths = batch["attention_mask"].sum(1)
     order = torch.argsort(lengths, stable=True)
-    for chosen in order.split(rows):
+    for chosen in order.split(num_rows):
         longest = int(lengths[chosen].max())
         yield {name: values[chosen, :longest] for name, values in gd.model_inputs(batch).items()}
 
 
-def _save(folder: Path, config: PretrainConfig, step: int, stream: dict[str, Any], parts: dict[str, Any]) -> None:
-    checkpoint.save(folder, step=step, loader=stream, config=dataclasses.asdict(config), **parts)
+def _evaluate(state: TrainingState, validation: list[ValidationRows], config: PretrainConfig) -> dict[str, Any]:
+    """Evaluate the model, let an adaptive curriculum decide, and return the values to log."""
+    loader = state.loader
+    rows = validation[min(loader.stage, len(validation) - 1)]
+    found = evaluate(state.model, rows, state.accelerator, micro_batch_rows=config.micro_batch_rows)
+    if loader.stream.curriculum.adaptive:
+        loader.observe(found.perplexity)  # decided on process 0; takes effect switch_lag batches later
+    return {
+        "valid_loss": found.loss,
+        "valid_perplexity": found.perplexity,
+        "valid_accuracy": found.accuracy,
+        "stage_log": loader.state_dict()["stage_log"],
+    }
 
 
-def _stop_diverged(
-    run: Path,
-    config: PretrainConfig,
-    step: int,
-    batch: dict[str, Any],
-    loss: float,
-    norm: float,
-    loader: gd.Loader,
-    parts: dict[str, Any],
-) -> NoReturn:
+def _stop_diverged(run: Path, state: TrainingState, batch: dict[str, Any], loss: float, norm: float) -> NoReturn:
     """Save the state before the update that failed, and raise `Stopped`."""
-    folder = run / "diverged" / checkpoint.folder_of(run, step).name
-    _save(folder, config, step, {**loader.state_dict(), "step": step}, parts)
+    folder = run / "diverged" / checkpoint.folder_of(run, state.step).name
+    checkpoint.save(folder, state, loader={**state.loader.state_dict(), "step": state.step})
     rows = gather_object(batch["sample_ids"].tolist())
-    if parts["accelerator"].is_main_process:
-        write_text(folder / "rows.json", json.dumps({"step": step, "stage": batch["stage"], "sample_ids": rows}) + "\n")
+    if state.accelerator.is_main_process:
+        content = {"step": state.step, "stage": batch["stage"], "sample_ids": rows}
+        write_text(folder / "rows.json", json.dumps(content) + "\n")
     shown = ", ".join(str(row) for row in rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
     raise Stopped(
-        f"at step {step} the loss is {loss:.4g} and the gradient's norm {norm:.4g}, on rows {shown} (all in"
+        f"at step {state.step} the loss is {loss:.4g} and the gradient norm {norm:.4g}, on rows {shown} (all in"
         f" {folder / 'rows.json'}); the state before that step is saved beside; try a lower --peak-lr, or bf16 for fp16"
     )
 
 
-def _finish(
-    run: Path, bert: torch.nn.Module, accelerator: Accelerator, *, k: int, max_positions: int, stopped: bool
-) -> None:
-    """Write the model folder (of a complete run) and the figure, and say where they are."""
-    if accelerator.is_main_process:
+def _tokenizer(shards: list[gd.ShardSet]) -> gd.KmerTokenizer:
+    return gd.KmerTokenizer(shards[0].k, model_max_length=shards[0].row_tokens + 2)
+
+
+def _finish(run: Path, state: TrainingState, *, tokenizer: gd.KmerTokenizer, stopped: bool) -> None:
+    """Write the model folder (of a complete run) and the figure, and print where they are."""
+    if not stopped:
+        state.save_model(run / "final")
+    if state.accelerator.is_main_process:
         if not stopped:
-            bert.save_pretrained(run / "final", save_original_format=False)
-            gd.KmerTokenizer(k, model_max_length=max_positions).save_pretrained(run / "final")
+            tokenizer.save_pretrained(run / "final")
         draw_run(run)
         print(
-            f"{run}: interrupted after {checkpoint.all_of(run)[-1].name}; --resume goes on"
+            f"{run}: interrupted after {checkpoint.all_of(run)[-1].name}; continue with --resume"
             if stopped
-            else f"{run}: complete; the model is in {run / 'final'}, the figure {run / 'training.png'}"
+            else f"{run}: complete; the model is in {run / 'final'}, the figure in {run / 'training.png'}"
         )
-    accelerator.end_training()
+    state.accelerator.end_training()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
         config = parse(PretrainConfig, arguments, prog="train/pretrain.py", description=__doc__.split("\n")[0])
         return 0 if train(config) else INTERRUPTED
 
-    return exit_status(run, report=lambda: int(os.environ.get("RANK", "0")) == 0)
+    return exit_status(run, report=is_first_process)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ A reduced model on short rows, so that three seeds of all arms take about an hou
 exactly 15 % of its tokens masked, whatever the strategy: rates of their own would give some more to learn from.
 """
 
-from eval.study import Arm, Study
+from eval.compare.study import Arm, Study
 
 STRATEGIES = (
     "random-token",

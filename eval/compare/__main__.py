@@ -1,0 +1,103 @@
+"""Studies: pretrain with several maskings at equal budgets and several seeds, fine-tune each model, compare.
+
+    python -m eval.compare eval/studies/masking.py --shards SHARDS --data fewshot --output-dir STUDY
+
+A study is a small Python file with a `Study` called STUDY. The same command continues after an interruption. Results
+are STUDY/results.md (one table, the comparisons named beforehand, the pretrainings) and STUDY/study.png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from eval.compare.pretraining import is_complete, pretrain, pretraining_of
+from eval.compare.report import pretrainings, write_results
+from eval.compare.study import RANDOM, Study, load_study
+from eval.fewshot.tasks import fewshot_run, find_tasks
+from eval.results.jobs import Job, default_workers, run_jobs, threads_of_each
+from eval.results.runs import Model, Run, run_all
+from train.config import open_shards
+from train.options import argument, option, parse
+from train.program import exit_status
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Options of python -m eval.compare."""
+
+    study: str | None = argument(None)
+    shards: tuple[str, ...] = option("shard sets to pretrain on, made by `gemsdata shard`")
+    data: str = option("folder of the few-shot sets")
+    output_dir: str = option("folder of the study")
+    workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
+    mixed_precision: str | None = option("no, bf16 or fp16", None)
+
+
+def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
+    """Do the runs that are not complete, seed by seed; write tables and figure after each seed; return the runs.
+
+    Raises ValueError and FileNotFoundError for mistakes in the study or ``config``, `Stopped` when a run failed.
+    """
+    study.check()
+    out = Path(config.output_dir)
+    workers = config.workers or default_workers()
+    threads = threads_of_each(workers)
+    options = {
+        "shards": tuple(config.shards), "mixed_precision": config.mixed_precision, "threads": threads
+    }  # fmt: skip
+    configs = {
+        (arm.name, seed): pretraining_of(study, arm, seed, out, **options) for seed in study.seeds for arm in study.arms
+    }
+    open_shards(next(iter(configs.values())))
+    tasks, remarks, _ = find_tasks(
+        Path(config.data),
+        out,
+        sets=study.sets,
+        shots=study.shots,
+        num_draws=study.draws,
+        max_test_rows=study.max_test_rows,
+    )
+    missing = {key for key, one in configs.items() if not is_complete(one)}
+    runs: list[Run] = []
+    found = pd.DataFrame()
+    for number, seed in enumerate(study.seeds, start=1):
+        own = {arm.name: configs[arm.name, seed] for arm in study.arms}
+        jobs = [Job(f"{name}, seed {seed}", pretrain, (one,)) for name, one in own.items() if (name, seed) in missing]
+        run_jobs(jobs, workers=workers, label="pretraining", log=out / "log.txt")
+        models = [Model(name, f"{one.output_dir}/final") for name, one in own.items()]
+        if study.random_weights:
+            models.append(dataclasses.replace(models[0], name=RANDOM, random_weights=True))
+        runs += [
+            fewshot_run(task, model, seed, mixed_precision=config.mixed_precision, threads=threads)
+            for task in tasks
+            for model in models
+        ]
+        done = [one for (_, of_seed), one in configs.items() if of_seed in study.seeds[:number]]
+        report = partial(write_results, study=study, runs=pretrainings(done), remarks=remarks, out=out)
+        found = run_all(runs, out, workers=workers, report=report)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+
+    def run() -> int:
+        config = parse(CompareConfig, arguments, prog="python -m eval.compare", description=__doc__.split("\n")[0])
+        if config.study is None:
+            raise ValueError("no study is given; name a Python file first, such as eval/studies/masking.py")
+        compare(load_study(Path(config.study)), config)
+        print((Path(config.output_dir) / "results.md").read_text())
+        return 0
+
+    return exit_status(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

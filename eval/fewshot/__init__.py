@@ -1,0 +1,1 @@
+"""Few-shot evaluation of several models: `python -m eval.fewshot`."""

@@ -1,0 +1,103 @@
+"""Few-shot evaluation: several models, shots, draws and seeds, with intervals and paired tests.
+
+    python -m eval.fewshot --data fewshot --models mine=RUN/final theirs=DNABERT-6 --controls --output-dir OUT
+
+OUT/results.parquet has a row for each run, OUT/results.md the tables, OUT/accuracy.png the curves. The same command
+continues after an interruption. The papers' protocol: train on the given rows, no development set, score the test once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from eval.fewshot.report import read_published, write_results
+from eval.fewshot.tasks import fewshot_run, find_tasks
+from eval.results.jobs import default_workers, threads_of_each
+from eval.results.runs import parse_models, run_all
+from train.options import option, parse
+from train.program import exit_status
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewshotConfig:
+    """Options of python -m eval.fewshot."""
+
+    data: str = option("folder that holds a folder for each data set")
+    models: tuple[str, ...] = option("models as NAME=FOLDER, Hugging Face folders with their own tokenizers")
+    output_dir: str = option("folder of the results")
+    sets: tuple[str, ...] = option("data sets, by the names of their folders; default: all", ())
+    test: tuple[str, ...] = option("test files as SET=FILE, for a set that has none", ())
+    shots: tuple[int, ...] = option("training rows of each class", (10, 50, 100, 500, 1000))
+    draws: int = option("number of training sets of each size, where the files are large enough", 1)
+    seeds: tuple[int, ...] = option("random seeds of the new head, dropout and the order of rows", (1, 2, 3))
+    controls: bool = option("add each model once more with random weights", False)
+    published: str | None = option(
+        "CSV of published results to show beside: dataset, shots, model, accuracy (and mcc)", None
+    )
+    max_test_rows: int | None = option("score a random sample of this many test rows", None)
+    mixed_precision: str | None = option("no, bf16 or fp16", None)
+    trust_remote_code: bool = option("run the Python code in a model's folder", False)
+    workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
+
+
+def fewshot(config: FewshotConfig) -> pd.DataFrame:
+    """Do the runs that are not complete, write tables and figure, return the table of all runs.
+
+    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when runs failed.
+    """
+    out = Path(config.output_dir)
+    models = parse_models(config.models, controls=config.controls)
+    if config.max_test_rows is not None and config.max_test_rows < 1:
+        raise ValueError(f"--max-test-rows {config.max_test_rows}; give 1 or more, or leave it out for all rows")
+    if config.draws < 1 or not config.seeds or not config.shots:
+        raise ValueError(f"--draws {config.draws}, --seeds {config.seeds}, --shots {config.shots}: give 1 or more each")
+    published = read_published(config.published) if config.published else None
+    tasks, remarks, chance = find_tasks(
+        Path(config.data),
+        out,
+        sets=config.sets,
+        test=config.test,
+        shots=config.shots,
+        num_draws=config.draws,
+        max_test_rows=config.max_test_rows,
+    )
+    workers = config.workers or default_workers()
+    runs = [
+        fewshot_run(
+            task,
+            model,
+            seed,
+            mixed_precision=config.mixed_precision,
+            trust_remote_code=config.trust_remote_code,
+            threads=threads_of_each(workers),
+        )
+        for seed in config.seeds
+        for task in tasks
+        for model in models
+    ]
+    report = partial(write_results, out=out, published=published, chance=chance, remarks=remarks)
+    return run_all(runs, out, workers=workers, report=report)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit status."""
+
+    def run() -> int:
+        config = parse(FewshotConfig, arguments, prog="python -m eval.fewshot", description=__doc__.split("\n")[0])
+        found = fewshot(config)
+        out = Path(config.output_dir)
+        print((out / "results.md").read_text())
+        print(f"{out}: {len(found)} runs; results.md, results.parquet, accuracy.png")
+        return 0
+
+    return exit_status(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The Genome Understanding Evaluation (GUE): `python -m eval.gue`."""

@@ -1,0 +1,174 @@
+"""Output of a run: metrics.jsonl, trackers, the progress bar or progress lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from gemsdata.files.publish import write_text
+
+SECONDS_BETWEEN_LINES = 30.0
+"""of progress, where standard error is not a terminal"""
+
+
+class BatchCounts(NamedTuple):
+    """Numbers of a batch, over all processes."""
+
+    masked: int
+    """masked tokens"""
+    rows: int
+    tokens: int
+    stops: int
+    """processes that were asked to stop"""
+
+
+def batch_counts(batch: dict[str, Any], stop: bool, accelerator: Accelerator) -> BatchCounts:
+    """Return the numbers of this update's batch, summed over all processes; all of them must call it."""
+    masked, tokens = (batch["labels"] != -100).sum(), batch["attention_mask"].sum()
+    own = torch.stack([masked, tokens.new_tensor(len(batch["sample_ids"])), tokens, tokens.new_tensor(int(stop))])
+    return BatchCounts(*accelerator.reduce(own, "sum").tolist())
+
+
+class Meter:
+    """Means and rates over the updates since the last line of the log."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Set all sums to 0 and restart the clock."""
+        self.loss_sum = self.num_correct = self.waited_s = 0.0
+        self.num_masked = self.num_rows = self.num_tokens = 0
+        self._began = time.perf_counter()
+
+    def timed(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Yield ``batches`` and add up the time spent waiting for them."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self.waited_s += time.perf_counter() - asked
+            yield batch
+
+    def add(self, counts: BatchCounts, *, loss_sum: float, num_correct: float) -> None:
+        """Add an update: sums over all processes."""
+        self.loss_sum += loss_sum
+        self.num_correct += num_correct
+        self.num_masked += counts.masked
+        self.num_rows += counts.rows
+        self.num_tokens += counts.tokens
+
+    def values(self) -> dict[str, float]:
+        """Return the means and rates since the last call of `clear`."""
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        return {
+            "loss": self.loss_sum / max(self.num_masked, 1),
+            "masked_accuracy": self.num_correct / max(self.num_masked, 1),
+            "rows_per_s": self.num_rows / seconds,
+            "tokens_per_s": self.num_tokens / seconds,
+            "data_wait_share": self.waited_s / seconds,
+        }
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Exclude the time spent in the context from the rates."""
+        entered = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - entered
+
+
+@dataclass
+class _Progress:
+    """Progress lines on standard error at fixed intervals, for logs of batch jobs."""
+
+    num_steps: int
+    first_step: int
+    began: float
+    last_line: float
+
+    def line(self, step: int, shown: dict[str, str]) -> str | None:
+        """Return the line to print after update ``step``; None before the interval is over."""
+        now = time.monotonic()
+        if now - self.last_line < SECONDS_BETWEEN_LINES and step < self.num_steps:
+            return None
+        self.last_line = now
+        rate = (step - self.first_step) / max(now - self.began, 1e-9)
+        left_s = int((self.num_steps - step) / rate) if rate > 0 else 0
+        left = f"{left_s // 3600}:{left_s // 60 % 60:02}:{left_s % 60:02}"
+        values = "".join(f", {name.replace('_', ' ')} {value}" for name, value in shown.items())
+        return f"step {step:,} of {self.num_steps:,}{values}, {rate:.3g} steps/s, {left} left"
+
+
+class RunLog:
+    """Writes metrics.jsonl, passes values to the trackers, shows progress; only on the main process."""
+
+    def __init__(self, run: Path, accelerator: Accelerator, *, step: int, num_steps: int) -> None:
+        self._path = run / "metrics.jsonl"
+        self._accelerator = accelerator
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            total=num_steps,
+            initial=step,
+            unit="step",
+            disable=not (accelerator.is_main_process and terminal),
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+        now = time.monotonic()
+        lines = accelerator.is_main_process and not terminal
+        self._progress = _Progress(num_steps, step, now, now) if lines else None
+        self._shown: dict[str, str] = {}
+        if accelerator.is_main_process and self._path.exists():
+            kept = [line for line in read_metrics(self._path) if line["step"] <= step]  # later steps are run again
+            write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def advance(self, step: int, loss: float) -> None:
+        """Show that update ``step`` is done."""
+        self._shown["loss"] = f"{loss:.4g}"
+        self._bar.update()
+        self._bar.set_postfix(self._shown, refresh=False)
+        if self._progress is not None and (line := self._progress.line(step, self._shown)):
+            print(line, file=sys.stderr, flush=True)
+
+    def write(self, step: int, **values: Any) -> None:
+        """Append a line to metrics.jsonl, {"step": updates done, ...}, and pass its numbers to the trackers."""
+        if not self._accelerator.is_main_process:
+            return
+        with open(self._path, "a") as stream:
+            stream.write(json.dumps({"step": step, **{name: _finite(value) for name, value in values.items()}}) + "\n")
+        numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self._accelerator.log(numbers, step=step)
+        self._shown |= {name: f"{values[name]:.4g}" for name in ("valid_perplexity", "stage") if name in values}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a metrics.jsonl, without a last line that was cut off."""
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
