@@ -21,7 +21,8 @@ import torch
 
 import gemsdata as gd
 from bench.table import machine, markdown
-from train.models import MaskedLM, build_model
+from train.masked_lm import MaskedLM
+from train.models import build_model
 from train.optimizer import adamw
 
 Batch = dict[str, torch.Tensor]
@@ -43,8 +44,7 @@ def ours(model: torch.nn.Module) -> Callable[[Batch], torch.Tensor]:
     optimizer = adamw(model, lr=1e-4, weight_decay=0.01)
 
     def step(batch: Batch) -> torch.Tensor:
-        loss_sum, _ = wrapped(**batch)
-        loss = loss_sum / (batch["labels"] != -100).sum()
+        loss = wrapped(**batch).losses.mean()
         finish(loss, model, optimizer)
         return loss.detach()
 

@@ -235,7 +235,7 @@ def test_published_figures_stand_beside_ours(tmp_path, model, in_process, capsys
     assert "theirs" not in mcc
     figures.write_text("dataset,shots,model,accuracy\none,4,theirs,90\n")
     assert evaluate(tmp_path, model, published=str(figures)) == 2
-    assert "give shares, such as 0.715" in capsys.readouterr().err
+    assert "give fractions, such as 0.715" in capsys.readouterr().err
 
 
 def test_a_cell_is_the_same_wherever_it_runs_and_half_a_cell_is_begun_anew(tmp_path, model, in_process):

@@ -215,7 +215,7 @@ def test_repeated_rows_of_the_real_task(data_dir):
         ({"data": "nowhere"}, "nowhere has no task of GUE; give the folder with prom/prom_300_all"),
         ({}, "give --models and --output-dir, or --list"),
         ({"models": "ours"}, "--models 'ours': give NAME=FOLDER"),
-        ({"models": ("a=x", "a=y")}, "--models names 'a' twice"),
+        ({"models": ("a=x", "a=y")}, "--models has the name 'a' twice"),
         ({"models": "a=x", "output_dir": "out", "tasks": "soup"}, "task 'soup' is unknown: use prom_300_all,"),
         ({"models": "a=x", "output_dir": "out", "tasks": "mouse_0"}, "mouse/0 lacks train.csv; see --list"),
         ({"models": "a=x", "output_dir": "out", "published": "soup"}, "published column 'soup' is unknown"),

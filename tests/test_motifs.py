@@ -259,7 +259,7 @@ def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
 
 @pytest.mark.compiled
 def test_the_same_seed_gives_the_same_bytes_from_the_library_and_from_the_command(tmp_path, capsys) -> None:
-    names = ["motifs.md", "motifs.parquet", "motifs.png", "motifs.svg", "conclusion.json"]
+    names = ["conclusion.json", "motifs.md", "motifs.parquet", "motifs.png", "motifs.svg"]
     results = run(tmp_path, planted(make_motifs(30)), make_motifs(30), draws=99)
     arguments = ["--npmi", str(tmp_path / "ranking.csv"), "--motifs", str(tmp_path / "motifs.pfm"), "--draws", "99"]
     (tmp_path / "again").mkdir()

@@ -1,14 +1,16 @@
-"""The masked-LM loss beside BertForMaskedLM's own, and the sizes of the models."""
+"""The masked-LM loss against that of the unmodified model, and the sizes of the models."""
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 import torch
 
 from eval.results.jobs import threads_of_each
-from train.models import MaskedLM, build_model
+from train.masked_lm import MaskedLM
+from train.models import build_model, num_positions
 from train.optimizer import learning_rate
 from train.program import num_cores
 
@@ -21,38 +23,102 @@ def batch(num_rows: int = 5, length: int = 40, *, padded: bool) -> dict[str, tor
     if padded:
         for row, tokens in enumerate((3, 40, 17, 1, 39)):
             attention_mask[row, tokens:] = 0
-    labels[2] = -100  # a row with nothing to guess
+    labels[2] = -100  # a row with nothing to predict
     labels[attention_mask == 0] = -100
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
+def reference(model: torch.nn.Module, given: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, dict]:
+    """Loss, logits and gradients of an unmodified model."""
+    found = model(**given)
+    found.loss.backward()
+    gradients = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    model.zero_grad()
+    return found.loss, found.logits, gradients
+
+
 @pytest.mark.parametrize("padded", [False, True])
-def test_loss_and_gradients_are_those_of_bert_for_masked_lm(padded):
+@pytest.mark.parametrize("options", [{}, {"checkpointed": True}], ids=["", "checkpointed"])
+@pytest.mark.parametrize("name", ["logo", "modern-small", "three layers"])
+def test_loss_and_gradients_are_those_of_the_unmodified_model(name, padded, options, tmp_path):
+    """Rows are longer than the window of ModernBERT's local layers, and one of three layers comes last."""
+    if name == "three layers":
+        config = build_model("modern-small").config
+        config.num_hidden_layers, config.local_attention = 4, 16
+        config.layer_types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
+        config.save_pretrained(tmp_path)
+        name = str(tmp_path)
     torch.manual_seed(0)
-    bert = build_model("logo", k=3, max_positions=64)
-    given = batch(padded=padded)
+    model = build_model(name, k=3, max_positions=200)
+    given = batch(length=200, padded=padded)
     masked = given["labels"] != -100
-    plain = bert(**given)
-    plain.loss.backward()
-    gradients = {name: value.grad.clone() for name, value in bert.named_parameters()}
-    bert.zero_grad()
-    loss_sum, num_correct = MaskedLM(bert)(**given)
-    (loss_sum / masked.sum()).backward()
-    assert torch.allclose(loss_sum / masked.sum(), plain.loss, rtol=1e-5)
-    assert num_correct == (plain.logits.argmax(-1) == given["labels"])[masked].sum()
-    for name, value in bert.named_parameters():
-        assert torch.allclose(value.grad, gradients[name], rtol=1e-3, atol=1e-6), name
+    loss, logits, gradients = reference(model, given)
+    wrapped = MaskedLM(model, **options)
+    found = wrapped(**given, with_bases=True)
+    found.losses.mean().backward()
+    assert torch.allclose(found.losses.mean(), loss, rtol=1e-5)
+    assert torch.equal(found.correct, (logits.argmax(-1) == given["labels"])[masked])
+    for key, value in model.named_parameters():
+        assert torch.allclose(value.grad, gradients[key], rtol=1e-3, atol=2e-6), key
+    probabilities = logits[masked][:, 5:].softmax(-1)
+    kmers = torch.cartesian_prod(*[torch.arange(4)] * 3)
+    original = kmers[given["labels"][masked] - 5]
+    for j in range(3):
+        naive = (probabilities * (kmers[:, j] == original[:, j, None])).sum(1)
+        assert torch.allclose(found.base_probabilities[:, j], naive, atol=1e-6)
 
 
-def test_a_batch_with_nothing_to_guess_has_no_loss():
+CONFIGS = {
+    "roformer": {"embedding_size": 32},
+    "esm": {"position_embedding_type": "rotary", "token_dropout": True},
+    "esm absolute": {"model_type": "esm", "position_embedding_type": "absolute"},
+    "roberta": {"type_vocab_size": 1},
+    "deberta-v2": {},
+    "electra": {"embedding_size": 32},
+}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_any_architecture_trains_through_its_own_forward(kind, tmp_path):
+    """From a config.json made for other tokens; vocabulary, special tokens and positions are those of the rows."""
+    sizes = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    content = {"model_type": kind, "vocab_size": 1000, "pad_token_id": 1, **sizes, **CONFIGS[kind]}
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    torch.manual_seed(0)
+    model = build_model(str(tmp_path / "config.json"), k=3, max_positions=40).eval()
+    assert (model.config.vocab_size, model.config.pad_token_id) == (69, 0)
+    assert num_positions(model) in (40, None)
+    given = batch(padded=True)
+    loss, _, gradients = reference(model, given)
+    found = MaskedLM(model)(**given)
+    found.losses.mean().backward()
+    assert torch.allclose(found.losses.mean(), loss, rtol=1e-5)
+    own = dict(model.named_parameters())
+    assert all(torch.allclose(own[name].grad, gradient, atol=1e-5) for name, gradient in gradients.items())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is no configuration"), ('{"model_type": "gpt2"}', "makes no masked LM"), ("{}", "is no configuration")],
+)
+def test_a_configuration_of_no_masked_lm_is_refused(tmp_path, content, message):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        build_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["smoke", "modern-small"])
+def test_a_batch_with_nothing_to_predict_has_no_loss(name):
     given = batch(padded=True)
     given["labels"][:] = -100
-    loss_sum, num_correct = MaskedLM(build_model("smoke", k=3, max_positions=64))(**given)
-    loss_sum.backward()
-    assert (loss_sum, num_correct) == (0, 0)
+    found = MaskedLM(build_model(name, k=3, max_positions=64))(**given)
+    found.losses.sum().backward()
+    assert len(found.losses) == len(found.correct) == 0
 
 
-@pytest.mark.parametrize(("name", "millions"), [("logo", 4.93), ("dnabert", 89.2)])
+@pytest.mark.parametrize(
+    ("name", "millions"), [("logo", 4.93), ("dnabert", 89.2), ("modern-small", 0.94), ("modern-base", 114.1)]
+)
 def test_models_have_the_papers_sizes(name, millions):
     with torch.device("meta"):
         model = build_model(name)

@@ -1,4 +1,4 @@
-"""The demo: from a genome to shards, audited masks and a trained model, every command shown as a user would type it.
+"""Demo: from a genome to shards, audited masks and a trained model; it prints every command that it runs.
 
     python -m tools.demo [--fasta genome.fa] [--out demo]
 
@@ -70,7 +70,7 @@ def main(fasta: Path | None, out: Path) -> None:
 
 
 def train_models(fasta: Path, out: Path) -> None:
-    """Pretrain on short rows of 3-mers, fine-tune on a task with a planted motif, and print what came of it."""
+    """Pretrain on short rows of 3-mers, fine-tune on a task with a planted motif, and print the results."""
     short, run, task = out / "shards-k3", out / "run", out / "task"
     for folder in (run, out / "pretrained", out / "random"):
         shutil.rmtree(folder, ignore_errors=True)
@@ -91,7 +91,7 @@ def options(chosen: dict[str, Any]) -> list[str]:
 
 
 def table(run: Path, out: Path) -> str:
-    """Return what the models made of it, as text."""
+    """Return the results of the models, as text."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     evaluations = [line for line in lines if "valid_perplexity" in line]
     trained = [line for line in lines if "rows_per_s" in line]

@@ -1,4 +1,4 @@
-"""Make a classification task out of a genome: which of its sequences have a motif planted?
+"""Make a classification task from a genome: find the sequences that a motif was planted in.
 
     python -m tools.motif_task genome.fa -o TASK --motif TGACTCA --bases 100
 
@@ -49,7 +49,7 @@ def plant(sequence: str, motif: str, rng: np.random.Generator) -> str:
 @click.option("--train-rows", type=int, default=1000, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 def main(genome: Path, out: Path, motif: str, bases: int, train_rows: int, seed: int) -> None:
-    """Cut a task out of GENOME; dev and test have half as many rows as training."""
+    """Make a task from GENOME; dev and test have half as many rows as training."""
     rng = np.random.default_rng(seed)
     sizes = {"train": train_rows, "dev": train_rows // 2, "test": train_rows // 2}
     sequences = iter(cut_sequences(genome, motif, count=sum(sizes.values()), num_bases=bases, rng=rng))

@@ -12,13 +12,12 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from train.encoder import Encoder, load_encoder
 from train.labelled import batches
-from train.models import quiet_loading
+from train.models import num_positions, quiet_loading
 
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -95,7 +94,7 @@ def load_classifier(
     encoder = load_encoder(
         folder,
         num_ids=model.get_input_embeddings().num_embeddings,
-        max_positions=_max_positions(model),
+        max_positions=num_positions(model),
         text_form=text_form,
         trust_remote_code=trust_remote_code,
     )
@@ -226,14 +225,3 @@ def _check_weights(folder: Path, model: PreTrainedModel, new: set[str]) -> None:
             f"{folder} lacks {len(pretrained & new)} of the {len(pretrained)} tensors of {type(model).__name__}"
             f" ({min(pretrained & new)}, ...); they are weights of another architecture"
         )
-
-
-def _max_positions(model: PreTrainedModel) -> int | None:
-    """Return the most tokens of a row; None for models without a table of positions (ALiBi, rotary).
-
-    In tables with a padding row (RoBERTa, ESM) positions begin behind it.
-    """
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return None

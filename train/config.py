@@ -18,7 +18,7 @@ from train.options import option
 from train.recipes import pretrain_recipe
 
 _PRECISIONS = ("no", "bf16", "fp16")
-_DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "small": "small", "smoke": "smoke"}
+_DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "small": "small", "modern-small": "small", "smoke": "smoke"}
 _FROM_RECIPE = (
     "max_steps", "batch_rows", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_every"
 )  # fmt: skip
@@ -27,7 +27,7 @@ _AT_LEAST_1 = (
     "switch_lag",
 )  # fmt: skip
 FIXED_FOR_A_RUN = (
-    "model", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
+    "model", "switch_on", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
 )  # fmt: skip
 """options that must equal those of the checkpoint; the loader compares data, seed and masking itself"""
 
@@ -38,15 +38,18 @@ class PretrainConfig:
 
     shards: tuple[str, ...] = option("shard sets made by `gemsdata shard`; several are mixed")
     output_dir: str = option("folder of the run")
-    model: str = option(f"model size: {', '.join(model_names())}", "logo")
-    init_from: str | None = option("Hugging Face checkpoint of a BERT to start from, such as DNABERT-6", None)
+    model: str = option(f"model: {', '.join(model_names())}, a Hugging Face config.json or a folder with one", "logo")
+    init_from: str | None = option("Hugging Face checkpoint of a masked LM to start from, such as DNABERT-6", None)
     masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
     masking_budget: float | None = option(
         "exact fraction of the tokens masked in every row, in place of the masking's own rate", None
     )
-    switch_threshold: float = option("cm-gems: switch once an evaluation lowers the perplexity by less", 1.0)
+    switch_threshold: float = option("with cm-gems, switch once an evaluation lowers the perplexity by less", 1.0)
+    switch_on: str = option(
+        "with cm-gems, tokens of that perplexity: all masked ones, as published, or mask, those shown as [MASK]", "all"
+    )
     switch_lag: int = option("updates between a decision to switch and its effect", 16)
-    recipe: str | None = option("papers, dnabert-original, small or smoke; default: the model's", None)
+    recipe: str | None = option("recipe: papers, dnabert-original, small or smoke; default: the model's", None)
     max_steps: int | None = option("updates of the run", None)
     batch_rows: int | None = option("rows of an update, all processes together", None)
     micro_batch_rows: int = option("rows of a process computed at a time; the gradients of more are accumulated", 64)
@@ -57,8 +60,9 @@ class PretrainConfig:
     clip_norm: float | None = option("largest norm of the gradient", None)
     reverse_complement: float = option("probability that a row is shown as its reverse complement", 0.0)
     seed: int = option("random seed of weights, rows, masks and dropout", 0)
-    mixed_precision: str | None = option("no, bf16 or fp16; default: that of `accelerate config`", None)
+    mixed_precision: str | None = option("precision: no, bf16 or fp16; default: that of `accelerate config`", None)
     compile: bool = option("compile the model with torch.compile", False)
+    gradient_checkpointing: bool = option("recompute activations in the backward pass, which saves memory", False)
     workers: int = option("threads that mask batches ahead", 1)
     threads: int | None = option(
         "threads of torch on CPU for each process; default: the cores divided among the processes", None
@@ -79,9 +83,7 @@ class PretrainConfig:
         """Return the options with the recipe's values filled in; raise ValueError for invalid ones."""
         for name in self.imports:
             importlib.import_module(name)
-        if self.model not in model_names():
-            raise ValueError(f"--model {self.model!r} is unknown: use one of {', '.join(model_names())}")
-        name = self.recipe or _DEFAULT_RECIPE[self.model]
+        name = self.recipe or _DEFAULT_RECIPE.get(self.model, "papers")
         recipe = pretrain_recipe(name)
         missing = {field: getattr(recipe, field) for field in _FROM_RECIPE if getattr(self, field) is None}
         if self.max_steps is not None and self.warmup_steps is None:  # a shorter run keeps the recipe's proportions
@@ -135,6 +137,8 @@ class PretrainConfig:
             raise ValueError(f"--peak-lr {self.peak_lr} and --clip-norm {self.clip_norm}; give numbers above 0")
         if self.mixed_precision not in (None, *_PRECISIONS):
             raise ValueError(f"--mixed-precision {self.mixed_precision!r} is unknown: use {', '.join(_PRECISIONS)}")
+        if self.switch_on not in ("all", "mask"):
+            raise ValueError(f"--switch-on {self.switch_on!r} is unknown: use all or mask")
         for name in self.tracker:
             if name not in (known := [str(entry) for entry in get_available_trackers()]):
                 raise ValueError(

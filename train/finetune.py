@@ -64,7 +64,7 @@ class FinetuneConfig:
     sequence_column: str = option("name of the column of sequences", "sequence")
     label_column: str = option("name of the column of labels", "label")
     seed: int = option("random seed of new weights, dropout and the order of rows", 42)
-    mixed_precision: str | None = option("no, bf16 or fp16; default: that of `accelerate config`", None)
+    mixed_precision: str | None = option("precision: no, bf16 or fp16; default: that of `accelerate config`", None)
     threads: int | None = option(
         "threads of torch on CPU for each process; default: the cores divided among the processes", None
     )

@@ -79,13 +79,9 @@ def read_labelled(
                 continue
             where = f"{path}, line {number}"
             sequence = _bases(cells[at] if at < len(cells) else "", where)
-            if base_codes(sequence).max() >= _OTHER and other_letters != "unk":
+            if other_letters != "unk" and base_codes(sequence).max() >= _OTHER:
                 if other_letters == "error":
-                    letter = next(letter for letter in sequence if letter not in "ACGT")
-                    raise ValueError(
-                        f"{where}: the sequence has the letter {letter!r}, which is not A, C, G or T; leave such rows"
-                        " out with --other-letters drop, or keep them with --other-letters unk"
-                    )
+                    raise _other_letter(sequence, where)
                 num_dropped += 1
                 continue
             label = cells[label_at].strip() if has_labels and label_at < len(cells) else ""
@@ -143,6 +139,14 @@ def batches(
                 "attention_mask": torch.from_numpy(real.astype(np.int64)),
             },
         )
+
+
+def _other_letter(sequence: str, where: str) -> ValueError:
+    letter = next(letter for letter in sequence if letter not in "ACGT")
+    return ValueError(
+        f"{where}: the sequence has the letter {letter!r}, which is not A, C, G or T; leave such rows out with"
+        " --other-letters drop, or keep them with --other-letters unk"
+    )
 
 
 def _bases(text: str, where: str) -> str:

@@ -1,13 +1,4 @@
-"""BERT for masked LM in the papers' sizes, and its loss with nothing computed that the loss does not need.
-
-Of `BertForMaskedLM`, which computes everything at every position, `MaskedLM` leaves out
-
-* the vocabulary head at tokens that are not masked (86 % of them);
-* in the last layer all but keys and values at tokens that are not masked;
-* linear layers on padding.
-
-The weights are those of the wrapped `BertForMaskedLM`, and so is the loss, within float tolerance.
-"""
+"""Masked language models: the named sizes, and any architecture that Hugging Face can build from a configuration."""
 
 from __future__ import annotations
 
@@ -17,112 +8,123 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn import functional
-from transformers import BertConfig, BertForMaskedLM
-from transformers.models.bert.modeling_bert import BertLayer
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertConfig,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
-from gemsdata.genome.vocab import PAD_ID, vocab_size
+from gemsdata.genome.vocab import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID, vocab_size
 
-_SIZES = {
-    "logo": {
-        "num_hidden_layers": 2,
-        "hidden_size": 256,
-        "num_attention_heads": 8,
-        "intermediate_size": 3072,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    },
-    "dnabert": {
-        "num_hidden_layers": 12,
-        "hidden_size": 768,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    },
-    "small": {
-        "num_hidden_layers": 2,
-        "hidden_size": 128,
-        "num_attention_heads": 4,
-        "intermediate_size": 512,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    },
-    "smoke": {
-        "num_hidden_layers": 2,
-        "hidden_size": 64,
-        "num_attention_heads": 2,
-        "intermediate_size": 128,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    },
+_BERT = {
+    "logo": (2, 256, 8, 3072, 0.0),
+    "dnabert": (12, 768, 12, 3072, 0.1),
+    "small": (2, 128, 4, 512, 0.0),
+    "smoke": (2, 64, 2, 128, 0.1),
+}
+"""name: layers, hidden size, heads, feed-forward size, dropout"""
+_MODERN_BERT = {"modern-small": (2, 128, 4, 344), "modern-base": (22, 768, 12, 1152)}
+"""name: layers, hidden size, heads, feed-forward size; rotary positions, no dropout, gated feed-forward layers"""
+_SPECIAL_IDS = {
+    "pad": PAD_ID,
+    "unk": UNK_ID,
+    "cls": CLS_ID,
+    "sep": SEP_ID,
+    "mask": MASK_ID,
+    "bos": CLS_ID,
+    "eos": SEP_ID,
 }
 
 
 def model_names() -> list[str]:
     """Return the names of all model sizes."""
-    return list(_SIZES)
+    return [*_BERT, *_MODERN_BERT]
 
 
-def build_model(name: str, *, k: int = 6, max_positions: int = 512) -> BertForMaskedLM:
-    """Return a model of a named size with random weights from torch's global generator.
+def build_model(model: str, *, k: int = 6, max_positions: int = 512) -> PreTrainedModel:
+    """Return a masked LM with random weights from torch's global generator.
 
     Parameters
     ----------
-    name
-        "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), "small" (for comparisons on a few cores), or "smoke"
-        (for tests).
+    model
+        a named size: "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), "small" (1.0 M), "smoke" (for tests),
+        "modern-small" (0.94 M), "modern-base" (114 M); or a Hugging Face config.json, or a folder with one, of any
+        architecture that AutoModelForMaskedLM knows. Vocabulary, special tokens and positions are set to fit.
     k
         bases of a token; the vocabulary has 4**k + 5 ids.
     max_positions
         longest row in tokens, [CLS] and [SEP] included.
+
+    Raises
+    ------
+    ValueError
+        for an unknown name, or a configuration that makes no masked LM.
     """
-    if name not in _SIZES:
-        raise ValueError(f"model {name!r} is unknown: use one of {', '.join(_SIZES)}")
-    config = BertConfig(
-        vocab_size=vocab_size(k),
-        max_position_embeddings=max_positions,
-        pad_token_id=PAD_ID,
-        attn_implementation="sdpa",
-        **_SIZES[name],
-    )
-    return BertForMaskedLM(config)
+    config = _config(model)
+    config.vocab_size = vocab_size(k)
+    config.max_position_embeddings = max_positions
+    for name, token_id in _SPECIAL_IDS.items():
+        if name in ("pad", "mask") or getattr(config, f"{name}_token_id", None) is not None:
+            setattr(config, f"{name}_token_id", token_id)
+    try:
+        with torch.device("meta"):
+            table = num_positions(AutoModelForMaskedLM.from_config(config))
+        if table is not None:  # some begin behind a padding row (RoBERTa, ESM)
+            config.max_position_embeddings += max_positions - table
+        return AutoModelForMaskedLM.from_config(config)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"--model {model}: {config.model_type} makes no masked LM: {error}") from error
 
 
-def load_model(folder: str | Path, *, k: int, max_positions: int) -> BertForMaskedLM:
-    """Load a Hugging Face checkpoint of a BERT with a masked-LM head; raise ValueError when it does not fit the rows.
+def load_model(folder: str | Path, *, k: int, max_positions: int) -> PreTrainedModel:
+    """Load a Hugging Face checkpoint of a masked LM; raise ValueError when it does not fit the rows.
 
-    Takes DNABERT's published checkpoints too: their extra keys (pooler, next-sentence head) are left out.
+    Also loads DNABERT's published checkpoints: their additional tensors (pooler, next-sentence head) are left out.
     """
     if not (Path(folder) / "config.json").exists():
         raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give one, or --model")
-    config = BertConfig.from_pretrained(folder)
+    config = _read_config(Path(folder))
     if config.vocab_size != vocab_size(k):
         raise ValueError(
             f"{folder} has {config.vocab_size} token ids, the shards' k = {k} needs {vocab_size(k)}; make shards with"
             f" the model's k, or start from another checkpoint"
         )
-    if config.max_position_embeddings < max_positions:
-        raise ValueError(
-            f"{folder} takes {config.max_position_embeddings} positions, the shards' rows need {max_positions};"
-            f" make shards with --row-tokens {config.max_position_embeddings - 2}"
-        )
     with quiet_loading():
-        model, report = BertForMaskedLM.from_pretrained(
-            folder, config=config, attn_implementation="sdpa", dtype=torch.float32, output_loading_info=True
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            folder, config=config, dtype=torch.float32, output_loading_info=True, local_files_only=True
         )
     if report["missing_keys"]:
         raise ValueError(
             f"{folder} lacks {len(report['missing_keys'])} of the model's tensors ({min(report['missing_keys'])}, ...);"
-            " give a checkpoint of a BERT with a masked-LM head"
+            " give a checkpoint with a masked-LM head"
+        )
+    table = num_positions(model) or config.max_position_embeddings
+    if table < max_positions:
+        raise ValueError(
+            f"{folder} takes {table} positions, the shards' rows need {max_positions};"
+            f" make shards with --row-tokens {table - 2}"
         )
     return model
 
 
+def num_positions(model: PreTrainedModel) -> int | None:
+    """Return the most tokens of a row; None for models without a table of positions (ALiBi, rotary).
+
+    In tables with a padding row (RoBERTa, ESM) positions begin behind it.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Keep transformers from drawing bars and listing weights that are left out or new."""
+    """Silence transformers' progress bars and its lists of tensors that are left out or new."""
     verbosity, with_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -134,111 +136,30 @@ def quiet_loading() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-class MaskedLM(nn.Module):
-    """The masked-LM loss of a `BertForMaskedLM`.
-
-    ``forward(input_ids, attention_mask, labels)`` takes int64[B, L] each, labels -100 where nothing is to be guessed,
-    and returns (sum of the loss over masked tokens, how many of them are guessed right).
-
-    Parameters
-    ----------
-    bert
-        whose weights are used and trained.
-    compiled
-        compile what follows once it is known which positions matter, for any number of them.
-    """
-
-    def __init__(self, bert: BertForMaskedLM, *, compiled: bool = False) -> None:
-        super().__init__()
-        self.model = bert
-        self._run = torch.compile(self._loss, dynamic=True) if compiled else self._loss
-
-    def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (loss sum, number of correct guesses); see the class."""
-        real = attention_mask.bool()
-        padded = not bool(real.all())
-        rows, positions = torch.nonzero(labels != -100, as_tuple=True)
-        per_row = torch.bincount(rows, minlength=len(labels))
-        slots = torch.arange(len(rows), device=rows.device) - (per_row.cumsum(0) - per_row)[rows]
-        return self._run(
-            input_ids,
-            labels[rows, positions],
-            (rows, positions, slots),
-            max(1, int(per_row.max())),
-            real[:, None, None, :] if padded else None,
-            torch.nonzero(real.flatten()).squeeze(1) if padded else None,
+def _config(model: str) -> PreTrainedConfig:
+    if model in _BERT:
+        layers, hidden, heads, feed_forward, dropout = _BERT[model]
+        return BertConfig(
+            num_hidden_layers=layers,
+            hidden_size=hidden,
+            num_attention_heads=heads,
+            intermediate_size=feed_forward,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
         )
-
-    def _loss(
-        self,
-        input_ids: torch.Tensor,
-        targets: torch.Tensor,
-        masked: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        most_per_row: int,
-        keys_seen: torch.Tensor | None,
-        tokens: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (loss sum, number of correct guesses).
-
-        ``masked`` is (row, position, number within the row) of each masked token, in order of rows; ``keys_seen`` and
-        ``tokens`` (flat indices) say what is not padding, None where nothing is.
-        """
-        hidden = self.model.bert.embeddings(input_ids=input_ids)
-        *lower, last = self.model.bert.encoder.layer
-        for layer in lower:
-            hidden = _layer(layer, hidden, keys_seen, tokens)
-        scores = self.model.cls(_layer_at(last, hidden, keys_seen, masked, most_per_row)).float()
-        return functional.cross_entropy(scores, targets, reduction="sum"), (scores.argmax(-1) == targets).sum()
+    if model in _MODERN_BERT:
+        layers, hidden, heads, feed_forward = _MODERN_BERT[model]
+        return ModernBertConfig(
+            num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=heads, intermediate_size=feed_forward
+        )
+    if (Path(model) / "config.json").exists() or Path(model).is_file():
+        return _read_config(Path(model))
+    raise ValueError(f"--model {model!r} is unknown: use one of {', '.join(model_names())}, or a config.json")
 
 
-def _layer(
-    layer: BertLayer, hidden: torch.Tensor, keys_seen: torch.Tensor | None, tokens: torch.Tensor | None
-) -> torch.Tensor:
-    """Run a layer on hidden[B, L, H]; its feed-forward half only at the flat indices ``tokens``, when given."""
-    attention = layer.attention.self
-    query, key, value = (_heads(part(hidden), attention) for part in (attention.query, attention.key, attention.value))
-    context = _attend(layer, query, key, value, keys_seen)
-    if tokens is None:
-        return _rest(layer, context, hidden)
-    flat = hidden.flatten(0, 1)
-    new = _rest(layer, context.flatten(0, 1)[tokens], flat[tokens])
-    return torch.zeros(flat.shape, dtype=new.dtype, device=new.device).index_copy(0, tokens, new).view(hidden.shape)
-
-
-def _layer_at(
-    layer: BertLayer,
-    hidden: torch.Tensor,
-    keys_seen: torch.Tensor | None,
-    masked: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    most_per_row: int,
-) -> torch.Tensor:
-    """Run a layer at some places of hidden[B, L, H] only; return [places, H]."""
-    attention = layer.attention.self
-    rows, positions, slots = masked
-    here = hidden[rows, positions]
-    query = attention.query(here)
-    queries = torch.zeros((len(hidden), most_per_row, query.shape[-1]), dtype=query.dtype, device=query.device)
-    queries = queries.index_put((rows, slots), query)
-    key, value = (_heads(part(hidden), attention) for part in (attention.key, attention.value))
-    context = _attend(layer, _heads(queries, attention), key, value, keys_seen)
-    return _rest(layer, context[rows, slots], here)
-
-
-def _heads(projected: torch.Tensor, attention: nn.Module) -> torch.Tensor:
-    """[B, L, H] -> [B, heads, L, H / heads]."""
-    return projected.unflatten(-1, (attention.num_attention_heads, attention.attention_head_size)).transpose(1, 2)
-
-
-def _attend(
-    layer: BertLayer, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, keys_seen: torch.Tensor | None
-) -> torch.Tensor:
-    dropout = layer.attention.self.dropout.p if layer.training else 0.0
-    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=keys_seen, dropout_p=dropout)
-    return context.transpose(1, 2).flatten(2)
-
-
-def _rest(layer: BertLayer, context: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
-    attended = layer.attention.output(context, residual)
-    return layer.output(layer.intermediate(attended), attended)
+def _read_config(path: Path) -> PreTrainedConfig:
+    """Return the configuration in a file or folder."""
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is no configuration of a Hugging Face model: {error}") from error

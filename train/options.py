@@ -74,9 +74,9 @@ def _one_value_each(words: Sequence[str], several: set[str]) -> Iterator[str]:
 
 def _parameter(field: dataclasses.Field, hint: Any) -> click.Parameter:
     required = field.default is dataclasses.MISSING
-    default = None if required else field.default
+    default = {} if required else {"default": field.default}
     if field.metadata.get("argument"):
-        return click.Argument([field.name], required=required, default=default)
+        return click.Argument([field.name], required=required, **default)
     name = field.metadata["option"] or "--" + field.name.replace("_", "-")
     text = field.metadata["help"][0].upper() + field.metadata["help"][1:] + "."
     if hint is bool:
@@ -87,9 +87,9 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Parameter:
         [name, field.name],
         type=inner[0] if inner else hint,
         required=required,
-        default=default,
-        show_default=default not in (None, ()),
+        show_default=not required and field.default not in (None, ()),
         multiple=several,
         help=text,
         metavar=name[2:].rsplit("-", 1)[-1].upper() + ("..." if several else ""),
+        **default,
     )

@@ -22,17 +22,19 @@ if __package__ in (None, ""):  # started as a file: make `train` importable, and
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import DistributedType, gather_object, set_seed
 from transformers.utils import logging as transformers_logging
 
 import gemsdata as gd
 from gemsdata.files.publish import write_text
 from train import checkpoint
+from train.baselines import baselines
 from train.checkpoint import TrainingState
 from train.config import PretrainConfig, open_shards
-from train.evaluate import ValidationRows, evaluate, unigram_perplexity, validation_rows
+from train.evaluate import ValidationRows, evaluate, validation_rows
 from train.figure import draw_run
-from train.models import MaskedLM, build_model, load_model
+from train.masked_lm import MaskedLM
+from train.models import build_model, load_model
 from train.optimizer import adamw, set_learning_rate
 from train.options import parse
 from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
@@ -52,7 +54,7 @@ def train(config: PretrainConfig) -> bool:
     set_seed(config.seed)
     state = _state(config, shards, accelerator)
     validation = _validation(config, shards)
-    unigram = unigram_perplexity(shards, validation[0])
+    baseline = dataclasses.asdict(baselines(shards, validation[0])) if accelerator.is_main_process else {}
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     if newest is not None:
         checkpoint.load(newest, state)
@@ -84,7 +86,7 @@ def train(config: PretrainConfig) -> bool:
                 meter.clear()
             with meter.pause():
                 if state.step % config.eval_every == 0 or ended:
-                    log.write(state.step, **_evaluate(state, validation, config), unigram_perplexity=unigram)
+                    log.write(state.step, **_evaluate(state, validation, config), **baseline)
                 if state.step % config.save_every == 0 or ended or stopped:
                     checkpoint.save(checkpoint.folder_of(run, state.step), state)
                     checkpoint.keep_last(run, config.keep_last, accelerator)
@@ -139,7 +141,12 @@ def _state(config: PretrainConfig, shards: list[gd.ShardSet], accelerator: Accel
         stage_lag=config.switch_lag,
     )
     loader = gd.prepare(accelerator, loader)
-    model = MaskedLM(hf_model, compiled=config.compile)
+    model = MaskedLM(
+        hf_model,
+        compiled=config.compile,
+        checkpointed=config.gradient_checkpointing,
+        plain=accelerator.distributed_type == DistributedType.FSDP,
+    )
     optimizer = adamw(model, lr=config.peak_lr, weight_decay=config.weight_decay, beta2=config.beta2, eps=1e-6)
     model, optimizer = accelerator.prepare(model, optimizer)
     return TrainingState(
@@ -167,10 +174,11 @@ def _backward(
     micro_batches = list(_micro_batches(batch, micro_batch_rows))
     for i, micro_batch in enumerate(micro_batches, start=1):
         with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
-            loss_sum, num_correct = model(**micro_batch)
+            found = model(**micro_batch)
+            loss_sum = found.losses.sum()
             # gradients are averaged over processes; this makes it the mean over all masked tokens
             accelerator.backward(loss_sum * accelerator.num_processes / max(counts.masked, 1))
-        sums += torch.stack([loss_sum.detach(), num_correct.float()])
+        sums += torch.stack([loss_sum.detach(), found.correct.sum().float()])
     loss_sum, num_correct = accelerator.reduce(sums, "sum").tolist()
     return loss_sum, num_correct
 
@@ -190,13 +198,9 @@ def _evaluate(state: TrainingState, validation: list[ValidationRows], config: Pr
     rows = validation[min(loader.stage, len(validation) - 1)]
     found = evaluate(state.model, rows, state.accelerator, micro_batch_rows=config.micro_batch_rows)
     if loader.stream.curriculum.adaptive:
-        loader.observe(found.perplexity)  # decided on process 0; takes effect switch_lag batches later
-    return {
-        "valid_loss": found.loss,
-        "valid_perplexity": found.perplexity,
-        "valid_accuracy": found.accuracy,
-        "stage_log": loader.state_dict()["stage_log"],
-    }
+        observed = found.all if config.switch_on == "all" else found.by_kind["mask"]
+        loader.observe(observed.perplexity)  # decided on process 0; takes effect switch_lag batches later
+    return {**found.as_log(), "stage_log": loader.state_dict()["stage_log"]}
 
 
 def _stop_diverged(run: Path, state: TrainingState, batch: dict[str, Any], loss: float, norm: float) -> NoReturn:

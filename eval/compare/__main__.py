@@ -37,7 +37,7 @@ class CompareConfig:
     data: str = option("folder of the few-shot sets")
     output_dir: str = option("folder of the study")
     workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
-    mixed_precision: str | None = option("no, bf16 or fp16", None)
+    mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
 
 
 def compare(study: Study, config: CompareConfig) -> pd.DataFrame:

@@ -55,14 +55,6 @@ def write_results(found: pd.DataFrame, *, study: Study, runs: pd.DataFrame, rema
         pairs=study.comparisons or None,
         unit="seed",
     )
-    perplexities = summary(runs, by=["arm"], metric="valid_perplexity")
-    lines = [
-        [
-            row.arm, f"{row.mean:.0f} [{row.low:.0f}, {row.high:.0f}]",
-            ", ".join("–" if pd.isna(step) else f"{step:.0f}" for step in runs["switched_at"][runs["arm"] == row.arm]),
-        ]
-        for row in perplexities.itertuples()
-    ]  # fmt: skip
     shown = ", ".join(f"{name} = {value}" for name, value in study.pretrain.items())
     text = f"""# Study of {len(study.arms)} ways to pretrain
 
@@ -89,7 +81,7 @@ are too small: read them beside the intervals.
 
 Perplexity of the validation rows at the end, under masks that are the same for all arms.
 
-{markdown(["arm", "perplexity", "switched at step"], lines)}
+{_perplexities(runs)}
 
 ## Data
 
@@ -99,3 +91,13 @@ Perplexity of the validation rows at the end, under masks that are the same for 
     for name, frame in (("results", found), ("comparisons", tests), ("pretrainings", runs)):
         write_table(frame, out / f"{name}.parquet")
     draw_arms(found, means, out / "study", of="model", metric="accuracy")
+
+
+def _perplexities(runs: pd.DataFrame) -> str:
+    """Return a table of the final perplexity and the switches of each arm."""
+    lines = []
+    for row in summary(runs, by=["arm"], metric="valid_perplexity").itertuples():
+        switches = runs["switched_at"][runs["arm"] == row.arm]
+        shown = ", ".join("–" if pd.isna(step) else f"{step:.0f}" for step in switches)
+        lines.append([row.arm, f"{row.mean:.0f} [{row.low:.0f}, {row.high:.0f}]", shown])
+    return markdown(["arm", "perplexity", "switched at step"], lines)

@@ -41,7 +41,7 @@ class FewshotConfig:
         "CSV of published results to show beside: dataset, shots, model, accuracy (and mcc)", None
     )
     max_test_rows: int | None = option("score a random sample of this many test rows", None)
-    mixed_precision: str | None = option("no, bf16 or fp16", None)
+    mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code in a model's folder", False)
     workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
 

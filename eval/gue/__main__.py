@@ -46,7 +46,7 @@ class GueConfig:
     max_steps: int | None = option(
         "updates of every training in place of the recipe's, which departs from the protocol", None
     )
-    mixed_precision: str | None = option("no, bf16 or fp16", None)
+    mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code in a model's folder", False)
     workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
 

@@ -116,16 +116,8 @@ def paired(
             if a not in wide or b not in wide:
                 continue
             each = (wide[a] - wide[b]).dropna()
-            differences = _exact(each.to_numpy())
-            if not differences.size:
-                continue
-            found = interval(each.groupby(unit).mean() if unit else differences)
-            rows.append({
-                "where": where, "a": a, "b": b, "num_pairs": differences.size,
-                "difference": found.mean, "low": found.low, "high": found.high,
-                "wins": int((differences > 0).sum()), "ties": int((differences == 0).sum()),
-                "losses": int((differences < 0).sum()), "p": wilcoxon_p(differences),
-            })  # fmt: skip
+            if len(each):
+                rows.append({"where": where, "a": a, "b": b, **_comparison(each, unit)})
     found_rows = pd.DataFrame(
         rows, columns=["where", "a", "b", "num_pairs", "difference", "low", "high", "wins", "ties", "losses", "p"]
     )
@@ -134,3 +126,19 @@ def paired(
     for family in (everywhere, ~everywhere):
         p_holm[family] = holm(p_holm[family])
     return found_rows.assign(p_holm=p_holm)
+
+
+def _comparison(each: pd.Series, unit: str | None) -> dict[str, float | int]:
+    """Return the statistics of paired differences; with ``unit`` the interval is over its means."""
+    differences = _exact(each.to_numpy())
+    found = interval(each.groupby(unit).mean() if unit else differences)
+    return {
+        "num_pairs": differences.size,
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "wins": int((differences > 0).sum()),
+        "ties": int((differences == 0).sum()),
+        "losses": int((differences < 0).sum()),
+        "p": wilcoxon_p(differences),
+    }
