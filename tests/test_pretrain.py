@@ -165,8 +165,8 @@ def error_of(capsys, status: int) -> str:
     ("options", "message"),
     [
         ({"model": "bert-huge"}, "--model 'bert-huge' is unknown: use one of logo, dnabert, small, smoke"),
-        ({"masking": "magic"}, "masking 'magic' is unknown: use one of"),
-        ({"eval_masking": "magic"}, "masking 'magic' is unknown: use one of"),
+        ({"masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
+        ({"eval_masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
         ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
         ({"shards": "nowhere"}, "nowhere"),
         ({"init_from": "nowhere"}, "nowhere is no Hugging Face model folder"),
@@ -243,3 +243,27 @@ def test_sigterm_saves_and_resume_goes_on(shards, tmp_path):  # noqa: F811
     assert "interrupted after step-" in printed
     (saved,) = checkpoint.all_of(out)
     assert checkpoint.read_state(saved)["step"] == max(lines(out, "loss"))
+
+
+OWN_STRATEGY = """
+from dataclasses import dataclass
+from gemsdata.masking.registry import register
+from gemsdata.masking.strategies import RandomToken
+
+@register("third-token")
+@dataclass(frozen=True, kw_only=True)
+class ThirdToken(RandomToken):
+    \"\"\"A strategy outside gemsdata.\"\"\"
+
+    def centre_rate(self, *arguments):
+        return 1 / 3
+"""
+
+
+def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch):  # noqa: F811
+    (tmp_path / "own_masking_of_a_test.py").write_text(OWN_STRATEGY)
+    monkeypatch.syspath_prepend(tmp_path)
+    options = {"imports": "own_masking_of_a_test", "masking": "third-token", "max_steps": 2}
+    words = arguments(shards=str(shards), output_dir=str(tmp_path / "run"), **{**FAST, **options})
+    assert pretrain.main([word.replace("--imports", "--import") for word in words]) == 0
+    assert (tmp_path / "run" / "final" / "model.safetensors").exists()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from accelerate.tracking import get_available_trackers
 
 import gemsdata as gd
 from gemsdata.masking.curriculum import CMGems, Curriculum, resolve_curriculum
+from gemsdata.masking.registry import load_plugins
 from train.models import model_names
 from train.optimizer import learning_rate
 from train.options import option
@@ -81,8 +81,7 @@ class PretrainConfig:
 
     def resolved(self) -> PretrainConfig:
         """Return the options with the recipe's values filled in; raise ValueError for invalid ones."""
-        for name in self.imports:
-            importlib.import_module(name)
+        load_plugins(self.imports)
         name = self.recipe or _DEFAULT_RECIPE.get(self.model, "papers")
         recipe = pretrain_recipe(name)
         missing = {field: getattr(recipe, field) for field in _FROM_RECIPE if getattr(self, field) is None}

@@ -197,7 +197,7 @@ def _evaluate(state: TrainingState, validation: list[ValidationRows], config: Pr
     loader = state.loader
     rows = validation[min(loader.stage, len(validation) - 1)]
     found = evaluate(state.model, rows, state.accelerator, micro_batch_rows=config.micro_batch_rows)
-    if loader.stream.curriculum.adaptive:
+    if config.curriculum().adaptive:
         observed = found.all if config.switch_on == "all" else found.by_kind["mask"]
         loader.observe(observed.perplexity)  # decided on process 0; takes effect switch_lag batches later
     return {**found.as_log(), "stage_log": loader.state_dict()["stage_log"]}
