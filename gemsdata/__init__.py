@@ -1,50 +1,169 @@
-"""From FASTA to masked batches: deterministic shards, NPMI tables and span masking for DNA language models."""
+"""From FASTA to masked batches: deterministic shards, NPMI tables and span masking for DNA language models.
+
+Public names are imported on first use, so that ``import gemsdata`` loads neither torch nor numba nor pyarrow.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import importlib.util
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "CMGems": "gemsdata.masking.curriculum",
-    "CMGemsReleased": "gemsdata.masking.curriculum",
-    "CMStep": "gemsdata.masking.curriculum",
-    "CMStepReleased": "gemsdata.masking.curriculum",
-    "Constant": "gemsdata.masking.curriculum",
-    "Dnabert": "gemsdata.masking.strategies",
-    "GeneMask": "gemsdata.masking.strategies",
-    "GeneMaskReleased": "gemsdata.masking.strategies",
-    "GlobalMask": "gemsdata.masking.strategies",
-    "GlobalNms": "gemsdata.masking.strategies",
-    "GlobalReleased": "gemsdata.masking.strategies",
-    "KmerTokenizer": "gemsdata.views.tokenizer",
-    "Loader": "gemsdata.stream.loader",
-    "MLMCollator": "gemsdata.stream.collate",
-    "Masker": "gemsdata.masking.masker",
-    "NpmiTable": "gemsdata.npmi.table",
-    "RandomMask": "gemsdata.masking.strategies",
-    "RandomSpan": "gemsdata.masking.strategies",
-    "RandomToken": "gemsdata.masking.strategies",
-    "Servers": "gemsdata.service.client",
-    "ShardSet": "gemsdata.shards.shard_set",
-    "Steps": "gemsdata.masking.curriculum",
-    "View": "gemsdata.views.view",
-    "World": "gemsdata.stream.world",
-    "build_loader": "gemsdata.build",
-    "catalog": "gemsdata.inspect.sql",
-    "mask_rows": "gemsdata.masking.masker",
-    "model_inputs": "gemsdata.build",
-    "prepare": "gemsdata.stream.accelerate",
-    "view": "gemsdata.views.view",
+if TYPE_CHECKING:
+    from gemsdata.build import build_loader, model_inputs
+    from gemsdata.inspect.audit import audit
+    from gemsdata.inspect.sql import catalog
+    from gemsdata.masking.curriculum import (
+        CMGems,
+        CMGemsReleased,
+        CMStep,
+        CMStepReleased,
+        Constant,
+        Curriculum,
+        Steps,
+    )
+    from gemsdata.masking.masker import Masker, mask_rows
+    from gemsdata.masking.registry import register, register_curriculum
+    from gemsdata.masking.strategies import (
+        Dnabert,
+        GeneMask,
+        GeneMaskReleased,
+        GlobalMask,
+        GlobalNms,
+        GlobalReleased,
+        RandomMask,
+        RandomSpan,
+        RandomToken,
+        Strategy,
+    )
+    from gemsdata.npmi.table import NpmiTable
+    from gemsdata.service.client import Servers
+    from gemsdata.shards.options import ShardOptions
+    from gemsdata.shards.shard_set import ShardSet
+    from gemsdata.shards.write import shard
+    from gemsdata.stream.accelerate import prepare
+    from gemsdata.stream.collate import MLMCollator
+    from gemsdata.stream.loader import Loader
+    from gemsdata.stream.world import World
+    from gemsdata.views.tokenizer import KmerTokenizer
+    from gemsdata.views.view import View, view
+
+__all__ = [
+    "CMGems",
+    "CMGemsReleased",
+    "CMStep",
+    "CMStepReleased",
+    "Constant",
+    "Curriculum",
+    "Dnabert",
+    "GeneMask",
+    "GeneMaskReleased",
+    "GlobalMask",
+    "GlobalNms",
+    "GlobalReleased",
+    "KmerTokenizer",
+    "Loader",
+    "MLMCollator",
+    "Masker",
+    "NpmiTable",
+    "RandomMask",
+    "RandomSpan",
+    "RandomToken",
+    "Servers",
+    "ShardOptions",
+    "ShardSet",
+    "Steps",
+    "Strategy",
+    "View",
+    "World",
+    "__version__",
+    "audit",
+    "build_loader",
+    "catalog",
+    "mask_rows",
+    "model_inputs",
+    "prepare",
+    "register",
+    "register_curriculum",
+    "shard",
+    "view",
+]
+
+_MODULES = {
+    "build": ["build_loader", "model_inputs"],
+    "inspect.audit": ["audit"],
+    "inspect.sql": ["catalog"],
+    "masking.curriculum": [
+        "CMGems",
+        "CMGemsReleased",
+        "CMStep",
+        "CMStepReleased",
+        "Constant",
+        "Curriculum",
+        "Steps",
+    ],
+    "masking.masker": ["Masker", "mask_rows"],
+    "masking.registry": ["register", "register_curriculum"],
+    "masking.strategies": [
+        "Dnabert",
+        "GeneMask",
+        "GeneMaskReleased",
+        "GlobalMask",
+        "GlobalNms",
+        "GlobalReleased",
+        "RandomMask",
+        "RandomSpan",
+        "RandomToken",
+        "Strategy",
+    ],
+    "npmi.table": ["NpmiTable"],
+    "service.client": ["Servers"],
+    "shards.options": ["ShardOptions"],
+    "shards.shard_set": ["ShardSet"],
+    "shards.write": ["shard"],
+    "stream.accelerate": ["prepare"],
+    "stream.collate": ["MLMCollator"],
+    "stream.loader": ["Loader"],
+    "stream.world": ["World"],
+    "views.tokenizer": ["KmerTokenizer"],
+    "views.view": ["View", "view"],
 }
+"""Where each public name lives: the imports above once more, as data (tests/test_public.py compares the two)"""
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
+_NEEDS = {
+    "build": "torch",
+    "service": "torch",
+    "stream": "torch",
+    "stream.accelerate": "accelerate",
+    "views.tokenizer": "transformers",
+}
+"""Modules and packages that need something which ``pip install gemsdata`` alone does not bring"""
 
-__all__ = ["__version__", *_HOME]
+
+if not TYPE_CHECKING:  # a type checker would take any name for a public one
+
+    def __getattr__(name: str) -> object:
+        """Import a public name on first use, and keep it."""
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        missing = _missing(name)
+        if missing:
+            raise ModuleNotFoundError(f"gemsdata.{name} needs {missing}: pip install 'gemsdata[train]'", name=missing)
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that ``import gemsdata`` needs neither torch nor a compiler."""
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'gemsdata' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    """Return the public names that can be imported here, for help() and completion."""
+    dunders = [name for name in globals() if name.startswith("__") and name.endswith("__")]
+    return sorted({*dunders, *(name for name in __all__ if name not in _MODULE_OF or not _missing(name))})
+
+
+def _missing(name: str) -> str:
+    """Return the package that a public name needs and that is not installed; "" when there is none."""
+    module = _MODULE_OF[name].removeprefix(f"{__name__}.")
+    needed = [_NEEDS[place] for place in (module.split(".")[0], module) if place in _NEEDS]
+    return next((package for package in needed if importlib.util.find_spec(package) is None), "")
