@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gemsdata.genome.fasta import Record
 from gemsdata.genome.packed import GenomeWriter, PackedGenome, pack_record
 from gemsdata.shards import windows
+from gemsdata.shards.manifest import SCHEMES
 from tests.genomes import awkward_genome, letters, random_dna
 
 
@@ -63,7 +64,7 @@ def test_segments_of_both_splits_are_all_acgt_and_disjoint(
 
 
 @settings(max_examples=40)
-@given(st.sampled_from(windows.SCHEMES), st.integers(1, 8), st.integers(10, 600), st.integers(0, 9))
+@given(st.sampled_from(SCHEMES), st.integers(1, 8), st.integers(10, 600), st.integers(0, 9))
 def test_windows_cover_their_segments(genome: PackedGenome, scheme: str, k: int, row_tokens: int, seed: int) -> None:
     segments = windows.segments(genome, windows.hashed_regions(genome, 0.1, 100, seed))["train"]
     cut = windows.cut(segments, scheme=scheme, k=k, row_tokens=row_tokens, seed=seed, num_contigs=len(genome.names))
