@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, Trainer, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainingArguments,
+)
 
 import gemsdata as gd
 from gemsdata.genome import vocab
@@ -139,6 +146,68 @@ def test_a_sample_without_ids_or_with_ids_of_another_k_is_refused(ranks):
         gd.MLMCollator("genemask", ranks)([{"text": "ACGT"}])
     with pytest.raises(ValueError, match=r"token ids 5\.\.9000 are not of k = 6.*KmerTokenizer"):
         gd.MLMCollator("genemask", ranks)([{"input_ids": [5, 9000]}])
+
+
+FORMS = {
+    "dicts": lambda ids, columns: [{"input_ids": row} for row in ids],
+    "lists": lambda ids, columns: ids,
+    "tensors": lambda ids, columns: [torch.tensor(row) for row in ids],
+    "arrays": lambda ids, columns: [np.array(row) for row in ids],
+    "columns": lambda ids, columns: [
+        {"input_ids": row} | {name: values[i] for name, values in columns.items()} for i, row in enumerate(ids)
+    ],
+}
+
+
+@pytest.mark.parametrize("return_tensors", [None, "pt", "np"])
+@pytest.mark.parametrize("form", FORMS)
+def test_it_takes_and_gives_what_the_collator_of_transformers_does(form, return_tensors, ranks, tokenizer):
+    ids = [tokenizer(sequence)["input_ids"] for sequence in [*sequences(5), "ACGTACGTTT"]]
+    columns = {
+        "attention_mask": [[1] * (len(row) - 3) + [0] * 3 for row in ids],
+        "token_type_ids": [[0] * 4 + [1] * (len(row) - 4) for row in ids],
+        "special_tokens_mask": [[1, 0, 0, 1] + [0] * (len(row) - 5) + [1] for row in ids],
+    }
+    theirs = DataCollatorForLanguageModeling(tokenizer, mlm_probability=1.0)
+    expected = theirs(FORMS[form](ids, columns))
+    batch = gd.MLMCollator("random-token", ranks)(FORMS[form](ids, columns), return_tensors=return_tensors)
+    kind = np.ndarray if return_tensors == "np" else torch.Tensor
+    assert all(isinstance(column, kind) for column in batch.values())
+    for name in expected.keys() - {"input_ids", "labels"}:
+        np.testing.assert_array_equal(np.asarray(batch[name]), np.asarray(expected[name]), err_msg=name)
+    labels, theirs_labels = np.asarray(batch["labels"]), np.asarray(expected["labels"])
+    assert labels.shape == theirs_labels.shape
+    assert (labels != -100).any()
+    assert (theirs_labels[labels != -100] == labels[labels != -100]).all()  # they choose every token that they may
+    seen = np.asarray(batch["input_ids"])
+    padded = np.asarray(tokenizer.pad({"input_ids": ids}, return_tensors="np")["input_ids"])
+    assert (np.where(labels != -100, labels, seen) == padded).all()
+
+
+def test_tokens_that_are_not_attended_to_are_not_masked(ranks):
+    ids = list(range(5, 105))
+    sample = {"input_ids": ids, "attention_mask": [1] * 40 + [0] * 60}
+    masked = [gd.MLMCollator("genemask", ranks, seed=seed)([sample])["labels"][0] != -100 for seed in range(20)]
+    assert any(one[:40].any() for one in masked)
+    assert not any(one[40:].any() for one in masked)
+
+
+def test_samples_that_make_no_batch_are_refused(ranks):
+    collator = gd.MLMCollator("genemask", ranks)
+    with pytest.raises(ValueError, match="no samples are given"):
+        collator([])
+    with pytest.raises(ValueError, match="return_tensors = 'tf'; give 'pt' or 'np'"):
+        collator([[5, 6]], return_tensors="tf")
+    with pytest.raises(ValueError, match=r"different lengths: {'input_ids': 2, 'attention_mask': 3}"):
+        collator([{"input_ids": [5, 6], "attention_mask": [1, 1, 1]}])
+    with pytest.raises(ValueError, match=r"input_ids of a sample has shape \(1, 2\)"):
+        collator([[[5, 6]]])
+    with pytest.raises(ValueError, match="give a list of integers"):
+        collator([{"input_ids": [5.5, 6]}])
+    with pytest.raises(ValueError, match=r"token ids -1\.\.3 are not of k = 6"):
+        collator([[-1, 3]])
+    assert collator([[], [2, 3]])["labels"].tolist() == [[-100, -100]] * 2
+    assert collator([[]])["labels"].shape == (1, 0)
 
 
 @pytest.mark.filterwarnings("default")  # what other libraries warn of is theirs
