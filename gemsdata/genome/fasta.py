@@ -1,7 +1,7 @@
 """Read sequence records from FASTA files (plain, gzip, bgzip, bzip2, xz, zstd, standard input) and .2bit files.
 
-The parser gives every byte of every sequence line, or raises. htslib and pyfastx drop what follows a NUL byte and take a
-line that begins with '@' for a header; CHANGELOG.md ("Reading sequence files") compares the libraries.
+The parser gives every byte of every sequence line, or raises. htslib and pyfastx drop what follows a NUL byte and take
+a line that begins with '@' for a header; CHANGELOG.md ("Reading sequence files") compares the libraries.
 """
 
 from __future__ import annotations
