@@ -12,9 +12,9 @@ from tools.architecture import LEVEL_OF, ORDER, REPOSITORY, SOURCES, imported, p
 
 FIRST_WITH_TORCH = "stream"
 TRAIN = [
-    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models"},
-    {"run_log", "encoder"},
-    {"config", "checkpoint", "classifier", "evaluate", "figure"},
+    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models", "masked_lm", "run_log"},
+    {"config", "checkpoint", "encoder", "evaluate", "figure"},
+    {"baselines", "classifier"},
     {"pretrain", "finetune"},
 ]
 """The modules of train from left to right"""
