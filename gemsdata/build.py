@@ -21,13 +21,15 @@ from gemsdata.stream.reader import SplitReader
 from gemsdata.stream.source import BatchSource
 from gemsdata.stream.stream import MaskedStream
 from gemsdata.stream.world import World
+from gemsdata.views.reader import ViewReader
+from gemsdata.views.view import View
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     import torch
 
-    Place = str | Path | ShardSet | Servers
+    Place = str | Path | ShardSet | View | Servers
 
 MODEL_INPUTS = ("input_ids", "labels", "attention_mask")
 
@@ -67,6 +69,7 @@ def build_loader(
     check: str = "size",
     faults: str = "raise",
     world: World | None = None,
+    coordinates: bool = False,
     **loader_options: Unpack[LoaderOptions],
 ) -> Loader:
     """Open shard sets and return a loader of masked batches.
@@ -74,8 +77,9 @@ def build_loader(
     Parameters
     ----------
     shards
-        folder or URL of a shard set, or several to mix (`ShardSet.open` takes options of the cache); or the address of
-        a server ("grpc://HOST:PORT"), or several of them that hold the same set (`gemsdata.Servers`, docs/service.md).
+        folder or URL of a shard set (`ShardSet.open` takes options of the cache), a view of one (`gemsdata.view`), or
+        several of either to mix; or the address of a server ("grpc://HOST:PORT"), or several of them that hold the same
+        set (`gemsdata.Servers`, docs/service.md).
     split
         "train" or "valid".
     masking, curriculum
@@ -100,6 +104,9 @@ def build_loader(
         see `gemsdata.stream.reader.SplitReader`.
     world
         rank and number of ranks; default: detected.
+    coordinates
+        whether batches say where each row is from: ``contig``, ``start``, ``end``, ``strand`` and, in a mixture,
+        ``source``.
     **loader_options
         num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. Workers of a loader that
         asks servers are always threads: each waits for one batch.
@@ -119,8 +126,10 @@ def build_loader(
     places = _places(shards)
     servers = Servers.of(places)
     if servers is None:
-        sources, make_stream = _open_sets(places, split, check, faults, ranks)
+        sources, make_stream = _open_sets(places, split, check, faults, ranks, coordinates)
     else:
+        if coordinates:
+            raise ValueError("coordinates = True is for sets that are read here: servers do not send them")
         sources, make_stream = _ask_servers(servers, seed, split, check, faults, ranks)
         loader_options = {**loader_options, "threads": True, "start_method": None}
     order = build_order(
@@ -157,7 +166,7 @@ def _check_masking(masking: object) -> None:
 
 
 def _places(shards: Any) -> list[Any]:
-    if isinstance(shards, str | Path | ShardSet | Servers):
+    if isinstance(shards, str | Path | ShardSet | View | Servers):
         return [shards]
     places = list(shards)
     if not places:
@@ -166,13 +175,20 @@ def _places(shards: Any) -> list[Any]:
 
 
 def _open_sets(
-    places: Sequence[Any], split: str, check: str, faults: str, ranks: np.ndarray | None
+    places: Sequence[Any], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
-    """Return the readers of shard sets, and what makes a stream of them, given the order and so on."""
-    sets = [place if isinstance(place, ShardSet) else ShardSet.open(str(place)) for place in places]
-    readers = [SplitReader(entry, split, check=check, faults=faults) for entry in sets]
-    tables = [entry.ranks if ranks is None else ranks for entry in sets]
-    return readers, functools.partial(MaskedStream, readers, ranks=tables)
+    """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
+    readers: list[SplitReader | ViewReader] = []
+    tables: list[np.ndarray] = []
+    for place in places:
+        if isinstance(place, View):
+            readers.append(place.reader(split, check=check, faults=faults))
+            tables.append(place.ranks() if ranks is None else ranks)
+        else:
+            shards = place if isinstance(place, ShardSet) else ShardSet.open(str(place))
+            readers.append(SplitReader(shards, split, check=check, faults=faults))
+            tables.append(shards.ranks if ranks is None else ranks)
+    return readers, functools.partial(MaskedStream, readers, ranks=tables, coordinates=coordinates)
 
 
 def _ask_servers(

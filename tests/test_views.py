@@ -96,8 +96,8 @@ def test_the_other_strand_of_rows(packed, contigs, tmp_path):
     for tokens in ("base", "kmer:3:3", str(bpe_folder(tmp_path / "bpe"))):
         view = gd.view(packed, tokens=tokens, row_bases=90)
         ids = np.arange(view.num_rows())
-        forward = view.reader("train").read(0, ids)
-        turned = view.reader("train").read(0, ids, np.ones(len(ids), np.uint8))
+        forward = view.reader("train").rows(0, ids)
+        turned = view.reader("train").rows(0, ids, np.ones(len(ids), np.uint8))
         for i in range(len(ids)):
             text = text_of(contigs, turned.contig[i], turned.start[i], turned.end[i])
             bases = turned.tokens.bases[i, : turned.tokens.num_bases[i]]
@@ -160,7 +160,7 @@ def test_weights_and_eligibility_of_soft_masked_bases(packed, contigs):
         assert not rows.loss_weights[i, count:].any()
         known = [letter.upper() in "ACGT" for letter in sequence]
         assert (~soft & known).any()  # a row without a base that may be hidden gives its place to another
-    turned = view.reader("train").read(0, np.arange(len(view)), np.ones(len(view), np.uint8))
+    turned = view.reader("train").rows(0, np.arange(len(view)), np.ones(len(view), np.uint8))
     count = rows.tokens.num_tokens
     for i in range(len(view)):
         assert turned.loss_weights[i, : count[i]].tolist() == rows.loss_weights[i, : count[i]][::-1].tolist()
@@ -260,7 +260,7 @@ def test_a_damaged_shard(packed, tmp_path):
     view = gd.view(folder, tokens="base", row_bases=100)
     with pytest.raises(ValueError, match="it is truncated or"):
         all_rows(view)
-    counting = view.reader("train", faults="skip-and-count").read(0, np.arange(len(view)))
+    counting = view.reader("train", faults="skip-and-count").rows(0, np.arange(len(view)))
     assert counting.lost.any()
     assert "it is truncated" in counting.why_lost
     same = ~counting.lost

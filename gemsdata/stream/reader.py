@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from gemsdata.genome.vocab import reverse_complement_ids
 from gemsdata.kernels.gather import gather
+from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
@@ -40,6 +41,18 @@ class RowReader(Protocol):
         """Bases of a token."""
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The token ids."""
+
+    @property
+    def token_identity(self) -> str:
+        """What kind of tokens: rows of equal kinds may stand in one batch."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether rows have weights of the loss."""
+
+    @property
     def split(self) -> str:
         """Which split of the set: "train" or "valid"."""
 
@@ -52,7 +65,10 @@ class RowReader(Protocol):
         """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
 
     def empty(self, num_rows: int) -> Any:
-        """Return a buffer of the reader's own kind, for `read`, with arrays ``input_ids`` and ``num_tokens``."""
+        """Return a buffer of the reader's own kind, for `read`.
+
+        Its ``tokens`` are `TokenRows`; or None, and it has ``input_ids`` and ``num_tokens`` of overlapping k-mers.
+        """
 
     def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: Any) -> tuple[int, str]:
         """Write rows ``row_ids`` of an epoch to ``out``, which is of their number and may be used again.
@@ -72,6 +88,15 @@ class RowReader(Protocol):
             how many rows were lost to damage (they read as empty), and why one of them was.
         """
 
+    def places(self, row_ids: np.ndarray, rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (contig, start, end), int64[B] each, of rows ``row_ids`` that `read` has written to ``rows``.
+
+        Bases [start, end) of the forward strand, whichever strand was read; anything for an empty row.
+        """
+
+    def loss_weights(self, rows: Any) -> np.ndarray | None:
+        """Return the weight of each token of ``rows``, float32[B, L]; None where rows have none."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRows:
@@ -81,6 +106,7 @@ class StoredRows:
     """uint16[B, L] (uint32 from k = 8)"""
     num_tokens: np.ndarray
     """uint16[B]"""
+    tokens: None = None
 
 
 class SplitReader:
@@ -156,9 +182,33 @@ class SplitReader:
         return self.shards.k
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """DNABERT's ids of k-mers."""
+        return Vocabulary.of_kmers(self.k)
+
+    @property
+    def token_identity(self) -> str:
+        """Which k-mers."""
+        return f"kmer:{self.k}:1"
+
+    @property
+    def weighted(self) -> bool:
+        """Stored rows have no weights of the loss."""
+        return False
+
+    @property
     def fingerprint(self) -> str:
         """The fingerprint of the shard set."""
         return self.shards.manifest.fingerprint
+
+    def places(self, row_ids: np.ndarray, rows: StoredRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (contig, start, end) of rows; see `RowReader.places`."""
+        with self._lock:
+            contig, start, num_tokens = self.shards.read_places(self.split, np.maximum(row_ids, 0))
+        return contig, start, start + num_tokens + self.k - 1
+
+    def loss_weights(self, rows: StoredRows) -> None:
+        """Return None: stored rows have no weights of the loss."""
 
     def empty(self, num_rows: int) -> StoredRows:
         """Return a buffer for `read`."""

@@ -6,6 +6,7 @@ Nothing else enters: no worker or rank number beyond the choice of slots, no pre
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gemsdata.kernels.keys import key_of, keys_of
 from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.masker import Masker
-from gemsdata.stream.batch import BatchLayout, BufferedBatch, PendingBatch
+from gemsdata.stream.batch import BatchArray, BatchLayout, BufferedBatch, PendingBatch
 from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
 from gemsdata.stream.mixture import Mixture
 from gemsdata.stream.order import Order
@@ -23,6 +24,17 @@ from gemsdata.stream.reader import RowReader
 from gemsdata.stream.source import BatchInfo
 from gemsdata.stream.stage_log import StageLog
 from gemsdata.stream.world import World
+
+MASKED = ("input_ids", "labels", "attention_mask")
+COORDINATES = (
+    BatchArray(name="contig", row_shape=(), dtype="int32"),
+    BatchArray(name="start", row_shape=(), dtype="int64"),
+    BatchArray(name="end", row_shape=(), dtype="int64"),
+    BatchArray(name="strand", row_shape=(), dtype="int8"),
+    BatchArray(name="source", row_shape=(), dtype="int16"),
+)
+"""index into the set's contigs, 0-based half-open bases, 1 or -1, and which of several sets; where a slot has no row
+-1, and strand 0"""
 
 
 class MaskedStream:
@@ -44,6 +56,8 @@ class MaskedStream:
         probability that a row is shown as its reverse complement, drawn anew in every epoch.
     world
         rank and number of ranks.
+    coordinates
+        whether batches have ``contig``, ``start``, ``end``, ``strand`` and ``source`` of each row.
     """
 
     prefers_step_ranges = False
@@ -58,10 +72,12 @@ class MaskedStream:
         seed: int,
         reverse_complement: float = 0.0,
         world: World,
+        coordinates: bool = False,
     ) -> None:
-        shapes = {(reader.k, reader.row_tokens) for reader in readers}
+        shapes = {(reader.token_identity, reader.row_tokens) for reader in readers}
         if len(shapes) > 1:
-            raise ValueError(f"shard sets of different (k, row tokens) cannot be mixed: {sorted(shapes)}")
+            kinds = ", ".join(f"rows of {row_tokens} tokens {identity}" for identity, row_tokens in sorted(shapes))
+            raise ValueError(f"shard sets of different tokens or row lengths cannot be mixed: {kinds}")
         self._readers = list(readers)
         self._maskers = [
             [Masker(masking, ranks=table, seed=seed) for masking in curriculum.maskings()] for table in ranks
@@ -79,7 +95,12 @@ class MaskedStream:
             world=world,
         )
         self.log = StageLog()
-        self.layout = masked_layout(self.config.num_rows, self.row_tokens, self._maskers[0][0])
+        extra: tuple[BatchArray, ...] = COORDINATES if coordinates else ()
+        self._weighted = any(reader.weighted for reader in readers)
+        if self._weighted:
+            extra = (BatchArray(name="loss_weights", row_shape=(self.row_tokens + 2,), dtype="float16"), *extra)
+        self._coordinates = coordinates
+        self.layout = masked_layout(self.config.num_rows, self.row_tokens, self._maskers[0][0], extra)
 
     def stage(self, step: int) -> int:  # noqa: D102
         return self.config.stage(step, self.log)
@@ -114,20 +135,43 @@ class MaskedStream:
         row_ids, count = group.row_ids, group.row_ids.size
         sample_ids = row_ids + self._first_id[group.source]
         rows = reader.empty(count)
-        lost, why = reader.read(group.epoch, row_ids, self._flips(group.epoch, sample_ids), rows)
+        flips = self._flips(group.epoch, sample_ids)
+        lost, why = reader.read(group.epoch, row_ids, flips, rows)
         scattered = not isinstance(group.slots, slice)
         out = (
             masker.empty_batch(count, self.row_tokens)
             if scattered
-            else {name: view[group.slots] for name, view in views.items() if name != "sample_ids"}
+            else {name: views[name][group.slots] for name in MASKED}
         )
-        masker.batch(rows.input_ids, rows.num_tokens, sample_ids, epoch=group.epoch, stage=stage, out=out)
+        if rows.tokens is None:
+            masker.batch(rows.input_ids, rows.num_tokens, sample_ids, epoch=group.epoch, stage=stage, out=out)
+        else:
+            tokens = rows.tokens
+            masker.batch(tokens.input_ids, tokens.num_tokens, sample_ids, epoch=group.epoch, stage=stage, out=out)
         if scattered:
             for name, values in out.items():
                 views[name][group.slots] = values
         sample_ids[row_ids < 0] = PADDING
         views["sample_ids"][group.slots] = sample_ids
+        if self._weighted:
+            views["loss_weights"][group.slots] = self._weights_of(reader, rows, views["attention_mask"][group.slots])
+        if self._coordinates:
+            empty = row_ids < 0
+            places = reader.places(row_ids, rows)
+            columns = (*places, np.where(flips > 0, -1, 1), np.full(count, group.source))
+            for array, values in zip(COORDINATES, columns, strict=True):
+                views[array.name][group.slots] = np.where(empty, 0 if array.name == "strand" else -1, values)
         return lost, why
+
+    def _weights_of(self, reader: RowReader, rows: Any, attention_mask: np.ndarray) -> np.ndarray:
+        """Return the weights of the tokens of rows, 0 at [CLS], [SEP] and [PAD], float16[B, L + 2]."""
+        weights = np.zeros(attention_mask.shape, np.float16)
+        own = reader.loss_weights(rows)
+        if own is None:
+            weights[:, 1:-1] = attention_mask[:, 2:]  # the last position that is attended to is [SEP]
+        else:
+            weights[:, 1:-1] = own
+        return weights
 
     def _flips(self, epoch: int, sample_ids: np.ndarray) -> np.ndarray:
         """Return which rows are shown as their reverse complement in an epoch, uint8[B]."""
@@ -139,7 +183,7 @@ class MaskedStream:
         return flips
 
 
-def masked_layout(num_rows: int, row_tokens: int, masker: Masker) -> BatchLayout:
+def masked_layout(num_rows: int, row_tokens: int, masker: Masker, extra: tuple[BatchArray, ...] = ()) -> BatchLayout:
     """Return the layout of batches of ``num_rows`` rows of up to ``row_tokens`` tokens that ``masker`` masks."""
     empty = masker.empty_batch(0, row_tokens)
     return BatchLayout.masked_lm(
@@ -147,4 +191,5 @@ def masked_layout(num_rows: int, row_tokens: int, masker: Masker) -> BatchLayout
         width=row_tokens + 2,
         id_dtype=empty["input_ids"].dtype.name,
         label_dtype=empty["labels"].dtype.name,
+        extra=extra,
     )

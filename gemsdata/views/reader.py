@@ -39,6 +39,17 @@ class ViewRows:
     why_lost: str
 
 
+class ViewBuffer:
+    """What `ViewReader.read` fills: rows of its own each time."""
+
+    rows: ViewRows
+
+    @property
+    def tokens(self) -> TokenRows:
+        """Tokens of the rows, and the bases under them."""
+        return self.rows.tokens
+
+
 class ViewReader:
     """Reads the rows of one split of a view of packed bases."""
 
@@ -48,7 +59,12 @@ class ViewReader:
         self.num_rows = len(self.windows)
         self._bases = BaseReader(view.shards, split, check=check, faults=faults)
         options = view.options
-        self._weighted = options.weighted
+        self.weighted = options.weighted
+        """whether rows have weights of the loss"""
+        self.row_tokens, self.vocabulary = view.row_tokens, view.vocabulary
+        self.k = view.tokens.token_bases
+        self.token_identity = view.tokens.identity
+        self.fingerprint = view.fingerprint
         self._may_be_empty = options.unknown == "token" or not options.mask_soft_masked
 
     @property
@@ -56,7 +72,25 @@ class ViewReader:
         """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
         return self._bases.passing
 
-    def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:
+    def empty(self, num_rows: int) -> ViewBuffer:
+        """Return a buffer for `read`."""
+        return ViewBuffer()
+
+    def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: ViewBuffer) -> tuple[int, str]:
+        """Put rows ``row_ids`` of an epoch into ``out``; see `gemsdata.stream.reader.RowReader.read`."""
+        out.rows = self.rows(epoch, row_ids, flip)
+        row_ids[out.rows.lost] = -1
+        return int(out.rows.lost.sum()), out.rows.why_lost
+
+    def places(self, row_ids: np.ndarray, rows: ViewBuffer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (contig, start, end), int64[B] each, of rows that `read` has put into ``rows``."""
+        return rows.rows.contig, rows.rows.start, rows.rows.end
+
+    def loss_weights(self, rows: ViewBuffer) -> np.ndarray | None:
+        """Return the weight of each token of ``rows``, float32[B, L]; None where the view gives none."""
+        return rows.rows.loss_weights
+
+    def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:
         """Return rows ``row_ids`` (int64[B]; negative: an empty row) of an epoch.
 
         Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. A row with nothing to predict gives
@@ -71,7 +105,7 @@ class ViewReader:
         if not view.options.mask_soft_masked:
             maskable = np.ones(bases.shape, np.bool_)
             self._bases.mark_soft(contig, start, num_bases, False, maskable)
-        weights = self._base_weights(contig, start, num_bases, bases.shape) if self._weighted else None
+        weights = self._base_weights(contig, start, num_bases, bases.shape) if self.weighted else None
         if flip.any():
             reverse_complement_rows(flip, num_bases, bases)
             for values in (maskable, weights):

@@ -97,7 +97,7 @@ class View:
             raise IndexError(f"rows {row_ids.min()}..{row_ids.max()} of split {split!r}, which has {num_rows} rows")
         if split not in self._readers:
             self._readers[split] = self.reader(split)
-        return self._readers[split].read(epoch, row_ids)
+        return self._readers[split].rows(epoch, row_ids)
 
     def tokenizer(self, model_max_length: int | None = None) -> Any:
         """Return the `transformers` tokenizer of the tokens; default length: a row with [CLS] and [SEP]."""
