@@ -113,9 +113,7 @@ def test_a_mixture_of_views_says_which(packed, tmp_path):
     sources = torch.cat([batch["source"] for batch in found])
     assert (sources == 1).float().mean().item() == pytest.approx(0.3, abs=0.01)
     assert same(found, batches(views, 50, coordinates=True, weights=[0.7, 0.3], num_workers=2, threads=True))
-    with pytest.raises(
-        ValueError, match="of different tokens or row lengths cannot be mixed: rows of 60"
-    ):
+    with pytest.raises(ValueError, match="of different tokens or row lengths cannot be mixed: rows of 60"):
         batches([view_of(packed), view_of(packed, tokens="kmer:5")], 1)
 
 
