@@ -130,3 +130,33 @@ def test_files_that_are_no_packed_shard(shard, tmp_path):
         PackedShard(other)
     with pytest.raises(ValueError, match="its manifest says 3; it is damaged or of another set"):
         PackedShard(path).addresses(3)
+
+
+def test_a_packed_set_is_verified_against_its_fasta(tmp_path):
+    import json
+
+    from gemsdata.shards.manifest import Manifest
+    from gemsdata.shards.verify import VerificationError
+    from gemsdata.shards.verify.shard_set import verify
+    from tests.view_support import packed_set
+
+    folder = packed_set(tmp_path, valid_fraction=0.2)
+    fasta = str(tmp_path / "genome.fa")
+    verdict = verify(folder, [fasta])
+    assert verdict.num_tokens == sum(len(sequence) for sequence in awkward_genome().values())
+    assert any("every base is that of the FASTA" in check for check in verdict.checks)
+    contigs = awkward_genome()
+    contigs["last"] = "".join("G" if base == "A" else base for base in contigs["last"])
+    other = write_fasta(tmp_path / "other.fa", contigs)
+    with pytest.raises(VerificationError, match=r"row \d+: base \d+ of last is A, which the FASTA does not have"):
+        verify(folder, [str(other)])
+    path = folder / "train" / "000000.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VerificationError, match="its content was changed"):
+        verify(folder)
+    index = folder / "_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "version": 2}))
+    with pytest.raises(ValueError, match="version = 2 cannot be"):
+        Manifest.load(folder)

@@ -40,7 +40,7 @@ def check_shard(
         expected_path = f"{where}{'.arrow' if file_format == 'arrow' else '.tar'}"
         if file.path != expected_path:
             raise VerificationError(f"the manifest calls {expected_path} {file.path}")
-        _check_bytes(folder / file.path, file)
+        check_bytes(folder / file.path, file)
         content = xxhash.xxh3_64()
         found: list[np.ndarray] = []
         row = shard.first_row
@@ -62,7 +62,8 @@ def check_shard(
     return places
 
 
-def _check_bytes(path: Path, file: ShardFile) -> None:
+def check_bytes(path: Path, file: ShardFile) -> None:
+    """Raise VerificationError where a file has not the size or the hashes that the manifest says."""
     if path.stat().st_size != file.num_bytes:
         raise VerificationError(f"{file.path} has {path.stat().st_size} bytes; the manifest says {file.num_bytes}")
     fast, slow = xxhash.xxh3_64(), hashlib.sha256()

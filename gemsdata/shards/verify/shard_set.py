@@ -21,6 +21,7 @@ from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import INTERVALS_FILE, MANIFEST_FILE, NPMI_FILE, SPLITS, Manifest
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.npmi import check_counts, check_scores
+from gemsdata.shards.verify.packed import check_packed_shard, expected_blocks
 from gemsdata.shards.verify.reference import ReferenceGenome, read_reference
 from gemsdata.shards.verify.rows import check_shard
 from gemsdata.shards.verify.windows import expected_regions, expected_windows
@@ -67,10 +68,15 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest says")
     if manifest.rank_column:
         verdict.checks.append("npmi_rank of every token is its rank in every shard")
+    if manifest.packed:
+        verdict.checks.append("blocks cover each split's parts of the contigs, in order and once")
     if genome is not None:
         verdict.checks.append("the digest of the genome is that of the FASTA")
-        verdict.checks.append("every token and its position are those of the FASTA")
-        verdict.checks.append("each window of the FASTA is there once, in its split and in the order of the seed")
+        if manifest.packed:
+            verdict.checks.append("every base is that of the FASTA; which letter a gap has was not checked")
+        else:
+            verdict.checks.append("every token and its position are those of the FASTA")
+            verdict.checks.append("each window of the FASTA is there once, in its split and in the order of the seed")
         if manifest.npmi.from_this_genome:
             check_counts(table, genome, NPMI_FILE)
             verdict.checks.append(f"the counts of all n-grams of 1 to {table.max_k} bases are those of the FASTA")
@@ -117,8 +123,9 @@ def _check_genome(folder: Path, manifest: Manifest, genome: ReferenceGenome) -> 
     _expect("genome.num_bases", stated.num_bases, int(genome.num_bases.sum()))
     _expect("genome.num_not_acgt", stated.num_not_acgt, int((gaps[:, 2] - gaps[:, 1]).sum()))
     _expect("genome.num_soft_masked", stated.num_soft_masked, int((soft[:, 2] - soft[:, 1]).sum()))
-    _check_intervals(folder / INTERVALS_FILE, gaps, soft)
-    _expect("windows.full_bases", manifest.windows.full_bases, manifest.row_tokens + manifest.k - 1)
+    _check_intervals(folder / INTERVALS_FILE, gaps, soft, with_letters=manifest.packed)
+    full_bases = manifest.row_tokens if manifest.packed else manifest.row_tokens + manifest.k - 1
+    _expect("windows.full_bases", manifest.windows.full_bases, full_bases)
     _expect("validation.regions", manifest.validation.regions, expected_regions(manifest, genome))
 
 
@@ -136,13 +143,18 @@ def _check_contigs(manifest: Manifest, genome: ReferenceGenome) -> None:
         raise VerificationError(f"contig {genome.names[len(manifest.contigs)]} of the FASTA is not in the set")
 
 
-def _check_intervals(path: Path, gaps: np.ndarray, soft: np.ndarray) -> None:
-    """Check that intervals.parquet holds the gaps, then the soft-masked intervals, and nothing else."""
+def _check_intervals(path: Path, gaps: np.ndarray, soft: np.ndarray, *, with_letters: bool) -> None:
+    """Check that intervals.parquet holds the gaps, then the soft-masked intervals, and nothing else.
+
+    With letters, as packed sets have them, gaps are cut where the letter changes. Which letter it is, is not checked.
+    """
     try:
         table = pq.read_table(path)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise VerificationError(f"{path.name} cannot be read: {' '.join(str(error).split())}") from None
+    if with_letters:
+        table = _joined(table, path.name)
     wanted = pa.table(
         {
             "contig": pa.array(np.concatenate([gaps[:, 0], soft[:, 0]]), pa.uint32()),
@@ -161,6 +173,23 @@ def _check_intervals(path: Path, gaps: np.ndarray, soft: np.ndarray) -> None:
             raise VerificationError(f"{path.name} row {row}: {name} is {table[name][row]}, not {wanted[name][row]}")
 
 
+def _joined(table: pa.Table, name: str) -> pa.Table:
+    """Return intervals with letters without them: those of one gap in one row."""
+    if table.schema.names != ["contig", "start", "end", "kind", "letter"]:
+        raise VerificationError(f"{name}: its columns are not contig, start, end, kind and letter")
+    rows: list[dict[str, Any]] = []
+    for row in table.to_pylist():
+        letter = row.pop("letter")
+        if (row["kind"] == "soft") != (letter is None) or (letter is not None and letter in "ACGTU"):
+            raise VerificationError(f"{name}: an interval of kind {row['kind']} has the letter {letter}")
+        touches = rows and row["kind"] == "gap" and all(rows[-1][key] == row[key] for key in ("contig", "kind"))
+        if touches and rows[-1]["end"] == row["start"]:
+            rows[-1]["end"] = row["end"]
+        else:
+            rows.append(row)
+    return pa.Table.from_pylist(rows, table.schema.remove(4))
+
+
 def _check_split(
     folder: Path,
     manifest: Manifest,
@@ -176,13 +205,20 @@ def _check_split(
     first_row = 0
     for index, shard in enumerate(manifest.shards(split)):
         _expect(f"{split}: the first row of shard {index}", shard.first_row, first_row)
-        places.append(check_shard(folder, manifest, f"{split}/{index:06d}", shard, ranks, genome))
+        where = f"{split}/{index:06d}"
+        if manifest.packed:
+            places.append(check_packed_shard(folder, manifest, where, shard, genome))
+        else:
+            places.append(check_shard(folder, manifest, where, shard, ranks, genome))
         verdict.num_files += len(shard.files)
         verdict.num_rows += shard.num_rows
         verdict.num_tokens += shard.num_tokens
         first_row += shard.num_rows
         progress("checking", shard.num_rows, total)
-    if genome is not None:
+    if manifest.packed:
+        if not np.array_equal(np.concatenate(places), expected_blocks(manifest, split)):
+            raise VerificationError(f"{split}: its blocks do not cover its parts of the contigs, in order and once")
+    elif genome is not None:
         _check_places(manifest, split, genome, np.concatenate(places))
 
 

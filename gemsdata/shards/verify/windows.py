@@ -19,6 +19,10 @@ _WRAP = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
+_PACKED_ROW_TOKENS = 510
+"""a packed set holds out what a set of rows of the default length would"""
+
+
 def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[int, int, int]]:
     """Return the regions (contig, start, end) that the manifest's contigs or fraction hold out for validation."""
     names = manifest.validation.contigs
@@ -34,7 +38,7 @@ def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[
     wanted = manifest.validation.fraction * num_acgt
     if wanted <= 0:
         return []
-    row_bases = manifest.row_tokens + manifest.k - 1
+    row_bases = (_PACKED_ROW_TOKENS if manifest.packed else manifest.row_tokens) + manifest.k - 1
     smallest = max(wanted / _REGIONS_WANTED, min(row_bases, wanted), _SMALLEST_REGION_BASES)
     step = int(min(_REGION_BASES, smallest))
     cells = []
