@@ -104,6 +104,6 @@ def _check_block(
     if len(wanted) != num_bases or not np.array_equal(wanted, bases[:num_bases]):
         differs = int(np.flatnonzero(wanted != bases[: len(wanted)])[0]) if len(wanted) == num_bases else len(wanted)
         raise VerificationError(
-            f"{where}: base {start + differs} of {genome.names[contig]} is {BASES[bases[differs]]}, which the FASTA does"
-            " not have there"
+            f"{where}: base {start + differs} of {genome.names[contig]} is {BASES[bases[differs]]}, which the FASTA"
+            " does not have there"
         )
