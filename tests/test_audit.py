@@ -142,7 +142,7 @@ def test_the_command_prints_a_table_json_and_a_figure(shards, tmp_path, capsys):
     assert "masked tokens visible in unmasked neighbours" in text
     assert "alarm: masks do not depend on the sequence" in text
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    assert main(["audit", out, "--masking", "genemask", "--budget", "0.15", "--format", "json", "--rows", "50"]) == 0
+    assert main(["audit", out, "--masking", "genemask", "--budget", "0.15", "--json", "--rows", "50"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["masking"]["budget"] == 0.15
     assert len(result["rate_by_position"]) == 100

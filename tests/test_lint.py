@@ -364,7 +364,7 @@ def test_json_through_the_real_entries(tmp_path: Path) -> None:
     write(tmp_path / "test.tsv", rows[:4], header="sequence\tlabel")
     outputs = []
     for module in (["gemsdata.cli", "lint"], ["eval.lint"]):
-        command = [sys.executable, "-m", *module, str(tmp_path), "--format", "json"]
+        command = [sys.executable, "-m", *module, str(tmp_path), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
         assert (done.returncode, done.stderr) == (1, "")
         outputs.append(json.loads(done.stdout))

@@ -60,7 +60,7 @@ def test_the_command_prints_the_table(shards, capsys):
         "along the genome",
         "uniform shuffle",
     ]
-    assert main(["shuffle", str(shards), "--window", "60", "--format", "json"]) == 0
+    assert main(["shuffle", str(shards), "--window", "60", "--json"]) == 0
     (first, *_) = json.loads(capsys.readouterr().out)
     assert first["order"] == "stream, windows of 60"
     assert 0.8 < first["ratio"] < 1.2

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
+import difflib
 import importlib
+import os
 import sys
 
 import click
 
 from gemsdata import __version__
+from gemsdata.cli import errors
+from gemsdata.cli.output import error_line, quiet_option, stderr_note
+from gemsdata.kernels.compiling import notify_once
 from gemsdata.shards.verify import VerificationError
 
 COMMANDS = {
@@ -39,55 +44,77 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        module = importlib.import_module(f"gemsdata.cli.{name}")
-        command: click.Command = module.command
+        command: click.Command = importlib.import_module(f"gemsdata.cli.{name}").command
+        if not any(option.name == "quiet" for option in command.params):
+            quiet_option(command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="gemsdata")
-def group() -> None:
-    """Training data for DNA language models: shard sets, NPMI tables, masking audits."""
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Training data for DNA language models: shard sets, NPMI tables, masking audits.
+
+    \b
+    Example:
+      gemsdata shard genome.fa -o SHARDS
+      gemsdata verify SHARDS --fasta genome.fa
+      gemsdata COMMAND --help
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status.
 
     0 on success; 2 after one line ``error: ...`` for invalid input; 1 after one line ``difference: ...`` if a
-    verification fails.
+    verification fails, or if a check has findings; 130 after an interrupt.
     """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    notify_once(_note_compilation)
     try:
         status = group.main(arguments, prog_name="gemsdata", standalone_mode=False)
+        sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
-        return _fail(error.format_message())
-    except (ValueError, FileNotFoundError, ImportError) as error:
-        return _fail(str(error))
-    except OSError as error:
-        return _fail(_os_error_text(error))
+    except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
+        _discard_output()
+        return 0
     except VerificationError as difference:
-        print(f"difference: {difference}", file=sys.stderr)
+        error_line("difference", str(difference))
         return 1
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted (a shard set goes on with --resume)", file=sys.stderr)
+        print(errors.interrupted(arguments), file=sys.stderr)
         return 130
+    except errors.USER_ERRORS as error:
+        error_line("error", errors.message(error, arguments))
+        return 2
+    finally:
+        notify_once(None)
 
 
-def _fail(message: str) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+def _note_compilation() -> None:
+    stderr_note("compiling kernels for this machine; later runs use the cached result")
 
 
-def _os_error_text(error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return (
-            f"the disk is full{where}: {error.strerror}; free some space and run it again (a shard set with --resume)"
-        )
-    return f"{error.strerror or error}{where}"
+def _discard_output() -> None:
+    """Send what is still buffered for standard output nowhere, so that the flush at exit does not fail."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

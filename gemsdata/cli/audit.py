@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import click
 
 from gemsdata.cli.masking_options import masking_options
 from gemsdata.cli.options import shards_argument
+from gemsdata.cli.output import json_option, print_json, printable
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.inspect.audit import Audit, audit
 from gemsdata.masking.strategies import Strategy
@@ -29,7 +29,7 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
     help="Number of rows to mask, evenly spaced over the split.",
 )
 @click.option("--plot", type=click.Path(path_type=Path), help="Also write a figure to this file (.png, .svg, .pdf).")
-@click.option("--format", "layout", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@json_option
 @click.option("--strict", is_flag=True, help="Exit with status 1 if there is any warning or alarm.")
 def command(
     shards: Path,
@@ -39,22 +39,29 @@ def command(
     stage: int,
     num_rows: int,
     plot: Path | None,
-    layout: str,
+    as_json: bool,
     strict: bool,
 ) -> int:
-    """Mask rows of the shard set SHARDS and report what is masked, what stays visible, and any problems."""
+    """Mask rows of the shard set SHARDS and report what is masked, what stays visible, and any problems.
+
+    \b
+    Examples:
+      gemsdata audit SHARDS --masking genemask
+      gemsdata audit SHARDS --masking global-nms --budget 0.15 --plot audit.png
+      gemsdata audit SHARDS --masking genemask --json --strict
+    """
     with ProgressBars() as progress:
         result = audit(shards, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
     if plot:
         from gemsdata.inspect.audit_figure import plot_audit
 
         plot_audit(result, plot)
-    if layout == "json":
-        click.echo(json.dumps(result.as_dict(), indent=2))
+    if as_json:
+        print_json(result.as_dict())
     else:
         _print(result)
     for alert in result.alerts:
-        click.secho(f"{alert.level}: {alert.text}", err=layout == "json", fg=_COLORS[alert.level], bold=True)
+        click.secho(f"{alert.level}: {printable(alert.text)}", err=as_json, fg=_COLORS[alert.level], bold=True)
     return int(strict and bool(result.alerts))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import textwrap
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from gemsdata.cli.output import json_option, print_json, printable
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.lint import Report, lint
 from gemsdata.lint.finding import ADVICE, SEVERITIES, number_of
@@ -28,18 +28,24 @@ _CODE_WIDTH = 18
     show_default=True,
     help="Compare files within each set, or also across sets.",
 )
-@click.option("--format", "layout", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(files: tuple[Path, ...], k: int, across: str, layout: str) -> int:
+@json_option
+def command(files: tuple[Path, ...], k: int, across: str, as_json: bool) -> int:
     """Check labelled DNA in TSV or CSV files for leaks between splits, duplicates, quotes and shortcuts.
 
     Files given in one call are one set. A folder stands for all .tsv and .csv files below it, one set per task.
 
     The exit status is 1 if there are errors; warnings and notes do not change it.
+
+    \b
+    Examples:
+      gemsdata lint train.tsv dev.tsv test.tsv
+      gemsdata lint GUE --across all
+      gemsdata lint GUE/tf/4 --json
     """
     with ProgressBars() as progress:
         report = lint(files, k=k, across=across, progress=progress)
-    if layout == "json":
-        click.echo(json.dumps(report.as_dict(), indent=2))
+    if as_json:
+        print_json(report.as_dict())
     else:
         _print(report)
     return int(report.num("error") > 0)
@@ -49,17 +55,17 @@ def _print(report: Report) -> None:
     """Print the findings of each set, then the advice for each kind of finding."""
     width = max(60, min(140, shutil.get_terminal_size((120, 24)).columns))
     for one in report.sets:
-        click.secho(f"{one.name}", bold=True, nl=False)
+        click.secho(printable(one.name), bold=True, nl=False)
         click.echo(f": {len(one.num_rows)} files, {sum(one.num_rows.values()):,} rows" if one.num_rows else "")
         for finding in one.findings:
             names = ", ".join(_short(name, one.name) for name in finding.files[:4])
             names += f" and {len(finding.files) - 4} more" if len(finding.files) > 4 else ""
             click.echo("  " + click.style(f"{finding.severity:<8}", fg=_COLORS[finding.severity]), nl=False)
-            click.echo(f"{finding.code:<{_CODE_WIDTH}}  {names}")
-            click.echo(_indented(finding.text, width))
+            click.echo(f"{finding.code:<{_CODE_WIDTH}}  {printable(names)}")
+            click.echo(_indented(printable(finding.text), width))
             if finding.examples:
                 examples = "; ".join(_short_places(example, one.name) for example in finding.examples)
-                click.echo(_indented(f"e.g. {examples}", width))
+                click.echo(_indented(f"e.g. {printable(examples)}", width))
         if not one.findings:
             click.echo("  no findings")
     codes = [code for code in ADVICE if any(finding.code == code for finding in report.findings)]

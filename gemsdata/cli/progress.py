@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from gemsdata.cli.output import is_quiet
+
 _UNITS = {"reading": "base", "writing": "row", "checking": "row"}
 
 
@@ -17,6 +19,7 @@ class ProgressBars:
     def __init__(self) -> None:
         self._bars: dict[str, tqdm] = {}
         self._lock = threading.Lock()
+        self._hidden = is_quiet() or not sys.stderr.isatty()
 
     def __call__(self, stage: str, done: int, total: int | None) -> None:
         """Advance the bar of ``stage`` by ``done``."""
@@ -27,7 +30,7 @@ class ProgressBars:
                     total=total,
                     unit=_UNITS.get(stage, ""),
                     unit_scale=True,
-                    disable=not sys.stderr.isatty(),
+                    disable=self._hidden,
                     file=sys.stderr,
                     dynamic_ncols=True,
                 )

@@ -13,6 +13,7 @@ import click
 import duckdb
 
 from gemsdata.cli import query_output
+from gemsdata.cli.output import error_line
 from gemsdata.inspect.sql import MACROS, VIEWS, catalog, schema_name
 
 _WRITERS = {"COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "PREPARE", "EXECUTE", "LOAD"}
@@ -29,16 +30,25 @@ _PROMPT, _CONTINUED = "gemsdata> ", "     ...> "
     help="Output format; default: by the suffix of -o, else table.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write; default: standard output.")
-def command(arguments: tuple[str, ...], output: str | None, out: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
+def command(arguments: tuple[str, ...], output: str | None, out: Path | None, as_json: bool) -> None:
     """Query shard sets and NPMI tables (PATH or NAME=PATH) with SQL; without SQL, open a prompt.
 
     \b
     Views:  npmi rows tokens shards contigs intervals
     Macros: kmer(token_id) token_id(kmer) revcomp(kmer) gc(kmer) npmi_of(kmer) bases(tokens)
     Each set is a schema (human.npmi, yeast.npmi); names without a schema refer to the first set.
+
+    \b
+    Examples:
+      gemsdata query human "SELECT kmer, npmi FROM npmi WHERE k = 6 ORDER BY rank LIMIT 10"
+      gemsdata query human yeast "FROM human.npmi JOIN yeast.npmi USING (k, kmer)" -o both.parquet
+      gemsdata query human
     """
     paths, sql = _split(arguments)
-    file_format = query_output.format_of(output, out)
+    if as_json and output not in (None, "json"):
+        raise click.UsageError(f"--json and --format {output} contradict each other; give one of the two")
+    file_format = query_output.format_of("json" if as_json else output, out)
     named: dict[str, str] = {}
     for argument in paths:
         name, path = _named(argument)
@@ -131,7 +141,7 @@ def _answer(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     try:
         run(connection, sql, "table", None)
     except ValueError as error:
-        click.echo(f"error: {error}", err=True)
+        error_line("error", str(error))
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
 

@@ -15,12 +15,14 @@ from typing import Any, TextIO
 import duckdb
 import pyarrow as pa
 
+from gemsdata.cli.output import printable
 from gemsdata.files.publish import publish
 
 FORMATS = ("table", "csv", "json", "parquet", "arrow")
 _SUFFIXES = {".csv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet", ".arrow": "arrow"}
 _COPY = {"csv": "FORMAT csv, HEADER", "json": "FORMAT json", "parquet": "FORMAT parquet, COMPRESSION zstd"}
-_MOST_TABLE_ROWS = 1000
+_WIDTH_ROWS = 1000
+_MOST_TERMINAL_ROWS = 1000
 _WIDEST_CELL = 80
 _BATCH_ROWS = 16384
 
@@ -41,7 +43,7 @@ def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out
     """Run one statement and write its result to the file ``out``, or to standard output."""
     if out is None:
         if file_format == "table":
-            write_table(connection.execute(sql), sys.stdout)
+            write_table(connection.execute(sql), sys.stdout, _MOST_TERMINAL_ROWS if sys.stdout.isatty() else None)
         else:
             with _pipe_to_stdout() as path:
                 _copy(connection, sql, path, file_format)
@@ -62,11 +64,15 @@ def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out
             _copy(connection, sql, stream.name, file_format)
 
 
-def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO) -> None:
-    """Write the pending result as aligned text, its first 1,000 rows."""
-    names = [column[0] for column in result.description]
-    values = result.fetchmany(_MOST_TABLE_ROWS + 1)
-    rows = [[_cell(value) for value in row] for row in values[:_MOST_TABLE_ROWS]]
+def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO, max_rows: int | None = None) -> None:
+    """Write the pending result as aligned text.
+
+    With ``max_rows``, only so many rows are written, with a note on standard error. The column widths are those of the
+    first 1,000 rows; the rest is streamed.
+    """
+    names = [printable(column[0]) for column in result.description]
+    values = result.fetchmany(_WIDTH_ROWS)
+    rows = [[_cell(value) for value in row] for row in values]
     if names == ["explain_key", "explain_value"]:
         stream.write("\n".join(text for _, text in values))
         return
@@ -78,8 +84,14 @@ def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO) -> None:
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     for cells in itertools.chain([names, ["-" * width for width in widths]], rows):
         stream.write(_line(cells, widths, numeric) + "\n")
-    if len(values) > _MOST_TABLE_ROWS:
-        print(f"first {_MOST_TABLE_ROWS:,} rows; --format csv writes all", file=sys.stderr)
+    num_rows = len(values)
+    while values := result.fetchmany(_WIDTH_ROWS):
+        if max_rows is not None and num_rows >= max_rows:
+            print(f"first {max_rows:,} rows; use LIMIT, a pipe or -o FILE", file=sys.stderr)
+            return
+        num_rows += len(values)
+        for row in values:
+            stream.write(_line([_cell(value) for value in row], widths, numeric) + "\n")
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: str, file_format: str) -> None:
@@ -134,5 +146,5 @@ def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value).replace("\n", " ")
+    text = f"{value:.6g}" if isinstance(value, float) else printable(" ".join(str(value).splitlines()))
     return text if len(text) <= _WIDEST_CELL else text[: _WIDEST_CELL - 3] + "..."

@@ -6,29 +6,31 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.options import other_option, region_option, shards_argument
+from gemsdata.cli.options import PATH, other_option, region_option, shards_argument
+from gemsdata.cli.output import say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.files.publish import write_text
 
 
 @click.command("report")
 @shards_argument
-@click.argument("runs", metavar="[RUN ...]", nargs=-1, type=click.Path(path_type=Path))
-@click.option("-o", "--out", "page", required=True, type=click.Path(path_type=Path), help="HTML file to write.")
+@click.argument("runs", metavar="[RUN ...]", nargs=-1, type=PATH)
+@click.option("-o", "--out", "page", required=True, type=PATH, help="HTML file to write.")
 @other_option
 @region_option
-@click.option(
-    "--rows", "audit_rows", type=int, default=1000, show_default=True, help="Number of rows to mask for the audits."
-)
+@click.option("--rows", "audit_rows", type=int, default=1000, show_default=True, help="Rows to mask for the audits.")
 def command(
     shards: Path, runs: tuple[Path, ...], page: Path, other: Path | None, region: str | None, audit_rows: int
 ) -> None:
-    """Write a self-contained HTML page about the shard set SHARDS and the output folders RUN of training runs."""
-    try:
-        from gemsdata.inspect import report
-    except ImportError as error:
-        missing = (error.name or "").partition(".")[0]
-        raise ImportError(f"gemsdata report needs {missing}; install it with: pip install 'gemsdata[plot]'") from None
+    """Write a self-contained HTML page about the shard set SHARDS and the output folders RUN of training runs.
+
+    \b
+    Examples:
+      gemsdata report human -o report.html
+      gemsdata report human runs/genemask runs/cm-gems --other yeast -o report.html
+    """
+    from gemsdata.inspect import report
+
     if page.is_dir():
         raise ValueError(f"{page} is a folder; give the name of an HTML file")
     if not page.absolute().parent.is_dir():
@@ -36,4 +38,4 @@ def command(
     with ProgressBars() as progress:
         html = report.render(shards, runs, other=other, region=region, audit_rows=audit_rows, progress=progress)
     write_text(page, html)
-    click.echo(f"{page}: {page.stat().st_size:,} bytes")
+    say(f"{page}: {page.stat().st_size:,} bytes")

@@ -10,6 +10,7 @@ import click
 
 from gemsdata.cli.masking_options import masking_options
 from gemsdata.cli.options import shards_argument
+from gemsdata.cli.output import json_option, print_json
 from gemsdata.inspect.show import mask_row, render_row
 from gemsdata.masking.strategies import Strategy
 
@@ -19,6 +20,7 @@ from gemsdata.masking.strategies import Strategy
 @click.option("--row", type=int, default=0, show_default=True, help="Index of the row in the split.")
 @masking_options
 @click.option("--tokens", help="Print only this range of token positions in detail, such as 100:150.")
+@json_option
 def command(
     shards: Path,
     row: int,
@@ -27,10 +29,20 @@ def command(
     seed: int,
     stage: int,
     tokens: str | None,
+    as_json: bool,
 ) -> None:
-    """Print one row of the shard set SHARDS with its mask: nucleotides, tokens, spans and NPMI ranks."""
+    """Print one row of the shard set SHARDS with its mask: nucleotides, tokens, spans and NPMI ranks.
+
+    \b
+    Examples:
+      gemsdata show SHARDS --row 17 --masking genemask
+      gemsdata show SHARDS --row 17 --masking genemask --tokens 100:150
+    """
     masked_row = mask_row(shards, row, strategy, split=split, seed=seed, stage=stage)
     first, last = _range(tokens)
+    if as_json:
+        print_json(masked_row.as_dict(first, last))
+        return
     color = sys.stdout.isatty()
     width = shutil.get_terminal_size((100, 24)).columns if color else 100
     for line in render_row(masked_row, width=width, color=color, first=first, last=last):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
 from gemsdata.cli.options import shards_argument
+from gemsdata.cli.output import json_option, print_json
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.inspect.shuffle import NEAR_BASES, shuffle_quality
 from gemsdata.shards.shard_set import ShardSet
@@ -16,17 +16,23 @@ from gemsdata.shards.shard_set import ShardSet
 
 @click.command("shuffle")
 @shards_argument
-@click.option("--split", default="train", show_default=True)
+@click.option("--split", default="train", show_default=True, help="Split of the rows: train or valid.")
 @click.option(
     "--window",
     type=int,
     help="Shuffle in windows of this many stored rows, as build_loader(shuffle=ROWS); default: all rows.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--epoch", type=int, default=0, show_default=True)
-@click.option("--format", "layout", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def command(shards: Path, split: str, window: int | None, seed: int, epoch: int, layout: str) -> None:
-    """Report the genomic distance of consecutive rows of the shard set SHARDS, relative to a uniform shuffle."""
+@click.option("--seed", type=int, default=0, show_default=True, help="Random key of the order.")
+@click.option("--epoch", type=int, default=0, show_default=True, help="Epoch of the stream, from 0.")
+@json_option
+def command(shards: Path, split: str, window: int | None, seed: int, epoch: int, as_json: bool) -> None:
+    """Report the genomic distance of consecutive rows of the shard set SHARDS, relative to a uniform shuffle.
+
+    \b
+    Examples:
+      gemsdata shuffle SHARDS
+      gemsdata shuffle SHARDS --window 100000 --json
+    """
     with ProgressBars() as progress:
         found = shuffle_quality(
             ShardSet.open(shards),
@@ -36,8 +42,8 @@ def command(shards: Path, split: str, window: int | None, seed: int, epoch: int,
             epoch=epoch,
             progress=progress,
         )
-    if layout == "json":
-        click.echo(json.dumps([{**dataclasses.asdict(quality), "ratio": quality.ratio} for quality in found]))
+    if as_json:
+        print_json([{**dataclasses.asdict(quality), "ratio": quality.ratio} for quality in found])
         return
     lines = [("order", "mean distance", "of uniform", f"pairs < {NEAR_BASES // 1000} kb")]
     lines += [(q.order, f"{q.mean_bases:,.0f}", f"{q.ratio:.1%}", f"{q.near_share:.3%}") for q in found]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -39,6 +40,28 @@ class MaskedRow:
     marks: str
     """one character per token: - in a narrow span, = in a wide one, ^ at the anchor of a span, else a space"""
     num_spans: int
+
+    def as_dict(self, first: int = 0, last: int | None = None) -> dict[str, Any]:
+        """Return the row, with the tokens from ``first`` to before ``last``, as a JSON-serialisable dict."""
+        chosen = slice(first, last)
+        return {
+            "title": self.title,
+            "masking": self.name,
+            "num_spans": self.num_spans,
+            "bases": self.bases,
+            "hidden": "".join("#" if hidden else "." for hidden in self.hidden.tolist()),
+            "tokens": [
+                {"token_pos": t, "token_id": int(true), "seen_id": int(seen), "masked": bool(masked), "rank": int(rank)}
+                for t, true, seen, masked, rank in zip(
+                    range(len(self.token_ids))[chosen],
+                    self.token_ids[chosen],
+                    self.seen_ids[chosen],
+                    self.masked[chosen],
+                    self.ranks[chosen],
+                    strict=True,
+                )
+            ],
+        }
 
     @property
     def bases(self) -> str:

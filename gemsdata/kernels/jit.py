@@ -9,6 +9,22 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
+
+from gemsdata.kernels.compiling import compiling
+
+
+class _CompileListener(event.Listener):
+    """Reports compilations by numba to `gemsdata.kernels.compiling`."""
+
+    def on_start(self, event: event.Event) -> None:
+        compiling()
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _CompileListener())
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:

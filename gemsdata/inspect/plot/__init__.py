@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from gemsdata.files.progress import Progress, no_progress
 from gemsdata.inspect.plot import set_figures, table_figures
 from gemsdata.inspect.plot.style import figure_style, save
 from gemsdata.npmi.table import NpmiTable
@@ -47,7 +48,11 @@ def open_source(path: str | Path, k: int | None = None) -> PlotSource:
 
 
 def make_figures(
-    source: PlotSource, other: PlotSource | None = None, region: str | None = None
+    source: PlotSource,
+    other: PlotSource | None = None,
+    region: str | None = None,
+    *,
+    progress: Progress = no_progress,
 ) -> Iterator[tuple[str, Figure | str]]:
     """Yield (name, figure) for each figure, or (name, reason) for one that cannot be drawn.
 
@@ -71,4 +76,5 @@ def make_figures(
                 drawn: Figure | str = figure()
             except ValueError as reason:
                 drawn = str(reason)
+        progress("plotting", 1, len(figures))
         yield name, drawn

@@ -76,14 +76,13 @@ def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None,
     source = open_source(shards.folder)
     compared = open_source(other, source.k) if other else None
     pictures, notes = [], []
-    for name, figure in make_figures(source, compared, region):
+    for name, figure in make_figures(source, compared, region, progress=progress):
         if isinstance(figure, str):
             notes.append(f"{name.replace('_', ' ')}: not drawn: {figure}")
         else:
             caption = _CAPTIONS[name]
             svg = inline_svg(figure, name.replace("_", "-"), caption)
             pictures.append(Picture(svg=svg, caption=caption, wide=name in _WIDE))
-        progress("drawing", 1, None)
     top = _top_table(shards)
     text = (
         "Normalised pointwise mutual information (NPMI) is high for k-mers that occur more often than expected from "

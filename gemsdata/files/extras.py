@@ -1,0 +1,36 @@
+"""The extra of gemsdata that installs each optional package, for error messages."""
+
+from __future__ import annotations
+
+EXTRA_OF = {
+    "accelerate": "train",
+    "fsspec": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "torch": "train",
+    "transformers": "train",
+    "jinja2": "plot",
+    "logomaker": "plot",
+    "markdown_it": "plot",
+    "matplotlib": "plot",
+    "sklearn": "lint",
+    "scipy": "lint",
+    "sourmash": "lint",
+    "memelite": "eval",
+    "pandas": "eval",
+    "statsmodels": "eval",
+}
+"""extra by top-level module name"""
+
+
+def missing_module(error: ModuleNotFoundError, what: str) -> ImportError:
+    """Return an ImportError that names the extra which installs a missing module; ``what`` is the part that needs it.
+
+    The error itself is returned if no extra installs the module.
+    """
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRA_OF:
+        return error
+    return ImportError(
+        f"{what} needs {module}; install it with: pip install 'gemsdata[{EXTRA_OF[module]}]'", name=error.name
+    )
