@@ -152,7 +152,7 @@ def test_the_command_prints_a_table_json_and_a_figure(shards, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--masking", "genmask"], "error: masking 'genmask' is unknown: use one of"),
+        (["--masking", "genmask"], "error: masking 'genmask' is unknown"),
         (["--masking", "genemask", "--rows", "1"], "error: 1 rows are too few to audit: give 2 or more"),
         (["--masking", "genemask", "--budget", "15"], "error: budget = 15.0 is out of range"),
         (["--masking", "genemask", "--plot", "missing/a.png"], "error: cannot write the figure missing/a.png"),
