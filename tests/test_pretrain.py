@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import random
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertFo
 import gemsdata as gd
 from tests.stream_support import make_set
 from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
-from train import checkpoint, pretrain
+from train import checkpoint, pretrain, run_log
 from train.evaluate import validation_rows
 from train.run_log import read_metrics
 
@@ -267,3 +270,74 @@ def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch):  
     words = arguments(shards=str(shards), output_dir=str(tmp_path / "run"), **{**FAST, **options})
     assert pretrain.main([word.replace("--imports", "--import") for word in words]) == 0
     assert (tmp_path / "run" / "final" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.pt", "rng-0.pt", "config.json"])
+@pytest.mark.parametrize("how", ["truncated", "mutated", "removed", "emptied"])
+def test_a_damaged_checkpoint_is_refused_in_one_line(shards, whole, tmp_path, capsys, name, how):  # noqa: F811
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    path = checkpoint.all_of(out)[-1] / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    new = {"truncated": path.read_bytes()[: len(content) // 2], "mutated": bytes(content), "emptied": b""}
+    path.unlink()
+    if how != "removed":
+        path.write_bytes(new[how])
+    printed = error_of(capsys, run(shards, out, resume=True))
+    assert "is not a complete checkpoint" in printed
+    assert name in printed
+    assert "remove it to resume from the one before" in printed
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed(shards, tmp_path):  # noqa: F811
+    folder = tmp_path / "run" / "checkpoints"
+    for name in ("_step-00000002.tmp", "_step-00000001.old"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "optimizer.pt").write_bytes(b"half")
+    assert run(shards, tmp_path / "run", max_steps=2, resume=True) == 0
+    assert [path.name for path in folder.iterdir()] == ["step-00000002"]
+
+
+def test_progress_goes_to_a_log_in_lines(shards, tmp_path, capsys, monkeypatch):  # noqa: F811
+    """With step, loss, rate and time left; the last update always has one."""
+    monkeypatch.setattr(run_log, "SECONDS_BETWEEN_LINES", 0.0)
+    assert run(shards, tmp_path / "run", max_steps=3) == 0
+    printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert len(printed) == 3
+    assert re.fullmatch(r"step 3 of 3, loss [\d.]+, stage 0, [\d.]+ steps/s, 0:00:00 left", printed[-1]), printed
+    monkeypatch.setattr(run_log, "SECONDS_BETWEEN_LINES", 1e9)
+    assert run(shards, tmp_path / "again", max_steps=3) == 0
+    printed = [line for line in capsys.readouterr().err.splitlines() if line.startswith("step ")]
+    assert len(printed) == 1
+
+
+def test_the_log_tells_the_kinds_of_masked_tokens_apart(whole):
+    line = [line for line in read_metrics(whole / "metrics.jsonl") if "valid_loss" in line][-1]
+    assert {"valid_loss_mask", "valid_loss_kept", "valid_loss_random", "valid_bits_per_base"} <= set(line)
+    assert 1.8 < line["markov_bits_per_base"] < 2.3
+    assert line["valid_loss_kept"] != line["valid_loss_mask"]
+
+
+def test_cm_gems_can_follow_the_tokens_shown_as_mask(shards, tmp_path):  # noqa: F811
+    assert run(shards, tmp_path / "run", switch_on="mask", max_steps=20) == 0
+    last = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    saved = checkpoint.read_state(checkpoint.all_of(tmp_path / "run")[-1])
+    found = [math.exp(line["valid_loss_mask"]) for line in last if "valid_loss_mask" in line]
+    assert [value for _, value in saved["loader"]["perplexities"]] == pytest.approx(found)
+
+
+@pytest.mark.parametrize("model", ["modern-small", "roformer"])
+def test_other_architectures_train_and_resume(shards, tmp_path, model):  # noqa: F811
+    if model == "roformer":
+        (tmp_path / "config.json").write_text(json.dumps({
+            "model_type": "roformer", "embedding_size": 32, "hidden_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "intermediate_size": 64,
+        }))  # fmt: skip
+        model = str(tmp_path / "config.json")
+    options = {"model": model, "max_steps": 6, "gradient_checkpointing": True}
+    assert run(shards, tmp_path / "whole", **options) == 0
+    assert run(shards, tmp_path / "run", stop_after=3, **options) == 130
+    assert run(shards, tmp_path / "run", resume=True, **options) == 0
+    same_run(tmp_path / "whole", tmp_path / "run")
+    AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "final")

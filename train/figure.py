@@ -1,10 +1,16 @@
-"""training.png: loss and perplexity over the steps, with the stage switch marked."""
+"""training.png: loss, validation by kind of masked token, and bits per hidden base over the steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from train.run_log import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_KINDS = {"mask": "shown as [MASK]", "kept": "kept", "random": "replaced at random"}
 
 
 def draw_run(run: Path) -> None:
@@ -14,29 +20,39 @@ def draw_run(run: Path) -> None:
     except ImportError:
         return
     lines = read_metrics(run / "metrics.jsonl")
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    losses = [(line["step"], line["loss"]) for line in lines if line.get("loss") is not None]
-    valid = [(line["step"], line["valid_perplexity"]) for line in lines if line.get("valid_perplexity") is not None]
-    if losses:
-        upper.plot(*zip(*losses, strict=True), color="tab:blue", linewidth=1, label="training")
-    if valid:
-        steps, values = zip(*valid, strict=True)
-        lower.plot(steps, values, color="tab:orange", marker="o", markersize=4, label="validation, frozen masks")
-    baselines = [line["unigram_perplexity"] for line in lines if line.get("unigram_perplexity") is not None]
-    if baselines:
-        lower.axhline(baselines[-1], color="grey", linestyle=":", label="token frequencies alone")
-    log = [line["stage_log"] for line in lines if line.get("stage_log")]
-    for step, stage in log[-1] if log else []:
-        for axes in (upper, lower):
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    training, validation, bases = figure.subplots(3, 1, sharex=True)
+    _curve(training, lines, "loss", "training", linewidth=1)
+    _curve(validation, lines, "valid_loss", "all masked tokens", marker="o", markersize=4, linewidth=2)
+    for kind, label in _KINDS.items():
+        _curve(validation, lines, f"valid_loss_{kind}", label, marker=".", linewidth=1)
+    _curve(bases, lines, "valid_bits_per_base", "model", marker="o", markersize=4)
+    _level(bases, lines, "markov_bits_per_base", "Markov chain", linestyle="--")
+    _level(bases, lines, "unigram_bits_per_base", "base frequencies", linestyle=":")
+    switches = [line["stage_log"] for line in lines if line.get("stage_log")]
+    for step, stage in switches[-1] if switches else []:
+        for axes in (training, validation, bases):
             axes.axvline(step, color="tab:red", linestyle="--", linewidth=1)
-        upper.annotate(f"stage {stage}", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
-                       textcoords="offset points", color="tab:red")  # fmt: skip
-    upper.set_ylabel("loss, nats per masked token")
-    lower.set_ylabel("perplexity")
-    lower.set_xlabel("step")
-    for axes in (upper, lower):
+        training.annotate(f"stage {stage}", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
+                          textcoords="offset points", color="tab:red")  # fmt: skip
+    training.set_ylabel("loss, nats per masked token")
+    validation.set_ylabel("validation loss, nats per token")
+    bases.set_ylabel("bits per hidden base")
+    bases.set_xlabel("step")
+    for axes in (training, validation, bases):
         if axes.get_legend_handles_labels()[0]:
-            axes.legend()
+            axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
     figure.savefig(run / "training.png", dpi=120)
+
+
+def _curve(axes: Axes, lines: list[dict[str, Any]], name: str, label: str, **style: Any) -> None:
+    points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+    if points:
+        axes.plot(*zip(*points, strict=True), label=label, **style)
+
+
+def _level(axes: Axes, lines: list[dict[str, Any]], name: str, label: str, **style: Any) -> None:
+    values = [line[name] for line in lines if line.get(name) is not None]
+    if values:
+        axes.axhline(values[-1], label=label, color="grey", linewidth=1, **style)

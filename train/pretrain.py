@@ -26,6 +26,7 @@ from accelerate.utils import DistributedType, gather_object, set_seed
 from transformers.utils import logging as transformers_logging
 
 import gemsdata as gd
+from gemsdata.cli.malloc import keep_freed_memory
 from gemsdata.files.publish import write_text
 from train import checkpoint
 from train.baselines import baselines
@@ -38,7 +39,7 @@ from train.models import build_model, load_model
 from train.optimizer import adamw, set_learning_rate
 from train.options import parse
 from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
-from train.run_log import BatchCounts, Meter, RunLog, batch_counts
+from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation
 
 
 def train(config: PretrainConfig) -> bool:
@@ -50,6 +51,7 @@ def train(config: PretrainConfig) -> bool:
     run = Path(config.output_dir)
     shards = open_shards(config)
     accelerator = _start(config, run)
+    note_compilation(accelerator.is_main_process, model=config.compile)
     newest = _checkpoint_to_resume(config, run)
     set_seed(config.seed)
     state = _state(config, shards, accelerator)
@@ -241,6 +243,7 @@ def _finish(run: Path, state: TrainingState, *, tokenizer: gd.KmerTokenizer, sto
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     transformers_logging.disable_progress_bar()
+    keep_freed_memory()  # activations are tens of megabytes; page faults on new ones cost a tenth of a step
 
     def run() -> int:
         config = parse(PretrainConfig, arguments, prog="train/pretrain.py", description=__doc__.split("\n")[0])

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from gemsdata.files.publish import write_text
+from gemsdata.kernels import mask
 
 SECONDS_BETWEEN_LINES = 30.0
 """of progress, where standard error is not a terminal"""
@@ -159,6 +160,14 @@ class RunLog:
         self._shown |= {name: f"{values[name]:.4g}" for name in ("valid_perplexity", "stage") if name in values}
 
 
+def note_compilation(speaks: bool, *, model: bool) -> None:
+    """Print that compiling comes first: of the masking kernels when their cache is empty, of the model when asked."""
+    parts = [] if _kernels_are_compiled() else ["the masking kernels are compiled once on this machine (half a minute)"]
+    parts += ["the model is compiled during the first updates (minutes)"] if model else []
+    if speaks and parts:
+        print(f"note: {' and '.join(parts)}", file=sys.stderr, flush=True)
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a metrics.jsonl, without a last line that was cut off."""
     lines = []
@@ -168,6 +177,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
+
+
+def _kernels_are_compiled() -> bool:
+    """Return whether numba's cache on disk holds kernels."""
+    folders = {Path(kernel.stats.cache_path) for kernel in vars(mask).values() if hasattr(kernel, "stats")}
+    return not folders or any(any(folder.glob("*.nbi")) for folder in folders)
 
 
 def _finite(value: Any) -> Any:
