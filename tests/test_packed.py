@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gemsdata as gd
 from gemsdata.genome.packed import GenomeReport, GenomeWriter, read_contigs
 from gemsdata.genome.vocab import base_codes
 from gemsdata.kernels.bases import copy_packed, unpack_rows
@@ -148,6 +149,12 @@ def test_a_packed_set_is_verified_against_its_fasta(tmp_path):
     contigs = awkward_genome()
     contigs["last"] = "".join("G" if base == "A" else base for base in contigs["last"])
     other = write_fasta(tmp_path / "other.fa", contigs)
+    con = gd.catalog(folder)
+    total = sum(len(sequence) for sequence in contigs.values())
+    assert con.execute("SELECT sum(num_bases) FROM rows").fetchall() == [(total,)]
+    assert con.execute("SELECT sum(num_bases) FROM contigs").fetchall() == [(total,)]
+    with pytest.raises(duckdb.Error, match="holds packed bases, which are tokens in a view only"):
+        con.execute("SELECT count(*) FROM tokens").fetchall()
     with pytest.raises(VerificationError, match=r"row \d+: base \d+ of last is A, which the FASTA does not have"):
         verify(folder, [str(other)])
     path = folder / "train" / "000000.arrow"

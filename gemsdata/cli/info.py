@@ -27,7 +27,9 @@ def command(shards: Path, as_json: bool) -> None:
         ("genome", f"{genome.name}: {genome.num_bases:,} bases, {len(manifest.contigs):,} contigs"),
         ("not ACGT", f"{genome.num_not_acgt:,}"),
         ("soft-masked", f"{genome.num_soft_masked:,}"),
-        ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row, {manifest.token_dtype}"),
+        ("blocks", f"{manifest.row_tokens:,} bases, 2 bits a base; tokens are chosen by gemsdata.view")
+        if manifest.packed
+        else ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row, {manifest.token_dtype}"),
         ("windows", manifest.windows.scheme),
         ("validation", f"{sum(end - start for _, start, end in regions):,} bases in {how}"),
         ("NPMI", f"{npmi.estimator}, at least {npmi.min_count} occurrences" + _flags(npmi)),
@@ -35,13 +37,15 @@ def command(shards: Path, as_json: bool) -> None:
         ("seed", str(manifest.seed)),
         ("fingerprint", manifest.fingerprint),
     ]
+    unit = ("blocks", "bases") if manifest.packed else ("rows", "tokens")
     for split, entries in manifest.splits.items():
         num_bytes = sum(file.num_bytes for shard in entries for file in shard.files.values())
         tokens = sum(shard.num_tokens for shard in entries)
         rows.append(
             (
                 split,
-                f"{manifest.num_rows(split):,} rows, {tokens:,} tokens, {len(entries):,} shards, {num_bytes:,} bytes",
+                f"{manifest.num_rows(split):,} {unit[0]}, {tokens:,} {unit[1]}, {len(entries):,} shards,"
+                f" {num_bytes:,} bytes",
             )
         )
     width = max(len(name) for name, _ in rows)

@@ -87,7 +87,8 @@ def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds
         rows = manifest.num_rows(split)
         num_rows += rows
         num_bytes += sum(file.num_bytes for shard in shards for file in shard.files.values())
-        lines.append(f"{split}: {rows:,} rows, {tokens:,} tokens in {_counted(len(shards), 'shard')}")
+        units = ("blocks", "bases") if manifest.packed else ("rows", "tokens")
+        lines.append(f"{split}: {rows:,} {units[0]}, {tokens:,} {units[1]} in {_counted(len(shards), 'shard')}")
     written = f"{num_bytes:,} bytes as {' and '.join(manifest.formats)}"
     if seconds:
         rates = f"{num_rows / seconds:,.0f} rows/s, {summary['bases'] / seconds / 1e6:,.1f} Mbase/s"

@@ -95,6 +95,50 @@ class RowScan(Scan):
         ]
 
 
+class BlockScan(Scan):
+    """One row per block of a packed set; ``packed`` contains its bases, four a byte."""
+
+    def __init__(self, shards: ShardSet) -> None:
+        super().__init__(shards)
+        self.schema = pa.schema(
+            {
+                "split": _SPLIT,
+                "shard": pa.int32(),
+                "row": pa.int64(),
+                "contig": self._contig,
+                "start": pa.int64(),
+                "num_bases": pa.int32(),
+                "packed": pa.binary(shards.row_tokens // 4),
+            }
+        )
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield one batch per record batch of the shards."""
+        for split, entries in self.shards.manifest.splits.items():
+            for index, entry in enumerate(entries):
+                opened = self.shards.open_packed_shard(split, index)
+                first_row = entry.first_row
+                for number in range(opened.num_blocks):
+                    blocks = opened.block(number)
+                    count = len(blocks)
+                    packed = pa.Array.from_buffers(
+                        self.schema.field("packed").type, count, [None, pa.py_buffer(blocks.packed)]
+                    )
+                    columns = [
+                        *self._where(split, index, count),
+                        pa.array(np.arange(first_row, first_row + count)),
+                        self._contig_column(blocks.contig),
+                        pa.array(blocks.start),
+                        pa.array(blocks.num_bases.astype(np.int32)),
+                        packed,
+                    ]
+                    yield pa.record_batch(columns, schema=self.schema)
+                    first_row += count
+
+    def _columns(self, split: str, shard: int, first_row: int, rows: Rows) -> list[pa.Array]:
+        raise NotImplementedError("blocks are read by batches()")
+
+
 class TokenScan(Scan):
     """One row per token of the set, with its position and its NPMI rank (null if the set has no NPMI table)."""
 

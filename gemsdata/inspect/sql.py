@@ -1,7 +1,8 @@
 """DuckDB connection with a schema of views and macros for each shard set or NPMI table.
 
 ``npmi``       one row per n-gram: k, kmer, token_id, count; pmi, npmi, rank of the set's estimator, then of all
-``rows``       one row per row of the set: split, shard, row, contig, start, num_tokens, tokens (its token ids)
+``rows``       one row per row of the set: split, shard, row, contig, start, num_tokens, tokens (its token ids);
+               of a packed set, per block: split, shard, row, contig, start, num_bases, packed
 ``tokens``     one row per token: split, shard, row, contig, token_pos (in the row), base_pos (in the contig), token_id,
                rank
 ``shards``     one row per shard: split, shard, first_row, num_rows, num_tokens, num_bytes, files
@@ -25,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, SPECIAL_TOKENS
-from gemsdata.inspect.scan import RowScan, TokenScan
+from gemsdata.inspect.scan import BlockScan, RowScan, TokenScan
 from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS
@@ -94,8 +95,13 @@ def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: S
         _add_npmi(connection, folder / NPMI_FILE)
     else:
         _add_absent(connection, "npmi", _npmi_columns(), f"{folder} has no NPMI table ({NPMI_FILE}): " + _MAKE_ONE)
-    connection.from_arrow(RowScan(shards)).create_view("rows")
-    connection.from_arrow(TokenScan(shards, shards.ranks if has_table else None)).create_view("tokens")
+    if shards.manifest.packed:
+        connection.from_arrow(BlockScan(shards)).create_view("rows")
+        message = f"{folder} holds packed bases, which are tokens in a view only (gemsdata.view)"
+        _add_absent(connection, "tokens", _SET_COLUMNS["tokens"], message)
+    else:
+        connection.from_arrow(RowScan(shards)).create_view("rows")
+        connection.from_arrow(TokenScan(shards, shards.ranks if has_table else None)).create_view("tokens")
     connection.from_arrow(_shard_rows(shards)).create_view("shards")
     connection.from_arrow(_contig_names(shards)).create_view("_contigs")
     connection.execute(_INTERVALS.format(path=_quoted(folder / INTERVALS_FILE)))

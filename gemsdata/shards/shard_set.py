@@ -169,9 +169,12 @@ class ShardSet:
     def __repr__(self) -> str:
         manifest = self.manifest
         rows = ", ".join(f"{manifest.num_rows(split):,} {split}" for split in manifest.splits)
+        kind = f"rows of {self.row_tokens} {self.k}-mers"
+        if manifest.packed:
+            kind = f"blocks of {self.row_tokens:,} bases"
         return (
             f"<ShardSet {self.store}: {manifest.genome.name}, {manifest.genome.num_bases:,} bases\n"
-            f" {rows} rows of {self.row_tokens} {self.k}-mers, {self.file_format}, {manifest.fingerprint[:16]}>"
+            f" {rows} {kind}, {self.file_format}, {manifest.fingerprint[:16]}>"
         )
 
     def __getstate__(self) -> dict[str, object]:
