@@ -72,7 +72,7 @@ def test_parts_may_be_encoded_by_several_machines(
     assert main(["encode", out, "--slice", "1/2", "--workers", "1"]) == 0
     capsys.readouterr()
     assert "lacks 3 of 6 parts: train/000000, train/000002, train/000004" in error_of(capsys, "finalise", out)
-    assert "I/N with 0 <= I < N is needed" in error_of(capsys, "encode", out, "--slice", "2/2")
+    assert "give I/N with 0 <= I < N" in error_of(capsys, "encode", out, "--slice", "2/2")
     assert main(["encode", out, "--slice", "0/2", "--workers", "1"]) == 0
     assert main(["finalise", out]) == 0
     assert main(["verify", out, "--fasta", big]) == 0

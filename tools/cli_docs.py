@@ -1,4 +1,4 @@
-"""Write the help of every command to docs/cli.md; a test fails when the file has fallen behind.
+"""Write the help of every command to docs/cli.md; a test fails if the file is out of date.
 
 python -m tools.cli_docs
 """
@@ -13,15 +13,28 @@ from gemsdata.cli import COMMANDS, group
 
 PATH = Path(__file__).parents[1] / "docs" / "cli.md"
 _WIDTH = 100
+_HEADER = """# The command line
+
+This page is written by `python -m tools.cli_docs` from the commands. `gemsdata` without a command prints the list of
+commands, `gemsdata COMMAND --help` the help of one. `python -m gemsdata` is the same program.
+
+- **Exit status**: 0 on success; 1 if `verify` finds a difference, `lint` an error, or `audit --strict` an alert; 2 after
+  one line `error: ...` for invalid input; 130 after Ctrl-C, with a line on how to continue.
+- `--json` prints the result as one JSON document (`query`: one object per line). `--quiet` suppresses summaries and
+  progress bars. Progress bars are shown on a terminal only.
+- A reader that closes the pipe (`gemsdata query ... | head`) ends the command without an error.
+
+Shell completion, for bash (zsh and fish alike, with their name in place of `bash`):
+
+```bash
+eval "$(_GEMSDATA_COMPLETE=bash_source gemsdata)"       # in ~/.bashrc
+```
+"""
 
 
 def text() -> str:
-    """Return what docs/cli.md must say."""
-    parts = [
-        "# The command line\n",
-        "Made by `python -m tools.cli_docs` from the commands themselves. Exit status: 0 on success; 2 after one line\n"
-        "`error: ...` for a mistake in what was given; 1 when a verification finds a difference.\n",
-    ]
+    """Return what docs/cli.md must contain."""
+    parts = [_HEADER]
     for name in sorted(COMMANDS):
         shown = CliRunner().invoke(group, [name, "--help"], prog_name="gemsdata", terminal_width=_WIDTH).output
         parts.append(f"## gemsdata {name}\n\n```text\n{shown.strip()}\n```\n")

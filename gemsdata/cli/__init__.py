@@ -7,6 +7,8 @@ import difflib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import click
 
@@ -35,8 +37,30 @@ COMMANDS = {
 """One line of help per sub-command; the command is ``gemsdata.cli.<name>.command``."""
 
 
+class _OutputClosedError(Exception):
+    """The reader of standard output, such as head, has closed the pipe. (click would exit with status 1.)"""
+
+
+@contextlib.contextmanager
+def _closed_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise _OutputClosedError from None
+
+
 class _Commands(click.Group):
     """A click group that imports sub-commands on use, so that ``gemsdata --help`` is fast."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _closed_output():  # --help writes while options are parsed
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _closed_output():
+            status = super().invoke(ctx)
+            sys.stdout.flush()
+            return status
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -90,11 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
     notify_once(_note_compilation)
     try:
         status = group.main(arguments, prog_name="gemsdata", standalone_mode=False)
-        sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
+    except _OutputClosedError:
         _discard_output()
         return 0
     except VerificationError as difference:

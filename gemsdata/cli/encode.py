@@ -1,27 +1,43 @@
-"""``gemsdata encode``: some parts of a planned set, on this machine."""
+"""``gemsdata encode``: encode parts of a planned shard set."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
+from gemsdata.cli.options import shards_argument, workers_option
+from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.shards.write import encode_parts, open_plan
 
 
 @click.command("encode")
-@click.argument("out", type=click.Path(path_type=Path))
+@shards_argument
 @click.option("--slice", "part_slice", default="0/1", show_default=True, help="I/N: every N-th part from part I on.")
-@click.option("--workers", type=int, default=lambda: os.cpu_count() or 1, show_default="all cores")
-def command(out: Path, part_slice: str, workers: int) -> None:
-    """Encode the parts of OUT that `gemsdata shard --plan-only` planned; parts that are finished are left alone."""
+@workers_option
+@json_option
+def command(shards: Path, part_slice: str, workers: int, as_json: bool) -> None:
+    """Encode parts of the shard set SHARDS that `gemsdata shard --plan-only` planned; finished parts are skipped.
+
+    \b
+    Examples:
+      gemsdata shard genome.fa -o SHARDS --plan-only
+      gemsdata encode SHARDS --slice 0/2
+      gemsdata encode SHARDS --slice 1/2
+      gemsdata finalise SHARDS
+    """
     index, _, count = part_slice.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise ValueError(f"--slice {part_slice}; I/N with 0 <= I < N is needed, such as 0/8 to 7/8 for eight machines")
-    plan = open_plan(out)
+        raise ValueError(f"--slice {part_slice}; give I/N with 0 <= I < N, such as 0/8 to 7/8 for eight machines")
+    plan = open_plan(shards)
     parts = plan.parts[int(index) :: int(count)]
     with ProgressBars() as progress:
         encode_parts(plan, parts, workers=workers, progress=progress)
-    click.echo(f"{out}: {len(parts)} of {len(plan.parts)} parts encoded; when all are, run `gemsdata finalise {out}`")
+    if as_json:
+        print_json({"folder": str(shards), "num_encoded": len(parts), "num_parts": len(plan.parts)})
+    else:
+        say(
+            f"{shards}: {len(parts)} of {len(plan.parts)} parts encoded; after all parts are encoded, run "
+            f"`gemsdata finalise {shards}`"
+        )

@@ -1,4 +1,4 @@
-"""``gemsdata finalise``: the manifest of a set whose parts are all there."""
+"""``gemsdata finalise``: write the manifest of a shard set whose parts are all encoded."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.shard import summary_text
+from gemsdata.cli.options import shards_argument
+from gemsdata.cli.output import json_option
+from gemsdata.cli.shard import report_set
 from gemsdata.shards.write import finalise, open_plan
 
 
 @click.command("finalise")
-@click.argument("out", type=click.Path(path_type=Path))
-def command(out: Path) -> None:
-    """Publish the manifest of OUT; missing parts are named."""
-    plan = open_plan(out)
-    click.echo(summary_text(out, finalise(plan), plan.summary))
+@shards_argument
+@json_option
+def command(shards: Path, as_json: bool) -> None:
+    """Write the manifest of the planned shard set SHARDS after all parts are encoded; missing parts are listed.
+
+    \b
+    Example:
+      gemsdata finalise SHARDS
+    """
+    plan = open_plan(shards)
+    report_set(shards, finalise(plan), plan.summary, as_json=as_json)

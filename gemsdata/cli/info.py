@@ -1,4 +1,4 @@
-"""``gemsdata info``: what a shard set holds."""
+"""``gemsdata info``: summary of a shard set."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from pathlib import Path
 
 import click
 
+from gemsdata.cli.options import shards_argument
+from gemsdata.cli.output import printable
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import NpmiInfo
 
 
 @click.command("info")
-@click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.")
+@shards_argument
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
 def command(shards: Path, as_json: bool) -> None:
-    """Print a summary of the shard set SHARDS."""
+    """Print a summary of the shard set SHARDS.
+
+    \b
+    Examples:
+      gemsdata info human
+      gemsdata info human --json
+    """
     manifest = Manifest.load(shards)
     if as_json:
         click.echo(json.dumps(json.loads((shards / MANIFEST_FILE).read_bytes())))
@@ -50,7 +58,7 @@ def command(shards: Path, as_json: bool) -> None:
         )
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        click.echo(f"{name:<{width}}  {text}")
+        click.echo(f"{name:<{width}}  {printable(text)}")
 
 
 def _flags(npmi: NpmiInfo) -> str:

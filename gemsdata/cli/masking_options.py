@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gemsdata.cli.options import refuse_both, require
 from gemsdata.masking.registry import load_plugins, names
 from gemsdata.masking.strategies import resolve
 
@@ -16,12 +17,12 @@ import_option = click.option(
     "modules",
     multiple=True,
     metavar="MODULE",
-    help="Import a module that registers a strategy of yours; may be given several times.",
+    help="Import a module that registers a masking strategy; may be repeated.",
 )
 
 
 def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --masking and what goes with it; the command gets a ``strategy``, and ``split``, ``seed`` and ``stage``."""
+    """Add --masking and its options; the command gets ``strategy``, ``split``, ``seed`` and ``stage``."""
 
     @functools.wraps(command)
     def with_strategy(
@@ -33,6 +34,8 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         modules: tuple[str, ...],
         **others: Any,
     ) -> Any:
+        refuse_both("rate", "budget")
+        require("budget_unit", "budget")
         load_plugins(modules)
         strategy = resolve(masking, rate=rate, budget=budget, budget_unit=budget_unit, corruption=corruption)
         return command(strategy=strategy, **others)
@@ -40,25 +43,31 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--masking", "masking", required=True, help=f"Strategy: {', '.join(names(plugins=False))}."),
         import_option,
-        click.option("--rate", type=float, help="Probability that a token is a centre; default: the strategy's own."),
+        click.option(
+            "--rate",
+            type=float,
+            help="Probability that a token is a span centre; default: the strategy's.",
+        ),
         click.option("--budget", type=float, help="Mask exactly this share of every row, such as 0.15."),
         click.option(
             "--budget-unit",
             type=click.Choice(["token", "nucleotide"]),
             default="token",
             show_default=True,
-            help="What the budget counts.",
+            help="Unit of --budget.",
         ),
         click.option(
             "--corruption",
             type=click.Choice(["token", "span"]),
             default="token",
             show_default=True,
-            help="Decide 80/10/10 for each masked token, or once for each run of them.",
+            help="Choose [MASK], random or unchanged (80/10/10) per masked token, or per run of masked tokens.",
         ),
-        click.option("--split", default="train", show_default=True, help="Rows of which split."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Key of the random numbers."),
-        click.option("--stage", type=int, default=0, show_default=True, help="Stage of a strategy that grows."),
+        click.option("--split", default="train", show_default=True, help="Split of the rows: train or valid."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Random key of the masks."),
+        click.option(
+            "--stage", type=int, default=0, show_default=True, help="Curriculum stage, if the strategy has any."
+        ),
     ]
     for option in reversed(options):
         with_strategy = option(with_strategy)

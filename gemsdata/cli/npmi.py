@@ -1,4 +1,4 @@
-"""``gemsdata npmi``: FASTA in, NPMI table out."""
+"""``gemsdata npmi``: write the NPMI table of a genome."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from pathlib import Path
 
 import click
 
+from gemsdata.cli.options import ESTIMATOR_HELP, PATH, canonical_option, genome_argument, min_count_option
+from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.genome.vocab import all_kmers
-from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS
+from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.npmi.table import NpmiTable
 
 
 @click.command("npmi")
-@click.argument("genome", nargs=-1, required=True, type=str)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Parquet file to write.")
+@genome_argument
+@click.option("-o", "--out", required=True, type=PATH, help="Parquet file to write.")
 @click.option("-k", "--max-k", "max_k", type=int, default=10, show_default=True, help="Longest n-gram, 1 to 12.")
-@click.option("--estimator", type=click.Choice(ESTIMATORS), default="published", show_default=True)
-@click.option("--min-count", type=int, default=DISCOUNT_COUNT, show_default=True, help="Rarer n-grams get no score.")
-@click.option("--canonical", is_flag=True, help="Count both strands.")
-@click.option("--exclude-soft-masked", is_flag=True, help="Leave lower-case bases out.")
+@click.option(
+    "--estimator", type=click.Choice(ESTIMATORS), default="published", show_default=True, help=f"{ESTIMATOR_HELP}."
+)
+@min_count_option
+@canonical_option
+@click.option("--exclude-soft-masked", is_flag=True, help="Do not count lower-case bases.")
+@json_option
 def command(
     genome: tuple[str, ...],
     out: Path,
@@ -29,8 +34,15 @@ def command(
     min_count: int,
     canonical: bool,
     exclude_soft_masked: bool,
+    as_json: bool,
 ) -> None:
-    """Count every n-gram of 1 .. max-k bases of GENOME and write counts, PMI, NPMI and ranks of all estimators."""
+    """Count all n-grams of up to MAX-K bases of a genome; write counts, and PMI, NPMI and ranks of all estimators.
+
+    \b
+    Examples:
+      gemsdata npmi hg38.fa.gz -o human.parquet
+      gemsdata npmi hg38.fa.gz -o human6.parquet -k 6 --canonical
+    """
     began = time.perf_counter()
     if out.is_dir():
         raise ValueError(f"{out} is a folder; give the name of a Parquet file")
@@ -49,16 +61,18 @@ def command(
     table.to_parquet(out)
     seconds = time.perf_counter() - began
     bases = int(table.counts[1].sum())
-    click.echo(f"{bases:,} bases counted{' on both strands' if canonical else ''} in {seconds:.1f} s")
-    for k in table.counts:
-        if k > 1:
-            click.echo(
-                f"k = {k}: {table.share_without_score(k):.1%} of {4**k:,} k-mers occur fewer than {min_count} times"
-            )
+    shares = {k: table.share_without_score(k) for k in table.counts if k > 1}
+    if as_json:
+        num_ngrams = sum(4**k for k in table.counts)
+        print_json({"file": str(out), "num_bases": bases, "num_ngrams": num_ngrams, "share_without_score": shares})
+        return
+    say(f"{bases:,} bases counted{' on both strands' if canonical else ''} in {seconds:.1f} s")
+    for k, share in shares.items():
+        say(f"k = {k}: {share:.1%} of {4**k:,} k-mers occur fewer than {min_count} times")
     k = min(6, max_k)
     if k > 1:
         scores = table.scores(k)
         best = scores.rank.argsort(kind="stable")[:8]
         names = ", ".join(all_kmers(k)[i].decode() for i in best if scores.npmi[i] == scores.npmi[i])
-        click.echo(f"highest {k}-mers by {estimator}: {names or 'none has a score; set a smaller --min-count'}")
-    click.echo(f"{out}: {sum(4**k for k in table.counts):,} n-grams")
+        say(f"highest {k}-mers by {estimator}: {names or 'none has a score; set a smaller --min-count'}")
+    say(f"{out}: {sum(4**k for k in table.counts):,} n-grams")

@@ -1,4 +1,4 @@
-"""``gemsdata serve``: masked batches for other processes and hosts."""
+"""``gemsdata serve``: serve masked batches over Arrow Flight."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ import sys
 import click
 
 from gemsdata.cli.masking_options import import_option
+from gemsdata.cli.output import say
 from gemsdata.masking.registry import load_plugins
 
 _ALL_SEEDS = f"0-{(1 << 64) - 1}"
 
 
 @click.command("serve")
-@click.argument("shards", nargs=-1, required=True)
+@click.argument("shards", metavar="SHARDS...", nargs=-1, required=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8815, show_default=True, help="0: any free port.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8815,
+    show_default=True,
+    help="0 for any free port.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Batches computed at a time; default: one per processor.")
 @click.option("--token-file", help="File with the token that clients must send.")
 @click.option("--tls-cert", help="Certificate chain, PEM.")
@@ -39,6 +46,11 @@ def command(
 
     A host that other machines can reach requires a token and TLS. Clients pass the printed address to
     gemsdata.build_loader instead of a folder. SIGTERM stops the server after it has finished its open answers.
+
+    \b
+    Examples:
+      gemsdata serve human
+      gemsdata serve human mouse --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem
     """
     from gemsdata.service.auth import Address
     from gemsdata.service.run_server import GRACE_S, run_server
@@ -49,7 +61,7 @@ def command(
 
     def ready(server: Server, address: Address) -> None:
         rows = sum(entry.num_rows(split) for entry in server.streams.sets for split in entry.manifest.splits)
-        click.echo(f"serving {', '.join(shards)} ({rows:,} rows, {server.streams.fingerprint[:16]}) at {address}")
+        say(f"serving {', '.join(shards)} ({rows:,} rows, {server.streams.fingerprint[:16]}) at {address}")
         sys.stdout.flush()
 
     finished = run_server(
@@ -67,7 +79,7 @@ def command(
         click.echo(f"stopped; some clients did not read their answers within {GRACE_S:.0f} s", err=True)
         sys.stdout.flush()
         os._exit(0)  # the threads of these answers cannot be ended
-    click.echo("stopped")
+    say("stopped")
 
 
 def _parsed_range(text: str) -> tuple[int, int]:

@@ -1,50 +1,71 @@
-"""``gemsdata shard``: FASTA in, shard set out."""
+"""``gemsdata shard``: convert a genome to a shard set."""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gemsdata.cli.options import (
+    ESTIMATOR_HELP,
+    PATH,
+    canonical_option,
+    genome_argument,
+    min_count_option,
+    refuse_both,
+    workers_option,
+)
+from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS
+from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES, SPLITS, Manifest
 from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.write import plan_only as plan_only_shard
 from gemsdata.shards.write import shard
 
+_FORMAT_HELP = "Format of the shards."
+_WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the rows of random length."
+
 
 @click.command("shard")
-@click.argument("genome", nargs=-1, required=True, type=str)
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--format", "file_format", type=click.Choice(list(FORMATS)), default="arrow", show_default=True)
-@click.option("-k", "k", type=int, default=6, show_default=True, help="Bases of a token, 1 to 12.")
-@click.option("--row-tokens", type=int, default=510, show_default=True, help="Token positions of a row.")
-@click.option("--windows", "scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True)
-@click.option("--valid-contigs", default="", help="Contigs to hold out, comma-separated.")
-@click.option("--valid-fraction", type=float, default=0.02, show_default=True, help="Share of the bases to hold out.")
-@click.option("--npmi", type=click.Path(), help="Take the ranks from this table instead of this genome.")
-@click.option("--estimator", type=click.Choice(ESTIMATORS), help="Default: published, or that of the --npmi table.")
-@click.option("--min-count", type=int, default=DISCOUNT_COUNT, show_default=True, help="Rarer n-grams get no score.")
-@click.option("--canonical", is_flag=True, help="Count both strands.")
+@genome_argument
+@click.option("-o", "--out", required=True, type=PATH, help="Folder to write the shard set to.")
 @click.option(
-    "--exclude-soft-masked", is_flag=True, help="Leave lower-case bases out of the counts (not out of the rows)."
+    "--format", "file_format", type=click.Choice(list(FORMATS)), default="arrow", show_default=True, help=_FORMAT_HELP
 )
+@click.option("-k", "k", type=int, default=6, show_default=True, help="Bases per token, 1 to 12.")
+@click.option("--row-tokens", type=int, default=510, show_default=True, help="Largest number of tokens in a row.")
+@click.option("--windows", "scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help=_WINDOWS_HELP)
+@click.option("--valid-contigs", default="", help="Comma-separated names of the contigs of the validation split.")
 @click.option(
-    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True, help="Of Arrow shards."
+    "--valid-fraction",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Share of the bases in the validation split, as regions of up to 1 Mb.",
 )
-@click.option("--rank-column", is_flag=True, help="Also write the NPMI rank of every token.")
-@click.option("--rows-per-shard", type=int, help="A multiple of 1024; chosen by the size of the genome if not given.")
+@click.option("--npmi", type=click.Path(), help="Take the ranks from this NPMI table instead of the genome.")
 @click.option(
-    "--workers", type=int, default=lambda: os.cpu_count() or 1, show_default="all cores", help="Threads that encode."
+    "--estimator",
+    type=click.Choice(ESTIMATORS),
+    help=f"{ESTIMATOR_HELP}; default: published, or the estimator of the --npmi table.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--plan-only", is_flag=True, help="Only plan; then `gemsdata encode` on any machines, and `finalise`.")
-@click.option("--resume", is_flag=True, help="Finish what an interrupted run began.")
-@click.option("--overwrite", is_flag=True, help="Replace the shard set that is in the folder.")
+@min_count_option
+@canonical_option
+@click.option("--exclude-soft-masked", is_flag=True, help="Do not count lower-case bases (rows still contain them).")
+@click.option(
+    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True, help="Codec of Arrow shards."
+)
+@click.option("--rank-column", is_flag=True, help="Also write a column with the NPMI rank of every token.")
+@click.option("--rows-per-shard", type=int, help="A multiple of 1024; default: depends on the size of the genome.")
+@workers_option
+@click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
+@click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
+@click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
+@click.option("--overwrite", is_flag=True, help="Replace the shard set in the output folder.")
+@json_option
 def command(
     genome: tuple[str, ...],
     out: Path,
@@ -54,26 +75,53 @@ def command(
     plan_only: bool,
     resume: bool,
     overwrite: bool,
+    as_json: bool,
     **options: Any,
 ) -> None:
-    """Turn GENOME (FASTA or .2bit; gz, bgz, zst; - is standard input; several files are one genome) into shards."""
+    """Convert a genome to a shard set of tokenized rows.
+
+    GENOME is FASTA (plain, gzip, bgzip, bzip2, xz or zstd; - is standard input) or .2bit. Several files are one genome.
+
+    \b
+    Examples:
+      gemsdata shard hg38.fa.gz -o human
+      gemsdata shard hg38.fa.gz -o human --valid-contigs chr8,chr9 --format both
+      gemsdata shard hg38.fa.gz -o human --resume
+    """
+    refuse_both("valid_contigs", "valid_fraction")
+    refuse_both("resume", "overwrite")
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
     if plan_only:
         with ProgressBars() as progress:
             planned = plan_only_shard(genome, out, chosen, resume=resume, overwrite=overwrite, progress=progress)
-        click.echo(f"{out}: planned, {len(planned.parts)} parts; encode them with `gemsdata encode {out} --slice I/N`")
+        if as_json:
+            print_json({"folder": str(out), "num_parts": len(planned.parts)})
+        else:
+            say(f"{out}: planned, {len(planned.parts)} parts; encode them with `gemsdata encode {out} --slice I/N`")
         return
     with ProgressBars() as progress:
         manifest, summary = shard(
             genome, out, chosen, workers=workers, resume=resume, overwrite=overwrite, progress=progress
         )
-    click.echo(summary_text(out, manifest, summary, time.perf_counter() - began))
+    report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
+
+
+def report_set(
+    out: Path, manifest: Manifest, summary: dict[str, Any], *, as_json: bool, seconds: float | None = None
+) -> None:
+    """Print the summary of a complete shard set, as text or as JSON."""
+    if as_json:
+        splits = {split: {"num_rows": manifest.num_rows(split)} for split in manifest.splits}
+        fields = {"folder": str(out), "fingerprint": manifest.fingerprint, "splits": splits, "summary": summary}
+        print_json(fields | ({"seconds": round(seconds, 3)} if seconds else {}))
+    else:
+        say(summary_text(out, manifest, summary, seconds))
 
 
 def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds: float | None = None) -> str:
-    """Return what the user is told at the end."""
+    """Return the summary of a complete shard set as text."""
     lines = [
         f"{summary['bases']:,} bases in {_counted(summary['contigs'], 'contig')}, "
         f"{summary['soft_masked']:,} of them soft-masked"

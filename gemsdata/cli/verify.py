@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
 import click
 
+from gemsdata.cli.options import shards_argument
+from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.shards.verify.shard_set import verify
 
 
 @click.command("verify")
-@click.argument("shards", type=click.Path(path_type=Path))
+@shards_argument
 @click.option(
-    "--fasta", multiple=True, type=str, help="The genome; repeat for several files, in the order they were given."
+    "--fasta",
+    multiple=True,
+    type=str,
+    help="The genome of the set; repeat for several files, in the same order as for `gemsdata shard`.",
 )
-def command(shards: Path, fasta: tuple[str, ...]) -> None:
+@json_option
+def command(shards: Path, fasta: tuple[str, ...], as_json: bool) -> None:
     """Check files, hashes and rows of the shard set SHARDS; with --fasta also everything that follows from the genome.
 
-    Each check that holds is printed. Exit status 1 and the first difference if one does not.
+    Each check that holds is printed. If one does not, the first difference is printed and the exit status is 1.
+
+    \b
+    Examples:
+      gemsdata verify human
+      gemsdata verify human --fasta hg38.fa.gz
     """
     began = time.perf_counter()
     with ProgressBars() as progress:
         verdict = verify(shards, fasta, progress)
+    if as_json:
+        print_json(dataclasses.asdict(verdict))
+        return
     for check in verdict.checks:
-        click.echo(f"ok: {check}")
+        say(f"ok: {check}")
     if not verdict.against_fasta:
-        click.echo("note: without --fasta the rows were not compared with the genome")
+        say("note: without --fasta the rows were not compared with the genome")
     seconds = time.perf_counter() - began
-    click.echo(
+    say(
         f"{shards}: {verdict.num_rows:,} rows, {verdict.num_tokens:,} tokens, {verdict.num_files} files "
         f"in {seconds:.1f} s"
     )
