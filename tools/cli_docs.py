@@ -18,7 +18,7 @@ _HEADER = """# The command line
 This page is written by `python -m tools.cli_docs` from the commands. `gemsdata` without a command prints the list of
 commands, `gemsdata COMMAND --help` the help of one. `python -m gemsdata` is the same program.
 
-- **Exit status**: 0 on success; 1 if `verify` finds a difference, `lint` an error, or `audit --strict` an alert; 2 after
+- **Exit status**: 0 on success; 1 if `verify` finds a difference, `lint` an error, `audit --strict` an alert; 2 after
   one line `error: ...` for invalid input; 130 after Ctrl-C, with a line on how to continue.
 - `--json` prints the result as one JSON document (`query`: one object per line). `--quiet` suppresses summaries and
   progress bars. Progress bars are shown on a terminal only.
