@@ -44,7 +44,7 @@ def check_shard(
         content = xxhash.xxh3_64()
         found: list[np.ndarray] = []
         row = shard.first_row
-        for block in _blocks(folder, file, file_format, manifest, ranks):
+        for block in read_blocks(folder / file.path, file.path, file_format):
             _check_columns(block, manifest, file.path, row, last_row=shard.first_row + shard.num_rows)
             for first in range(0, len(block["start"]), _ROWS_AT_ONCE):
                 rows = {name: column[first : first + _ROWS_AT_ONCE] for name, column in block.items()}
@@ -59,6 +59,8 @@ def check_shard(
             row += len(block["start"])
         places = np.concatenate([np.empty((0, 3), np.int64), *found])
         _check_totals(shard, file.path, places, content.hexdigest())
+        if file_format == "arrow":
+            _check_arrow_header(folder / file.path, file.path, manifest, ranks)
     return places
 
 
@@ -75,39 +77,22 @@ def check_bytes(path: Path, file: ShardFile) -> None:
         raise VerificationError(f"{file.path}: its content was changed (the hash is not the manifest's)")
 
 
-def _blocks(folder: Path, file: ShardFile, file_format: str, manifest: Manifest, ranks: np.ndarray) -> Iterator[Block]:
+def read_blocks(path: Path, where: str, file_format: str) -> Iterator[Block]:
+    """Yield the blocks of a shard as {column: array}; ``where`` is what messages call it. Raises VerificationError."""
     try:
-        if file_format == "arrow":
-            yield from _arrow_blocks(folder / file.path, file.path, manifest, ranks)
-        else:
-            yield from _tar_blocks(folder / file.path, file.path)
-    except (pa.ArrowException, tarfile.TarError, OSError, ValueError) as error:
+        yield from _arrow_blocks(path, where) if file_format == "arrow" else _tar_blocks(path, where)
+    except (pa.ArrowException, tarfile.TarError, OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
-        raise VerificationError(f"{file.path} is no whole {file_format} shard: {reason}") from None
+        raise VerificationError(f"{where} is no whole {file_format} shard: {reason}") from None
 
 
-def _arrow_blocks(path: Path, where: str, manifest: Manifest, ranks: np.ndarray) -> Iterator[Block]:
-    """Yield the record batches of an Arrow file; check its metadata and whether its buffers are compressed."""
+def _arrow_blocks(path: Path, where: str) -> Iterator[Block]:
+    """Yield the record batches of an Arrow file."""
     with pa.memory_map(str(path)) as file:
-        whole = file.read_buffer()
-    reader = pa.ipc.open_file(pa.BufferReader(whole))
-    little_endian = ranks.astype(ranks.dtype.newbyteorder("<"))
-    expected = {
-        b"gemsdata.k": str(manifest.k).encode(),
-        b"gemsdata.genome_sha256": manifest.genome.sha256.encode(),
-        b"gemsdata.npmi_estimator": manifest.npmi.estimator.encode(),
-        b"gemsdata.npmi_rank": little_endian.tobytes(),
-    }
-    for key, value in expected.items():
-        if (reader.schema.metadata or {}).get(key) != value:
-            raise VerificationError(f"{where}: {key.decode()} of its metadata is not that of the set")
+        reader = pa.ipc.open_file(pa.BufferReader(file.read_buffer()))
     for index in range(reader.num_record_batches):
         batch = reader.get_batch(index)
         batch.validate(full=True)
-        address = batch.column("start").buffers()[1].address
-        is_mapped = whole.address <= address < whole.address + whole.size
-        if is_mapped != (manifest.compression == "none"):
-            raise VerificationError(f"{where} block {index}: its compression is not {manifest.compression}")
         block: Block = {}
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if column.null_count:
@@ -116,6 +101,27 @@ def _arrow_blocks(path: Path, where: str, manifest: Manifest, ranks: np.ndarray)
             values = (column.flatten() if is_list else column).to_numpy(zero_copy_only=False)
             block[name] = values.reshape(len(column), column.type.list_size) if is_list else values
         yield block
+
+
+def _check_arrow_header(path: Path, where: str, manifest: Manifest, ranks: np.ndarray) -> None:
+    """Check the metadata of an Arrow shard, and whether its buffers are compressed."""
+    with pa.memory_map(str(path)) as file:
+        whole = file.read_buffer()
+    reader = pa.ipc.open_file(pa.BufferReader(whole))
+    expected = {
+        b"gemsdata.k": str(manifest.k).encode(),
+        b"gemsdata.genome_sha256": manifest.genome.sha256.encode(),
+        b"gemsdata.npmi_estimator": manifest.npmi.estimator.encode(),
+        b"gemsdata.npmi_rank": ranks.astype(ranks.dtype.newbyteorder("<")).tobytes(),
+    }
+    for key, value in expected.items():
+        if (reader.schema.metadata or {}).get(key) != value:
+            raise VerificationError(f"{where}: {key.decode()} of its metadata is not that of the set")
+    for index in range(reader.num_record_batches):
+        address = reader.get_batch(index).column("start").buffers()[1].address
+        is_mapped = whole.address <= address < whole.address + whole.size
+        if is_mapped != (manifest.compression == "none"):
+            raise VerificationError(f"{where} block {index}: its compression is not {manifest.compression}")
 
 
 def _tar_blocks(path: Path, where: str) -> Iterator[Block]:

@@ -1,0 +1,227 @@
+"""Fuzz targets: the files of a shard set, NPMI tables and BED files."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gemsdata.files.hashing import xxh3_of
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.rows import read_blocks
+from gemsdata.shards.verify.shard_set import verify
+from gemsdata.shards.write import shard
+from gemsdata.stream.reader import SplitReader
+from gemsdata.views.regions import Contigs, read_bed
+from tools.fuzz.mutations import mutate_bytes, mutate_json
+from tools.fuzz.runner import WrongAnswer
+
+_ROW_TOKENS = 24
+
+
+def make_set(folder: Path) -> Path:
+    """Make a small shard set in both formats, with a table of short n-grams; return its folder."""
+    if (folder / "set").exists():
+        return folder / "set"
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = random.Random(1)
+    letters = "".join(generator.choices("ACGTacgt", k=1100))
+    fasta = folder / "set.fa"
+    fasta.write_text(f">one\n{letters[:600]}NNNN{letters[600:]}\n>two\n{letters[100:350]}\n")
+    table = folder / "table.parquet"
+    NpmiTable.from_fasta(fasta, max_k=4, min_count=2).to_parquet(table)
+    options = ShardOptions(
+        k=3,
+        row_tokens=_ROW_TOKENS,
+        block_rows=4,
+        rows_per_shard=16,
+        format="both",
+        rank_column=True,
+        npmi=str(table),
+        valid_contigs=("two",),
+    )
+    shard([fasta], folder / "set", options)
+    return folder / "set"
+
+
+class _SetTarget:
+    """A target whose inputs are files of a small shard set."""
+
+    name = ""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def prepare(self) -> None:
+        """Make the set."""
+        self._set = make_set(self._folder)
+        self._fasta = str(self._folder / "set.fa")
+        self._manifest = Manifest.load(self._set)
+        self._mutant = self._folder / f"mutant-{self.name.split()[0]}"
+        shutil.rmtree(self._mutant, ignore_errors=True)
+        shutil.copytree(self._set, self._mutant)
+
+    def mutate(self, seed: bytes, generator: random.Random) -> bytes:
+        """Return a mutated file."""
+        return mutate_bytes(seed, generator)
+
+
+class ManifestTarget(_SetTarget):
+    """``_index.json``: mutated as bytes, as JSON, and as JSON whose hashes were computed again."""
+
+    name = "manifest"
+
+    def seeds(self) -> Sequence[bytes]:
+        """Return the manifest."""
+        return [(self._set / MANIFEST_FILE).read_bytes()]
+
+    def mutate(self, seed: bytes, generator: random.Random) -> bytes:
+        """Return a mutated manifest."""
+        if generator.random() < 0.3:
+            return mutate_bytes(seed, generator, (b"null", b"-1", b'"x"', b"[]", b"{}", b"1e999", b"NaN"))
+        return b"#" * generator.randrange(2) + mutate_json(seed, generator)
+
+    def run(self, content: bytes) -> None:
+        """Parse the manifest; with new hashes, it is verified against the FASTA unless it says what it did before."""
+        if content.startswith(b"#"):  # an editor who knows how the hashes are made
+            content = _with_new_hashes(content[1:])
+        manifest = Manifest.parse(content, "manifest")
+        same_name = dataclasses.replace(manifest.genome, name=self._manifest.genome.name)
+        if dataclasses.replace(manifest, genome=same_name).with_hashes() == self._manifest:
+            return  # the name of the genome is not in the FASTA, and not claimed to be verified
+        (self._mutant / MANIFEST_FILE).write_bytes(content)
+        verify(self._mutant, [self._fasta])
+        raise WrongAnswer(f"verify accepts a manifest with other content: {content[:2000]!r}")
+
+
+class ShardTarget(_SetTarget):
+    """Shards of one format: read as a loader reads them, and by the readers of `gemsdata verify`.
+
+    The manifest is given the size of the mutated file, so that what is tested is the reader and not the size.
+    """
+
+    def __init__(self, folder: Path, file_format: str) -> None:
+        super().__init__(folder)
+        self._format = file_format
+        self.name = f"{file_format} shard"
+
+    def seeds(self) -> Sequence[bytes]:
+        """Return the first training shard."""
+        return [(self._set / self._manifest.shards("train")[0].files[self._format].path).read_bytes()]
+
+    def run(self, content: bytes) -> None:
+        """Read all rows with both readers and compare them."""
+        entry = self._manifest.shards("train")[0]
+        path = self._mutant / entry.files[self._format].path
+        path.unlink()  # a mapped file must not change
+        path.write_bytes(content)
+        file = dataclasses.replace(entry.files[self._format], num_bytes=len(content))
+        first = dataclasses.replace(entry, files={**entry.files, self._format: file})
+        splits = {**self._manifest.splits, "train": [first, *self._manifest.shards("train")[1:]]}
+        shards = ShardSet(self._mutant, dataclasses.replace(self._manifest, splits=splits), self._format)
+        if xxh3_of(path) != entry.files[self._format].xxh3_64:
+            self._check_refused_by_hash(shards)
+        reader = SplitReader(shards, "train")
+        rows = reader.empty(entry.num_rows)
+        row_ids = np.arange(entry.num_rows)
+        reader.read(0, row_ids, np.zeros(entry.num_rows, np.uint8), rows)
+        try:
+            blocks = list(read_blocks(path, "shard", self._format))
+        except VerificationError as error:
+            raise WrongAnswer(f"the loader reads a shard that verify refuses: {error}") from None
+        for name in ("input_ids", "num_tokens"):
+            expected = np.concatenate([block[name] for block in blocks])
+            if not np.array_equal(expected, getattr(rows, name)):
+                raise WrongAnswer(f"{name} of the loader is not that of verify")
+
+    def _check_refused_by_hash(self, shards: ShardSet) -> None:
+        reader = SplitReader(shards, "train", check="hash")
+        try:
+            reader.read(0, np.zeros(1, np.int64), np.zeros(1, np.uint8), reader.empty(1))
+        except ValueError:
+            return
+        raise WrongAnswer("a changed shard passes check='hash'")
+
+
+class NpmiTarget(_SetTarget):
+    """NPMI tables: what is accepted must have the counts and settings that were written."""
+
+    name = "NPMI Parquet"
+
+    def seeds(self) -> Sequence[bytes]:
+        """Return the table of the set."""
+        return [(self._folder / "table.parquet").read_bytes()]
+
+    def run(self, content: bytes) -> None:
+        """Read the table and compare it with the original."""
+        path = self._folder / "mutant.parquet"
+        path.write_bytes(content)
+        found, expected = NpmiTable.from_parquet(path), NpmiTable.from_parquet(self._folder / "table.parquet")
+        same = found.counts.keys() == expected.counts.keys() and all(
+            np.array_equal(found.counts[k], expected.counts[k]) for k in expected.counts
+        )
+        if not same or dataclasses.replace(found, counts={}) != dataclasses.replace(expected, counts={}):
+            raise WrongAnswer("another table is read")
+
+
+class BedTarget:
+    """BED files of regions."""
+
+    name = "BED"
+    _CONTIGS = Contigs(names=["chr1", "chr2", "x"], num_bases=np.array([1000, 50, 0]))
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "mutant.bed"
+
+    def prepare(self) -> None:
+        """Nothing to make."""
+
+    def seeds(self) -> Sequence[bytes]:
+        """Return BED files with tabs, with blanks, and with headers."""
+        return [
+            b"track name=x\nbrowser position\n#c\nchr1\t0\t10\tname\t5\t+\nchr2\t3\t50\nchr1\t5\t1000\n",
+            b"chr1 0 10\r\n\r\nchr2 3 50\r\nchr1 999 1000\r\n",
+        ]
+
+    def mutate(self, seed: bytes, generator: random.Random) -> bytes:
+        """Return a mutated file."""
+        words = (b"chr1\t", b"\t", b"-1", b"99999999999999999999", b"1_0", b"\n", b" ", b"1e3", b"0x10", b"+5", b"\xd9\xa1")
+        return mutate_bytes(seed, generator, words)
+
+    def run(self, content: bytes) -> None:
+        """Read the file and compare it with a naive reader."""
+        self._path.write_bytes(content)
+        found = read_bed(self._path, self._CONTIGS)
+        expected = []
+        for line in content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n"):
+            words = line.split()
+            if words and not line.startswith(b"#") and words[0] not in (b"track", b"browser"):
+                fields = [field.strip() for field in line.split(b"\t")] if b"\t" in line else words
+                name = fields[0].decode(errors="replace")
+                expected.append((self._CONTIGS.names.index(name), int(fields[1]), int(fields[2])))
+        if found.intervals.tolist() != [list(interval) for interval in expected]:
+            raise WrongAnswer(f"{found.intervals.tolist()}, a naive reader finds {expected}")
+
+
+def _with_new_hashes(content: bytes) -> bytes:
+    """Return a manifest with the hashes that its content should have, or as it is when it cannot be parsed at all."""
+    import json
+
+    from gemsdata.files.typed_json import from_json
+
+    document = json.loads(content)
+    if not isinstance(document, dict):
+        return content
+    try:
+        manifest = from_json(Manifest, {name: v for name, v in document.items() if name != "format"}, "the manifest")
+        return manifest.with_hashes().to_json().encode()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return content
