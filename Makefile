@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants clean
+.PHONY: demo test lint format bench mutants fuzz clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,6 +41,9 @@ bench: .bench-peers/.installed
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
 	$(BIN)/python -m tools.mutants --per-file 25 --jobs 2
+
+fuzz: .venv/.installed
+	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
 
 clean:
 	rm -rf .venv .bench-peers demo build *.egg-info

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import torch
 import xxhash
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from transformers import PreTrainedModel
@@ -125,6 +123,10 @@ def read_state(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder} has version {version}, this program reads {VERSION}; begin a new run")
     if digest != _digest(state):
         raise _damaged(folder, "state.json was changed")
+    kinds = {"step": int, "loader": dict, "config": dict, "files": dict}
+    wrong = [name for name, kind in kinds.items() if type(state.get(name)) is not kind]
+    if wrong or state["step"] < 0:
+        raise _damaged(folder, f"state.json has no valid {wrong[0] if wrong else 'step'}")
     for name, expected in state["files"].items():
         path = folder / name
         if not path.exists() or xxh3_of(path) != expected:
@@ -148,15 +150,17 @@ def load(folder: Path, state: TrainingState) -> None:
             options=options,
         )
         state.hf_model.tie_weights()
-    except (OSError, RuntimeError, KeyError, SafetensorError, pickle.UnpicklingError) as error:
+        scaler = state.accelerator.scaler
+        if scaler is not None and tensors["scaler"]:
+            scaler.load_state_dict(tensors["scaler"])
+        rng = folder / f"rng-{state.accelerator.process_index}.pt"
+        if rng.exists():  # with more processes than before there is none; dropout then continues with other numbers
+            _restore_rng(torch.load(rng, map_location="cpu", weights_only=True))
+    except MemoryError:
+        raise
+    except Exception as error:  # torch raises almost anything on files whose hash is right and whose content is not
         raise _damaged(folder, str(error)) from error
-    scaler = state.accelerator.scaler
-    if scaler is not None and tensors["scaler"]:
-        scaler.load_state_dict(tensors["scaler"])
-    rng = folder / f"rng-{state.accelerator.process_index}.pt"
-    if rng.exists():  # with more processes than before there is none; dropout then continues with other numbers
-        _restore_rng(torch.load(rng, map_location="cpu", weights_only=True))
-    state.step = int(saved["step"])
+    state.step = saved["step"]
 
 
 def _weights(state: TrainingState) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,6 +176,7 @@ def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 
 def _damaged(folder: Path, reason: str) -> ValueError:
+    reason = (reason or "unknown").splitlines()[0][:200]
     return ValueError(f"{folder} is not a complete checkpoint ({reason}); remove it to resume from the one before")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,17 +65,17 @@ def read_labelled(
     sequences: list[str] = []
     labels: list[str] = []
     num_dropped = 0
-    with open(path, newline="", encoding="utf-8-sig") as stream:
+    with io.StringIO(_text(path), newline="") as stream:
         header_line = stream.readline()
         delimiter = "\t" if "\t" in header_line else ","
-        header = [name.strip() for name in next(csv.reader([header_line], delimiter=delimiter), [])]
+        header = [name.strip() for name in next(_lines([header_line], delimiter, path, 1), (1, []))[1]]
         if sequence_column not in header:
-            raise ValueError(f"{path} has no column {sequence_column!r}, only {', '.join(header) or 'an empty header'}")
+            raise ValueError(f"{path} has no column {sequence_column!r}, only {_shown(header) or 'an empty header'}")
         has_labels = label_column in header
         if needs_labels and not has_labels:
-            raise ValueError(f"{path} has no column {label_column!r}, only {', '.join(header)}")
+            raise ValueError(f"{path} has no column {label_column!r}, only {_shown(header)}")
         at, label_at = header.index(sequence_column), header.index(label_column) if has_labels else -1
-        for number, cells in enumerate(csv.reader(stream, delimiter=delimiter), start=2):
+        for number, cells in _lines(stream, delimiter, path, 2):
             if not cells:
                 continue
             where = f"{path}, line {number}"
@@ -92,6 +93,29 @@ def read_labelled(
     if not sequences:
         raise ValueError(f"{path} has no rows{' left' if num_dropped else ''}")
     return Labelled(path=path, sequences=sequences, labels=labels if has_labels else None, num_dropped=num_dropped)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; give a TSV or CSV file with columns sequence and label") from None
+
+
+def _lines(stream: Iterable[str], delimiter: str, path: Path, first: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) by the rules of CSV quoting; raise ValueError for a line that breaks them."""
+    lines = csv.reader(stream, delimiter=delimiter)
+    number = first
+    try:
+        for number, cells in enumerate(lines, start=first):
+            yield number, cells
+    except csv.Error as error:
+        raise ValueError(f"{path}, after line {number}: {error}") from None
+
+
+def _shown(names: Sequence[str]) -> str:
+    text = ", ".join(names)
+    return text if text.isprintable() else ascii(text)
 
 
 def class_names(labels: Sequence[str]) -> list[str]:

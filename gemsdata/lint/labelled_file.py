@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import itertools
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xopen import xopen
+from gemsdata.genome import decompress
 
 SUFFIXES = (".tsv", ".csv", ".tsv.gz", ".csv.gz")
 SEQUENCE_COLUMNS = ("sequence", "seq")
@@ -115,10 +114,10 @@ def _bytes(path: Path) -> bytes:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; give TSV or CSV files, or folders of them")
     try:
-        with xopen(path, "rb", threads=0) as stream:
-            return stream.read()
-    except (EOFError, OSError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read: {error}; it may be truncated") from None
+        with open(path, "rb") as stream:
+            return b"".join(decompress.blocks(stream, str(path)))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _fields(line: str, delimiter: str, path: Path, number: int) -> list[str]:

@@ -70,8 +70,9 @@ class ArrowShard:
         if rows is None:
             try:
                 rows = rows_of(self._reader.get_batch(index))
-            except (pa.ArrowInvalid, OSError) as error:
-                raise ValueError(f"{self.path}: block {index} is damaged: {str(error).splitlines()[0]}") from None
+            except (pa.ArrowException, OSError, KeyError, AttributeError, ValueError) as error:
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise ValueError(f"{self.path}: block {index} is damaged: {reason}") from None
             while self._blocks and len(self._blocks) >= self._num_cached:
                 self._blocks.pop(next(iter(self._blocks)))
             if self._num_cached:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import tarfile
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,9 @@ class TarShard:
         """Return block ``index`` as read-only arrays."""
         try:
             return Rows(**{name: self._array(offset) for name, offset in self._offsets[index].items()})
-        except (TypeError, ValueError, IndexError) as error:
-            raise ValueError(f"{self.path}: block {index} is damaged: {error}") from None
+        except (TypeError, ValueError, IndexError, tokenize.TokenError, RecursionError, MemoryError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.path}: block {index} is damaged: {reason}") from None
 
     def holds(self, values: np.ndarray) -> bool:
         """Return whether an array of a block lies in the memory map."""

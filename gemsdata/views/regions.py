@@ -6,13 +6,14 @@ would bring pandas and more for four functions of numpy.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import xopen
 
+from gemsdata.genome import decompress
 from gemsdata.genome.packed import complement
 from gemsdata.shards.windows import merge
 
@@ -111,7 +112,7 @@ def read_bed(path: str | Path, contigs: Contigs) -> BedRegions:
     rows: list[tuple[int, int, int]] = []
     lines: list[int] = []
     for number, (name, start, end) in _bed_lines(path):
-        where = f"{path}:{number}: region {name}:{start}-{end}"
+        where = f"{path}:{number}: region {name if name.isprintable() else ascii(name)}:{start}-{end}"
         if name not in index:
             known = ", ".join(contigs.names[:_NAMES_SHOWN]) + (", ..." if len(contigs.names) > _NAMES_SHOWN else "")
             raise ValueError(f"{where} is on a contig that the genome does not have; its contigs are {known}")
@@ -150,8 +151,10 @@ def check_each_leaves_a_row(
 
 def _bed_lines(path: str | Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
     """Yield (line number, (contig, start, end)) of a BED file."""
-    with xopen.xopen(path, "rt", threads=0, errors="replace") as stream:
-        for number, line in enumerate(stream, 1):
+    with open(path, "rb") as stream:
+        content = b"".join(decompress.blocks(stream, str(path)))
+    with io.TextIOWrapper(io.BytesIO(content), "utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#") or line.split(None, 1)[0] in _HEADERS:
                 continue
             fields = line.split("\t") if "\t" in line else line.split()

@@ -1,1 +1,1 @@
-"""Fuzzing: mutated input of every kind that gemsdata reads, and what became of it. See ``python -m tools.fuzz --help``."""
+"""Fuzzing: mutated input of every kind that gemsdata reads. See ``python -m tools.fuzz --help``."""

@@ -49,8 +49,11 @@ def markdown(outcomes: list[Outcome], seed: int) -> str:
     lines = [
         "# Mutated input",
         "",
-        f"Made by `python -m tools.fuzz --tries {outcomes[0].tries} --seed {seed}` (`make fuzz`); `python -m tools.fuzz --help`",
-        "says what the columns mean.",
+        f"Made by `python -m tools.fuzz --tries {outcomes[0].tries} --seed {seed}` (`make fuzz`).",
+        "",
+        "* Right: the input was read, and a second reader agrees with every value.",
+        "* Refused: an error of one line.",
+        "* Bug: a traceback, a crash, a hang (10 s), more than 3 GiB, or another value than the second reader's.",
         "",
         "| Format | Tries | Right | Refused | Bugs |",
         "|---|---:|---:|---:|---:|",

@@ -24,7 +24,22 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-_FASTA_WORDS = (b">", b"\n>", b"\n>c\n", b"@", b"\n@r\n", b"+\n", b";", b"\r\n", b"\r", b"\0", b" ", b"N" * 70, b"U", b"*")
+_FASTA_WORDS = (
+    b">",
+    b"\n>",
+    b"\n>c\n",
+    b"@",
+    b"\n@r\n",
+    b"+\n",
+    b";",
+    b"\r\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"N" * 70,
+    b"U",
+    b"*",
+)
 
 
 class GenomeTarget:

@@ -148,7 +148,7 @@ class BatchRequestTarget:
             rank=0,
             num_ranks=2,
             reverse_complement=0.5,
-            maskings=(gd.GeneMask(), gd.resolve("global")) if hasattr(gd, "resolve") else (gd.GeneMask(),),
+            maskings=(gd.GeneMask(), gd.GlobalMask()),
             first_step=3,
             num_steps=4,
             stage_log=((0, 0), (5, 1)),
@@ -247,8 +247,11 @@ class CheckpointTarget:
         changed = xxh3_of(self._mutant / name) != xxh3_of(self._good / name)
         state = self._state()
         checkpoint.load(self._mutant, state)
-        if changed and not rehash and json.loads(data if name == "state.json" else b"0") != json.loads(
-            (self._good / "state.json").read_bytes() if name == "state.json" else b"0"
+        if (
+            changed
+            and not rehash
+            and json.loads(data if name == "state.json" else b"0")
+            != json.loads((self._good / "state.json").read_bytes() if name == "state.json" else b"0")
         ):
             raise WrongAnswer(f"a changed {name} is accepted")
         weights = load_file(self._mutant / "model.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def read_blocks(path: Path, where: str, file_format: str) -> Iterator[Block]:
     """Yield the blocks of a shard as {column: array}; ``where`` is what messages call it. Raises VerificationError."""
     try:
         yield from _arrow_blocks(path, where) if file_format == "arrow" else _tar_blocks(path, where)
-    except (pa.ArrowException, tarfile.TarError, OSError, ValueError, EOFError) as error:
+    except (pa.ArrowException, tarfile.TarError, tokenize.TokenError, OSError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())
         raise VerificationError(f"{where} is no whole {file_format} shard: {reason}") from None
 
