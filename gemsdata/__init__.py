@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from gemsdata.stream.world import World
     from gemsdata.views.tokenizer import KmerTokenizer
     from gemsdata.views.view import View, view
+    from gemsdata.views.webdataset import masked, wds_decoder
 
 __all__ = [
     "CMGems",
@@ -83,12 +84,14 @@ __all__ = [
     "build_loader",
     "catalog",
     "mask_rows",
+    "masked",
     "model_inputs",
     "prepare",
     "register",
     "register_curriculum",
     "shard",
     "view",
+    "wds_decoder",
 ]
 
 _MODULES = {
@@ -129,6 +132,7 @@ _MODULES = {
     "stream.world": ["World"],
     "views.tokenizer": ["KmerTokenizer"],
     "views.view": ["View", "view"],
+    "views.webdataset": ["masked", "wds_decoder"],
 }
 """Where each public name lives: the imports above once more, as data (tests/test_public.py compares the two)"""
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}

@@ -243,7 +243,6 @@ def test_options_are_checked_with_what_was_given() -> None:
         ({"row_tokens": 0}, "row-tokens = 0"),
         ({"valid_fraction": 1.0}, "valid-fraction = 1.0"),
         ({"rows_per_shard": 1000}, "rows-per-shard = 1000; a multiple of block-rows = 1024"),
-        ({"format": "webdataset", "compression": "zstd"}, "webdataset reads no zstd tar"),
         ({"scheme": "random"}, "windows 'random' is unknown; choose one of fixed, dnabert"),
         ({"seed": -1}, "seed = -1"),
         ({"npmi": "t.parquet", "canonical": True}, "has counts of its own"),

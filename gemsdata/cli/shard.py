@@ -56,7 +56,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @canonical_option
 @click.option("--exclude-soft-masked", is_flag=True, help="Do not count lower-case bases (rows still contain them).")
 @click.option(
-    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True, help="Codec of Arrow shards."
+    "--compression", type=click.Choice(COMPRESSIONS), default="none", show_default=True, help="Codec of the shards."
 )
 @click.option("--rank-column", is_flag=True, help="Also write a column with the NPMI rank of every token.")
 @click.option("--rows-per-shard", type=int, help="A multiple of 1024; default: depends on the size of the genome.")

@@ -39,6 +39,7 @@ class ShardOptions:
     canonical: bool = False
     exclude_soft_masked: bool = False
     compression: str = "none"
+    """of Arrow shards; of WebDataset shards where there are no Arrow shards"""
     rank_column: bool = False
     seed: int = 0
     block_rows: int = 1024
@@ -67,12 +68,6 @@ class ShardOptions:
             raise ValueError(
                 f"rows-per-shard = {self.rows_per_shard}; a multiple of block-rows = {self.block_rows} is needed"
             )
-        if self.format == "webdataset" and self.compression != "none":
-            raise ValueError(
-                "--compression zstd applies to Arrow shards only (webdataset reads no zstd tar); "
-                "use --format arrow or both, or --compression none"
-            )
-
         if self.packed:
             self._check_packed()
 

@@ -1,13 +1,14 @@
 """Shards as WebDataset tars: one sample is a block of rows, one member a column of it as ``.npy``.
 
 Keys are block numbers without a dot, because a WebDataset key ends at the first one. No pickle; time, owner and mode
-are constant.
+are constant. Compressed, each member is a zstd frame (``.npy.zst``), so that a reader still gets at any block.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import sys
 import tarfile
 import tokenize
 from pathlib import Path
@@ -19,17 +20,23 @@ import pyarrow as pa
 from gemsdata.shards.arrow import holds
 from gemsdata.shards.schema import Rows
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+_ZSTD_LEVEL = 3
 _TAR_BLOCK_BYTES = 512
 
 
 class TarWriter:
     """Writes blocks of rows to a stream as a WebDataset tar."""
 
-    def __init__(self, stream: Any, block_rows: int) -> None:
+    def __init__(self, stream: Any, block_rows: int, *, compressed: bool = False) -> None:
         self._tar = tarfile.open(  # noqa: SIM115  (closed by close)
             fileobj=stream, mode="w|", format=tarfile.USTAR_FORMAT, bufsize=_TAR_BLOCK_BYTES
         )
-        self._block_rows = block_rows
+        self._block_rows, self._compressed = block_rows, compressed
 
     def write(self, first_row: int, rows: Rows, ranks: np.ndarray | None) -> None:
         """Append one block; its key is the number of the block in the split."""
@@ -52,21 +59,27 @@ class TarWriter:
     def _add(self, name: str, values: np.ndarray) -> None:
         content = io.BytesIO()
         np.lib.format.write_array(content, np.ascontiguousarray(values), version=(1, 0), allow_pickle=False)
+        if self._compressed:
+            name, content = f"{name}.zst", io.BytesIO(zstd.compress(content.getvalue(), level=_ZSTD_LEVEL))
         member = tarfile.TarInfo(name)
-        member.size = content.tell()
+        member.size = len(content.getbuffer())
         member.mode = 0o644
         content.seek(0)
         self._tar.addfile(member, content)
 
 
 class TarShard:
-    """One tar shard on a local disk, memory-mapped; a block is a view of the map. It keeps no file descriptor."""
+    """One tar shard on a local disk, memory-mapped. It keeps no file descriptor.
+
+    Uncompressed, a block is a view of the map; compressed, it is decoded when it is touched.
+    """
 
     def __init__(self, path: str | Path, num_cached: int = 0) -> None:
         self.path = Path(path)
         self.pin: object = None
         """keeps a fetched file in its cache"""
-        self._offsets: list[dict[str, int]] = []
+        self._places: list[dict[str, tuple[int, int]]] = []
+        self._compressed = False
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
@@ -75,13 +88,22 @@ class TarShard:
                     self._index(member)
         except (tarfile.TarError, OSError, ValueError) as error:
             raise ValueError(f"{path} is not a whole tar shard: {error}") from None
-        self.num_blocks = len(self._offsets)
+        self.num_blocks = len(self._places)
 
     def block(self, index: int) -> Rows:
         """Return block ``index`` as read-only arrays."""
         try:
-            return Rows(**{name: self._array(offset) for name, offset in self._offsets[index].items()})
-        except (TypeError, ValueError, IndexError, tokenize.TokenError, RecursionError, MemoryError) as error:
+            return Rows(**{name: self._array(*place) for name, place in self._places[index].items()})
+        except (
+            TypeError,
+            ValueError,
+            IndexError,
+            EOFError,
+            zstd.ZstdError,
+            tokenize.TokenError,
+            RecursionError,
+            MemoryError,
+        ) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{self.path}: block {index} is damaged: {reason}") from None
 
@@ -90,16 +112,21 @@ class TarShard:
         return holds(self.map, values)
 
     def _index(self, member: tarfile.TarInfo) -> None:
-        try:
-            _, column, _ = member.name.split(".")
-        except ValueError:
-            raise ValueError(f"member {member.name!r} is not BLOCK.COLUMN.npy") from None
+        parts = member.name.split(".")
+        if parts[2:] not in (["npy"], ["npy", "zst"]):
+            raise ValueError(f"member {member.name!r} is not BLOCK.COLUMN.npy or BLOCK.COLUMN.npy.zst")
+        column = parts[1]
+        self._compressed = parts[-1] == "zst"
         if column == "input_ids":  # the first column of every block
-            self._offsets.append({})
+            self._places.append({})
         if column != "npmi_rank":
-            self._offsets[-1][column] = member.offset_data
+            self._places[-1][column] = (member.offset_data, member.size)
 
-    def _array(self, offset: int) -> np.ndarray:
+    def _array(self, offset: int, num_bytes: int) -> np.ndarray:
+        if self._compressed:
+            content = io.BytesIO(zstd.decompress(self.map[offset : offset + num_bytes]))
+            array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
+            return array
         header_bytes = 10 + int.from_bytes(self.map[offset + 8 : offset + 10].to_pybytes(), "little")
         shape, dtype = _parse_header(self.map[offset : offset + header_bytes].to_pybytes())
         count = int(np.prod(shape))

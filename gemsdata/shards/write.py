@@ -336,7 +336,8 @@ def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, di
 def _writer(name: str, stream: HashedStream, plan: Plan) -> ArrowWriter | TarWriter:
     options = plan.options
     if name == "webdataset":
-        return TarWriter(stream, options.block_rows)
+        compressed = options.format == "webdataset" and options.compression == "zstd"
+        return TarWriter(stream, options.block_rows, compressed=compressed)
     schema = row_schema(options.k, options.row_tokens, len(plan.genome.names), options.rank_column)
     return ArrowWriter(stream, schema.with_metadata(_metadata(plan)), options.compression)
 

@@ -147,7 +147,8 @@ class SplitReader:
         self.num_rows = shards.num_rows(split)
         self._decoded_bytes = decoded_bytes
         entries = shards.manifest.shards(split)
-        self._compressed = shards.file_format == "arrow" and shards.manifest.compression != "none"
+        first_format = shards.file_format == shards.manifest.formats[0]  # beside Arrow shards, tars are not compressed
+        self._compressed = first_format and shards.manifest.compression != "none"
         sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
         limit = shards.store.max_bytes
         self._passing = limit is not None and sum(sizes) > limit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sys
 import tarfile
 import tokenize
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 _COLUMNS = ("input_ids", "num_tokens", "contig", "start")
 _ROWS_AT_ONCE = 1024
 _MOST_UINT16 = 65536
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 Block = dict[str, np.ndarray]
 
@@ -82,7 +88,15 @@ def read_blocks(path: Path, where: str, file_format: str) -> Iterator[Block]:
     """Yield the blocks of a shard as {column: array}; ``where`` is what messages call it. Raises VerificationError."""
     try:
         yield from _arrow_blocks(path, where) if file_format == "arrow" else _tar_blocks(path, where)
-    except (pa.ArrowException, tarfile.TarError, tokenize.TokenError, OSError, ValueError, EOFError) as error:
+    except (
+        pa.ArrowException,
+        tarfile.TarError,
+        tokenize.TokenError,
+        OSError,
+        ValueError,
+        EOFError,
+        zstd.ZstdError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise VerificationError(f"{where} is no whole {file_format} shard: {reason}") from None
 
@@ -133,13 +147,13 @@ def _tar_blocks(path: Path, where: str) -> Iterator[Block]:
         for member in tar:
             stream = tar.extractfile(member)
             parts = member.name.split(".")
-            if stream is None or len(parts) != 3 or parts[2] != "npy":
-                raise VerificationError(f"{where}: member {member.name!r} is not BLOCK.COLUMN.npy")
+            if stream is None or parts[2:] not in (["npy"], ["npy", "zst"]):
+                raise VerificationError(f"{where}: member {member.name!r} is not BLOCK.COLUMN.npy or .npy.zst")
             if key not in (None, parts[0]):
                 yield block
                 block = {}
             key = parts[0]
-            content = io.BytesIO(stream.read())
+            content = io.BytesIO(zstd.decompress(stream.read()) if parts[-1] == "zst" else stream.read())
             block[parts[1]] = np.lib.format.read_array(content, allow_pickle=False)
             if content.read(1):
                 raise VerificationError(f"{where}: member {member.name} is longer than its array")
