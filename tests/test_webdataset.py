@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_a_stage_masks_what_build_loader_would(sets, name):
         assert first == shards.num_rows("train")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its tar open
 def test_ranks_may_be_given_and_a_stage_can_be_pickled(sets, tmp_path):
     import shutil
 
@@ -77,6 +79,7 @@ def test_ranks_may_be_given_and_a_stage_can_be_pickled(sets, tmp_path):
         list(wds.WebDataset(urls, shardshuffle=False).decode(gd.wds_decoder).compose(gd.masked()))
     with pytest.raises(ValueError, match=r"has no decoded input_ids: put \.decode\(gemsdata\.wds_decoder\)"):
         list(wds.WebDataset(urls, shardshuffle=False).compose(gd.masked(ranks=ranks)))
+    gc.collect()
 
 
 def test_damaged_members_are_named(sets, tmp_path):
