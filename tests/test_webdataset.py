@@ -16,6 +16,8 @@ from gemsdata.shards.verify.shard_set import verify
 from gemsdata.shards.write import shard
 from tests.genomes import random_dna, write_fasta
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+"""webdataset leaves a tar open when its consumer stops or raises"""
 SMALL = {"block_rows": 64, "row_tokens": 40, "min_count": 1}
 
 
@@ -26,6 +28,12 @@ def sets(tmp_path_factory):
     for name in ("none", "zstd"):
         shard([fasta], folder / name, ShardOptions(format="webdataset", compression=name, **SMALL))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _collect_open_tars():
+    yield
+    gc.collect()
 
 
 def pipeline(folder, split="train", **options):
@@ -65,7 +73,6 @@ def test_a_stage_masks_what_build_loader_would(sets, name):
         assert first == shards.num_rows("train")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its tar open
 def test_ranks_may_be_given_and_a_stage_can_be_pickled(sets, tmp_path):
     import shutil
 
@@ -79,7 +86,6 @@ def test_ranks_may_be_given_and_a_stage_can_be_pickled(sets, tmp_path):
         list(wds.WebDataset(urls, shardshuffle=False).decode(gd.wds_decoder).compose(gd.masked()))
     with pytest.raises(ValueError, match=r"has no decoded input_ids: put \.decode\(gemsdata\.wds_decoder\)"):
         list(wds.WebDataset(urls, shardshuffle=False).compose(gd.masked(ranks=ranks)))
-    gc.collect()
 
 
 def test_damaged_members_are_named(sets, tmp_path):
