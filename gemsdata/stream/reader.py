@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from gemsdata.files.hashing import xxh3_of
+from gemsdata.files.mapped import MappedFiles
 from gemsdata.genome.vocab import reverse_complement_ids
 from gemsdata.kernels.gather import gather
 from gemsdata.masking.token_rows import Vocabulary
@@ -160,6 +162,7 @@ class SplitReader:
         """Set what a process has of its own."""
         self._lock = threading.Lock()
         self._table = np.zeros((self._index.num_blocks, 2), np.int64)
+        self._files = MappedFiles()
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
         self._recent: set[int] = set()
         self._readers: dict[int, ArrowShard | TarShard] = {}
@@ -227,6 +230,7 @@ class SplitReader:
         ids_address[empty] = 0
         gather(ids_address, address[:, 1] + 2 * in_block, flip, self._complement, out.input_ids, out.num_tokens)
         del held  # decoded blocks must live until here
+        self._files.check()
         damaged &= row_ids >= 0
         lost = np.flatnonzero(damaged)
         if not lost.size:
@@ -264,6 +268,7 @@ class SplitReader:
             self._table[blocks.start : blocks.stop, 0] = _DECODED
             return
         self._kept[shard] = (opened.map, opened.pin)
+        self._watch(shard, opened)
         for block_id in blocks:
             try:
                 rows = self._checked_block(opened, shard, block_id)
@@ -277,8 +282,10 @@ class SplitReader:
         for shard in self._kept.keys() - current - self._recent:
             blocks = self._index.blocks(shard)
             self._table[blocks.start : blocks.stop] = _UNSEEN
+            self._files.remove(shard)
             del self._kept[shard]
         for shard in self._readers.keys() - current - self._recent:
+            self._files.remove(shard)
             del self._readers[shard]
         self._recent = current
         return [self._kept[shard] for shard in current & self._kept.keys()]
@@ -294,8 +301,11 @@ class SplitReader:
         try:
             if shard not in self._readers:
                 while len(self._readers) >= _MOST_READERS:
-                    self._readers.pop(next(iter(self._readers)))
+                    oldest = next(iter(self._readers))
+                    self._files.remove(oldest)
+                    del self._readers[oldest]
                 self._readers[shard] = self.shards.open_shard(self.split, shard, num_cached=0)
+                self._watch(shard, self._readers[shard])
             rows = self._checked_block(self._readers[shard], shard, block_id)
         except (FileNotFoundError, ValueError, IndexError, OSError) as error:
             self._damaged(error, range(block_id, block_id + 1))
@@ -305,6 +315,11 @@ class SplitReader:
         while self._num_decoded > self._decoded_bytes and len(self._decoded) > 1:
             self._num_decoded -= self._decoded.popitem(last=False)[1].input_ids.nbytes
         return rows
+
+    def _watch(self, shard: int, opened: ArrowShard | TarShard) -> None:
+        """Notice when the file of a shard is changed while it is mapped."""
+        expected = self.shards.manifest.shards(self.split)[shard].files[self.shards.file_format].xxh3_64
+        self._files.add(shard, opened.path, opened.map, lambda path: xxh3_of(path) == expected)
 
     def _damaged(self, error: Exception, blocks: range) -> None:
         """Raise ``error``, or note the blocks as damaged by it."""
@@ -330,7 +345,7 @@ class SplitReader:
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_lock", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
+        own = ("_lock", "_files", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

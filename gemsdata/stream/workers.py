@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.utils.data
 
+from gemsdata.files.mapped import install_handler
 from gemsdata.stream.batch import BufferedBatch, PendingBatch
 from gemsdata.stream.source import BatchInfo, BatchSource
 
@@ -71,6 +72,7 @@ class WorkerDataset(torch.utils.data.IterableDataset):
                 " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
             )
         ring = plan.ring.numpy()
+        install_handler()  # torch's own, in workers, takes a truncated shard for a lack of shared memory
         for step in plan.steps[info.id :: info.num_workers]:
             yield self.source.fill(step, ring[step % len(ring), : self.source.layout.num_bytes])
 

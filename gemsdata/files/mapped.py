@@ -1,0 +1,179 @@
+"""Memory-mapped files that others may truncate or overwrite while they are read.
+
+A read beyond the end of a file that was truncated after it was mapped is a SIGBUS, which ends the process without a
+word. On Linux a handler puts zeros in the place of the lost pages and notes which file they were of, so that the reader
+goes on and can raise an error that names the file. What a signal does not show (a file that was overwritten, or the
+rest of its last page) is found by comparing size and time of change at intervals, which costs a microsecond a file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+INTERVAL_S = 1.0
+"""how often the files are looked at"""
+_SI_ADDR_OFFSET = 16  # of siginfo_t.si_addr on 64-bit Linux
+_SA_SIGINFO, _SA_NODEFER = 4, 0x40000000
+_MAP_FIXED = 0x10
+
+
+@dataclass(kw_only=True, eq=False)
+class _Map:
+    """One mapped file."""
+
+    path: Path
+    address: int
+    num_bytes: int
+    is_intact: Callable[[Path], bool]
+    status: os.stat_result
+    lost_pages: bool = field(default=False)
+
+    def check(self) -> None:
+        """Raise ValueError when the content that is mapped has changed."""
+        if self.lost_pages:
+            self._raise("was truncated")
+        try:
+            now = os.stat(self.path)
+        except OSError:
+            return  # renamed or removed: what is mapped stays as it is
+        if (now.st_dev, now.st_ino) != (self.status.st_dev, self.status.st_ino):
+            return  # replaced by another file: likewise
+        if now.st_size != self.status.st_size:
+            self._raise(f"has {now.st_size} bytes, {self.status.st_size} when it was opened: it was truncated")
+        if now.st_mtime_ns != self.status.st_mtime_ns:
+            if not self.is_intact(self.path):
+                self._raise("was overwritten")
+            self.status = now  # only touched
+
+    def _raise(self, what: str) -> None:
+        raise ValueError(
+            f"shard {self.path} {what} while it was read; batches since then may hold wrong rows: restore it, and resume"
+            " from an earlier state"
+        )
+
+
+_maps: dict[int, _Map] = {}
+"""all mapped files of this process, by address; replaced, never changed, so that the handler can read it any time"""
+_lock = threading.Lock()
+
+
+class MappedFiles:
+    """The mapped files of one reader; each is compared with what it was when it was added."""
+
+    def __init__(self) -> None:
+        self._own: dict[Hashable, _Map] = {}
+        self._checked_at = time.monotonic()
+
+    def add(self, key: Hashable, path: Path, buffer: Any, is_intact: Callable[[Path], bool]) -> None:
+        """Watch a file that is mapped at ``buffer`` (`pyarrow.Buffer`) until it is removed.
+
+        ``is_intact`` says whether the content of a file whose time of change is new is what it should be.
+        """
+        install_handler()
+        entry = _Map(
+            path=path,
+            address=buffer.address,
+            num_bytes=buffer.size,
+            is_intact=is_intact,
+            status=os.stat(path),
+        )
+        self._own[key] = entry
+        with _lock:
+            globals()["_maps"] = {**_maps, entry.address: entry}
+
+    def remove(self, key: Hashable) -> None:
+        """Stop to watch a file; do so before it is unmapped."""
+        entry = self._own.pop(key, None)
+        if entry is not None:
+            with _lock:
+                globals()["_maps"] = {address: one for address, one in _maps.items() if one is not entry}
+
+    def check(self, *, now: bool = False) -> None:
+        """Raise ValueError when a file has lost pages, or, looked at once a second or ``now``, was changed."""
+        if _handler.num_faults and any(entry.lost_pages for entry in self._own.values()):
+            now = True
+        if not now and time.monotonic() < self._checked_at + INTERVAL_S:
+            return
+        for entry in list(self._own.values()):
+            entry.check()
+        self._checked_at = time.monotonic()
+
+    def __del__(self) -> None:
+        for key in list(self._own):
+            self.remove(key)
+
+
+class _SigAction(ctypes.Structure):
+    """``struct sigaction`` of the C libraries of 64-bit Linux."""
+
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ubyte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
+
+
+class _Handler:
+    """The handler of SIGBUS: a fault in a mapped file of ours is noted and answered with zeros, others passed on."""
+
+    def __init__(self) -> None:
+        self.num_faults = 0
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.mmap.restype = ctypes.c_void_p
+        self._libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *(3 * [ctypes.c_int]), ctypes.c_long)
+        self._callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(self._on_fault)
+        self._own = _SigAction()
+        self._own.handler = ctypes.cast(self._callback, ctypes.c_void_p)
+        self._own.flags = _SA_SIGINFO | _SA_NODEFER
+        self._previous = _SigAction()
+
+    def install(self) -> None:
+        """Handle SIGBUS from here on; nothing happens when it does so already."""
+        current = _SigAction()
+        self._libc.sigaction(signal.SIGBUS, None, ctypes.byref(current))
+        if current.handler != self._own.handler:
+            self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._own), ctypes.byref(self._previous))
+
+    def _on_fault(self, _: int, info: int, __: int) -> None:
+        """Run in the thread that faulted, which holds no lock of the interpreter or of malloc: it was reading."""
+        address = ctypes.c_void_p.from_address(info + _SI_ADDR_OFFSET).value or 0
+        for entry in _maps.values():
+            if entry.address <= address < entry.address + entry.num_bytes:
+                first = address - address % mmap.PAGESIZE
+                end = -(-(entry.address + entry.num_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+                flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+                if self._libc.mmap(first, end - first, mmap.PROT_READ, flags, -1, 0) == first:
+                    entry.lost_pages = True
+                    self.num_faults += 1
+                    return
+        self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._previous), None)  # not ours: the read faults again
+
+
+class _NoHandler:
+    """Where signals are not handled: only looking at the files finds a change."""
+
+    num_faults = 0
+
+    def install(self) -> None:
+        """Do nothing."""
+
+
+_handler: _Handler | _NoHandler = (
+    _Handler() if sys.platform == "linux" and ctypes.sizeof(ctypes.c_void_p) == 8 else _NoHandler()
+)
+
+
+def install_handler() -> None:
+    """Handle SIGBUS in this process; call it again where others (torch, in its workers) may have replaced the handler."""
+    _handler.install()
