@@ -57,8 +57,8 @@ class _Map:
 
     def _raise(self, what: str) -> None:
         raise ValueError(
-            f"shard {self.path} {what} while it was read; batches since then may hold wrong rows: restore it, and resume"
-            " from an earlier state"
+            f"shard {self.path} {what} while it was read; batches since then may hold wrong rows: restore it, and"
+            " resume from an earlier state"
         )
 
 
@@ -175,5 +175,5 @@ _handler: _Handler | _NoHandler = (
 
 
 def install_handler() -> None:
-    """Handle SIGBUS in this process; call it again where others (torch, in its workers) may have replaced the handler."""
+    """Handle SIGBUS in this process; call it again where others (such as torch, in workers) replace the handler."""
     _handler.install()

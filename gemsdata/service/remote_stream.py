@@ -215,6 +215,9 @@ class RemoteStream:
         self.connections.ask(steps.start // len(steps) + self.config.world.rank, query)
         return batches
 
+    def check_unchanged(self) -> None:
+        """Do nothing: every request names the fingerprint, and a server compares it with what it holds."""
+
     def interrupt(self) -> None:  # noqa: D102
         self.connections.interrupt()
 

@@ -35,6 +35,7 @@ class ShardSet:
         self.contig_names: list[str] = [contig.name for contig in manifest.contigs]
         self._shards: dict[tuple[str, int], ArrowShard | TarShard] = {}
         self._row_index: dict[str, RowIndex] = {}
+        self._manifest_status = self.store.manifest_status()
 
     @classmethod
     def open(
@@ -149,8 +150,28 @@ class ShardSet:
         opened.pin = pin
         return opened
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError when the set in a local folder is no longer the one that was opened.
+
+        Costs one look at the manifest's size and time; shards at URLs are fetched by the hash of their content.
+        """
+        status = self.store.manifest_status()
+        if status == self._manifest_status:
+            return
+        try:
+            found = self.store.manifest().identity if status is not None else "none"
+        except FileNotFoundError:
+            found = "none"
+        if found != self.manifest.identity:
+            raise ValueError(
+                f"set {self.store} was made again or replaced while it was open (manifest"
+                f" {self.manifest.identity[:12]}, now {found[:12]}): open it again"
+            )
+        self._manifest_status = status
+
     def _checked_file(self, split: str, shard: int, check: str) -> tuple[Path, Pin | None]:
         """Return the path of a shard's file here, compared with the manifest, and what keeps it there."""
+        self.check_unchanged()
         entry = self.manifest.shards(split)[shard].files[self.file_format]
         path, pin = self.store.path(entry)
         if not path.exists():

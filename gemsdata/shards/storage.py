@@ -26,6 +26,9 @@ class Store(Protocol):
     def manifest(self) -> Manifest:
         """Read the manifest."""
 
+    def manifest_status(self) -> tuple[int, ...] | None:
+        """Return what changes when the manifest is written again; None: not known, or there is none."""
+
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the path of a file here, and what keeps it there; the path of a local file may not exist."""
 
@@ -43,6 +46,13 @@ class LocalStore:
 
     def manifest(self) -> Manifest:  # noqa: D102
         return Manifest.load(self.folder)
+
+    def manifest_status(self) -> tuple[int, ...] | None:  # noqa: D102
+        try:
+            status = os.stat(self.folder / MANIFEST_FILE)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
@@ -78,6 +88,9 @@ class RemoteStore:
             return Manifest.parse(self._read(MANIFEST_FILE), f"{self.url}/{MANIFEST_FILE}")
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.url} is not a shard set (no {MANIFEST_FILE} there)") from None
+
+    def manifest_status(self) -> None:
+        """Return None: shards are fetched by the hash of their content, so another set's are never taken."""
 
     def path(self, file: ShardFile) -> tuple[Path, Pin]:  # noqa: D102
         def download(stream: BinaryIO) -> None:

@@ -209,6 +209,7 @@ class Loader(torch.utils.data.DataLoader):
         """Go on where ``state`` stands; raise ValueError when it is damaged or of another stream."""
         parsed = LoaderState.parse(state)
         parsed.check_fits(self._state())
+        self.stream.check_unchanged()
         self.close()
         self.stream.log.restore(list(parsed.stage_log))
         self.step = parsed.step
@@ -232,6 +233,7 @@ class Loader(torch.utils.data.DataLoader):
         steps = range(self.step, _ENDLESS if self.num_steps is None else self.num_steps)
         if self.stream.log.detached:
             self.stream.log.at(0)  # raises
+        self.stream.check_unchanged()
         with self._known_to_accelerate(), contextlib.closing(self._start(steps)) as batches:
             for pending, info in batches:
                 if info.step != self.step:
@@ -243,6 +245,7 @@ class Loader(torch.utils.data.DataLoader):
                 if self.end_of_dataloader:  # a host that takes len(loader) batches never comes back for the end
                     self._finished_pass = True
                     batches.close()
+                    self.stream.check_unchanged()
                 yield {**batch, "step": info.step, "epoch": info.epoch, "stage": info.stage}
 
     def _start(self, steps: range) -> workers.Batches:

@@ -66,6 +66,9 @@ class RowReader(Protocol):
     def needs_windows(self) -> bool:
         """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError when what is read was changed since it was opened."""
+
     def empty(self, num_rows: int) -> Any:
         """Return a buffer of the reader's own kind, for `read`.
 
@@ -214,6 +217,10 @@ class SplitReader:
     def loss_weights(self, rows: StoredRows) -> None:
         """Return None: stored rows have no weights of the loss."""
 
+    def check_unchanged(self) -> None:  # noqa: D102
+        self.shards.check_unchanged()
+        self._files.check(now=True)
+
     def empty(self, num_rows: int) -> StoredRows:
         """Return a buffer for `read`."""
         input_ids = np.empty((num_rows, self.row_tokens), self.shards.manifest.token_dtype)
@@ -308,6 +315,7 @@ class SplitReader:
                 self._watch(shard, self._readers[shard])
             rows = self._checked_block(self._readers[shard], shard, block_id)
         except (FileNotFoundError, ValueError, IndexError, OSError) as error:
+            self._files.check(now=True)  # the cause, where the file was truncated
             self._damaged(error, range(block_id, block_id + 1))
             return None
         self._decoded[block_id] = rows

@@ -53,5 +53,8 @@ class BatchSource(Protocol):
     def compute(self, steps: range) -> list[tuple[PendingBatch, BatchInfo]]:
         """Return the batches of ``steps``, in order."""
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError when the data were changed since they were opened."""
+
     def interrupt(self) -> None:
         """Make calls of `compute` in other threads that wait for something raise ConnectionError."""

@@ -126,6 +126,10 @@ class MaskedStream:
             batches.append((batch, self.fill(step, batch.buffer)))
         return batches
 
+    def check_unchanged(self) -> None:  # noqa: D102
+        for reader in self._readers:
+            reader.check_unchanged()
+
     def interrupt(self) -> None:
         """Do nothing: `compute` waits for nothing here."""
 

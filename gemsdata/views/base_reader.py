@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.files.hashing import xxh3_of
+from gemsdata.files.mapped import MappedFiles
 from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
 from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.regions import Contigs
 
-_OF_A_PROCESS = ("_lock", "_address", "_kept", "_recent", "_why", "_gaps", "_soft")
+_OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps", "_soft")
 
 
 class BaseReader:
@@ -52,6 +54,7 @@ class BaseReader:
         """Set what a process has of its own."""
         self._lock = threading.Lock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
+        self._files = MappedFiles()
         self._kept: dict[int, PackedShard] = {}
         self._recent: set[int] = set()
         self._why: dict[int, str] = {}
@@ -79,6 +82,7 @@ class BaseReader:
         readable = np.where(lost, 0, num_bases)
         unpack_rows(address, first_block, offset, readable, self._block_bases, out)
         del held  # the maps must live until here
+        self._files.check()
         if self._gaps[0].size:
             mark(*self._gaps, place, readable, NOT_ACGT, out)
         why = ""
@@ -114,6 +118,7 @@ class BaseReader:
         if not self.passing:
             return self._address, held
         for shard in self._kept.keys() - wanted - self._recent:
+            self._files.remove(shard)
             del self._kept[shard]
         self._recent = wanted
         return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
@@ -129,6 +134,13 @@ class BaseReader:
             self._why[shard] = str(error)
         else:
             self._kept[shard] = opened
+            expected = self.shards.manifest.shards(self.split)[shard].files["packed"].xxh3_64
+            self._files.add(shard, opened.path, opened.map, lambda path: xxh3_of(path) == expected)
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError when the set or one of its open files was changed since it was opened."""
+        self.shards.check_unchanged()
+        self._files.check(now=True)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in _OF_A_PROCESS}

@@ -72,6 +72,10 @@ class ViewReader:
         """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
         return self._bases.passing
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError when what is read was changed since it was opened."""
+        self._bases.check_unchanged()
+
     def empty(self, num_rows: int) -> ViewBuffer:
         """Return a buffer for `read`."""
         return ViewBuffer()
