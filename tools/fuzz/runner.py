@@ -6,6 +6,7 @@ and a new worker goes on with the next one.
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import select
 import signal
 import time
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -90,7 +92,8 @@ def mutated_input(target: Target, seed: int, index: int) -> Any:
 def _run_worker(target: Target, first: int, end: int, seed: int, outcome: Outcome) -> int:
     """Fork a worker for the inputs from ``first`` on; return the first one that it did not finish."""
     read_end, write_end = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings(action="ignore"):  # that this process has threads: the child needs none of them
+        pid = os.fork()
     if pid == 0:
         os.close(read_end)
         _work(target, first, end, seed, write_end)
@@ -137,6 +140,7 @@ def _work(target: Target, first: int, end: int, seed: int, write_end: int) -> No
         in_use = int(stream.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (in_use + _MEMORY_BYTES, in_use + _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    faulthandler.disable()  # a crash is reported by the parent
     signal.signal(signal.SIGALRM, _raise_timeout)
     for index in range(first, end):
         report = _try(target, mutated_input(target, seed, index))
