@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gemsdata.files.hashing import sha256_of
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.kernels.keys import key_of
 from gemsdata.kernels.order import permute_range
@@ -27,6 +28,8 @@ from gemsdata.shards.verify.rows import check_shard
 from gemsdata.shards.verify.windows import expected_regions, expected_windows
 
 _MOST_NAMES_SHOWN = 10
+_SHORTEST_PIECE, _LONGEST_PIECE = 5, 510
+"""bases of the pieces of Ji et al. 2021"""
 
 
 @dataclass
@@ -51,6 +54,8 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     verdict = Verdict()
     _check_file_names(folder, manifest)
     verdict.checks.append("the folder holds the files of the manifest and no other")
+    if manifest.intervals_sha256 and sha256_of(folder / INTERVALS_FILE) != manifest.intervals_sha256:
+        raise VerificationError(f"{INTERVALS_FILE}: its sha256 is not the manifest's")
     table = _checked_table(folder, manifest)
     ranks = table.ranks(manifest.k)
     verdict.checks.append(f"{NPMI_FILE}, its settings and the ranks are those of the manifest")
@@ -103,9 +108,8 @@ def _check_file_names(folder: Path, manifest: Manifest) -> None:
 
 def _checked_table(folder: Path, manifest: Manifest) -> NpmiTable:
     """Return the NPMI table of the set once its hash is found to be the manifest's."""
-    with open(folder / NPMI_FILE, "rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != manifest.npmi.sha256:
-            raise VerificationError(f"{NPMI_FILE}: its sha256 is not the manifest's")
+    if sha256_of(folder / NPMI_FILE) != manifest.npmi.sha256:
+        raise VerificationError(f"{NPMI_FILE}: its sha256 is not the manifest's")
     table = NpmiTable.from_parquet(folder / NPMI_FILE)
     for name in ("estimator", "min_count", "canonical", "exclude_soft_masked"):
         _expect(f"{NPMI_FILE}: {name}", getattr(table, name), getattr(manifest.npmi, name))
@@ -125,7 +129,10 @@ def _check_genome(folder: Path, manifest: Manifest, genome: ReferenceGenome) -> 
     _expect("genome.num_soft_masked", stated.num_soft_masked, int((soft[:, 2] - soft[:, 1]).sum()))
     _check_intervals(folder / INTERVALS_FILE, gaps, soft, with_letters=manifest.packed)
     full_bases = manifest.row_tokens if manifest.packed else manifest.row_tokens + manifest.k - 1
-    _expect("windows.full_bases", manifest.windows.full_bases, full_bases)
+    windows = manifest.windows
+    _expect("windows.full_bases", windows.full_bases, full_bases)
+    random_lengths = (_SHORTEST_PIECE, min(_LONGEST_PIECE, full_bases)) if windows.scheme == "dnabert" else (None, None)
+    _expect("windows: the lengths of pieces", (windows.shortest_bases, windows.longest_bases), random_lengths)
     _expect("validation.regions", manifest.validation.regions, expected_regions(manifest, genome))
 
 
