@@ -182,6 +182,7 @@ def _open_sets(
     tables: list[np.ndarray] = []
     for place in places:
         if isinstance(place, View):
+            _check_maskable(place)
             readers.append(place.reader(split, check=check, faults=faults))
             tables.append(place.ranks() if ranks is None else ranks)
         else:
@@ -189,6 +190,15 @@ def _open_sets(
             readers.append(SplitReader(shards, split, check=check, faults=faults))
             tables.append(shards.ranks if ranks is None else ranks)
     return readers, functools.partial(MaskedStream, readers, ranks=tables, coordinates=coordinates)
+
+
+def _check_maskable(view: View) -> None:
+    """Raise ValueError for a view that strategies, which choose tokens and not bases, would mask wrongly."""
+    if not view.tokens.overlapping or view.options.unknown == "token" or not view.options.mask_soft_masked:
+        raise ValueError(
+            f"masking takes overlapping k-mers of A, C, G and T so far, not {view.tokens.spec!r} with unknown ="
+            f" {view.options.unknown!r}, mask_soft_masked = {view.options.mask_soft_masked}; read such rows with view.rows"
+        )
 
 
 def _ask_servers(

@@ -140,3 +140,9 @@ def test_weights_of_the_loss_stand_where_tokens_are(packed):
         masked = batch["labels"] >= 0
         assert weights[masked].min() >= 0.09
     assert "loss_weights" not in batches(view_of(packed), 1)[0]
+
+
+@pytest.mark.parametrize("options", [{"tokens": "base"}, {"tokens": "kmer:6:6"}, {"unknown": "token"}])
+def test_views_that_masking_would_get_wrong_are_refused(packed, options):
+    with pytest.raises(ValueError, match="masking takes overlapping k-mers of A, C, G and T so far"):
+        batches(view_of(packed, **options), 1)

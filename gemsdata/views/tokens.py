@@ -54,6 +54,11 @@ class Tokens(ABC):
     varying: bool = False
     """whether tokens vary in length, so that rows are measured in bases"""
 
+    @property
+    def overlapping(self) -> bool:
+        """Whether tokens are k-mers, k >= 3, one from each base on."""
+        return not self.varying and self.token_stride == 1 and self.token_bases >= 3
+
     @abstractmethod
     def encode(self, bases: np.ndarray, num_bases: np.ndarray, row_tokens: int) -> EncodedRows:
         """Return the tokens of rows of bases, at most ``row_tokens`` of each.

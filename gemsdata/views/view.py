@@ -106,8 +106,7 @@ class View:
     def ranks(self, n: int | None = None) -> np.ndarray:
         """Return the NPMI ranks of the n-grams to mask by, [4**n + 5]; default: k for overlapping k-mers, else 6."""
         if n is None:
-            overlapping = not self.tokens.varying and self.tokens.token_stride == 1 and self.tokens.token_bases > 1
-            n = self.tokens.token_bases if overlapping else 6
+            n = self.tokens.token_bases if self.tokens.overlapping else 6
         return self.shards.npmi.ranks(n)
 
     @functools.cached_property
