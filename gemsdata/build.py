@@ -197,7 +197,8 @@ def _check_maskable(view: View) -> None:
     if not view.tokens.overlapping or view.options.unknown == "token" or not view.options.mask_soft_masked:
         raise ValueError(
             f"masking takes overlapping k-mers of A, C, G and T so far, not {view.tokens.spec!r} with unknown ="
-            f" {view.options.unknown!r}, mask_soft_masked = {view.options.mask_soft_masked}; read such rows with view.rows"
+            f" {view.options.unknown!r}, mask_soft_masked = {view.options.mask_soft_masked}; read such rows with"
+            " view.rows"
         )
 
 
