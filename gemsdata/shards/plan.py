@@ -278,9 +278,13 @@ def _write_intervals(genome: PackedGenome, path: Path, *, with_letters: bool) ->
     if with_letters:
         letters = [chr(code) for code in gaps[:, 3].tolist()] + [None] * len(genome.soft)
         columns["letter"] = pa.array(letters, pa.string())
+    encoding: dict[str, Any] = {}
+    if with_letters:  # differences of sorted positions take 40 % of the space; sets of tokens keep their bytes
+        encoding["use_dictionary"] = ["contig", "kind", "letter"]
+        encoding["column_encoding"] = dict.fromkeys(("start", "end"), "DELTA_BINARY_PACKED")
     table = pa.table(columns)
     with publish(path) as stream:
-        pq.write_table(table, stream, compression="zstd")
+        pq.write_table(table, stream, compression="zstd", **encoding)
 
 
 def _summarise(
