@@ -312,8 +312,18 @@ def test_the_extras_in_messages_are_those_of_the_package() -> None:
     }
     for module, extra in extras.EXTRA_OF.items():
         assert module in packages[extra], (module, extra)
-    mentioned = {extra: packages[extra] for extra in ("train", "plot", "lint", "eval")}
+    mentioned = {extra: packages[extra] for extra in project if extra != "dev"}
     assert set().union(*mentioned.values()) == set(extras.EXTRA_OF)
+
+
+@pytest.mark.parametrize(("module", "extra"), [("fsspec", "train"), ("s3fs", "s3")])
+def test_a_url_without_its_package_names_the_extra(module: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, "serve", "s3://bucket/set"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"the URL s3://bucket/set needs {'fsspec' if module == 'fsspec' else 'another package'}" in done.stderr
+    assert f"install it with: pip install 'gemsdata[{extra}]'" in done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

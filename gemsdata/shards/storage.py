@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gemsdata.files.cache import FileCache, Pin, copy_stream
+from gemsdata.files.extras import missing_module
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
 
@@ -120,12 +121,19 @@ class RemoteStore:
     def _open(self, name: str) -> Any:
         """Open a file of the set with a file system that belongs to this process: clients do not survive a fork."""
         if self._opened_by != os.getpid():
-            import fsspec
-            import fsspec.asyn
-
+            try:
+                import fsspec
+                import fsspec.asyn
+            except ModuleNotFoundError as error:
+                raise missing_module(error, f"the URL {self.url}") from None
             if self._opened_by != -1:
                 fsspec.asyn.reset_lock()
-            self._filesystem, self._root = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **self._options)
+            try:
+                opened = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **self._options)
+            except ImportError as error:  # fsspec's message names the package
+                extra = "; install it with: pip install 'gemsdata[s3]'" if self.url.startswith("s3") else ""
+                raise ImportError(f"the URL {self.url} needs another package: {error}{extra}") from None
+            self._filesystem, self._root = opened
             self._opened_by = os.getpid()
         return self._filesystem.open(f"{self._root}/{name}", "rb")
 
