@@ -10,7 +10,17 @@ from tqdm import tqdm
 
 from gemsdata.cli.output import is_quiet
 
-_UNITS = {"reading": "base", "writing": "row", "checking": "row"}
+_UNITS = {
+    "reading": "B",
+    "reading bases": "base",
+    "reading rows": "row",
+    "writing": "row",
+    "checking": "row",
+    "auditing": "row",
+    "linting": "file",
+    "auditing strategies": "strategy",
+    "plotting": "figure",
+}
 
 
 class ProgressBars:

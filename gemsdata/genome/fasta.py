@@ -48,6 +48,8 @@ class FileReport:
     path: str
     crlf: bool = False
     """the first 64 KiB have Windows line ends"""
+    num_bytes_read: int = 0
+    """bytes of the file (as it is, compressed or not) that have been read so far; 0 for standard input"""
 
 
 def records(path: str, report: FileReport | None = None) -> Iterator[Record]:
@@ -69,10 +71,15 @@ def records(path: str, report: FileReport | None = None) -> Iterator[Record]:
         raise ValueError(f"{path} cannot be read: permission denied") from None
     with stream:
         if Path(path).is_file() and stream.peek(4).startswith(twobit.SIGNATURES):
-            for name, letters in twobit.sequences(stream, path, MOST_BASES):
-                yield Record(name, letters)
+            found: Iterator[Record] = (
+                Record(name, letters) for name, letters in twobit.sequences(stream, path, MOST_BASES)
+            )
         else:
-            yield from _fasta_records(stream, path, report)
+            found = _fasta_records(stream, path, report)
+        for record in found:
+            if stream.seekable():
+                report.num_bytes_read = stream.tell()
+            yield record
 
 
 def too_long(shown: str, name: str) -> ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.files.progress import Progress
 from gemsdata.files.publish import write_text
 from gemsdata.genome import fasta
 from gemsdata.kernels import kmer
@@ -59,6 +61,11 @@ class GenomeReport:
     """letters other than ACGT and their counts"""
 
     @property
+    def num_bytes_read(self) -> int:
+        """Bytes of the files that have been read so far."""
+        return sum(file.num_bytes_read for file in self.files)
+
+    @property
     def num_not_acgt(self) -> int:
         """Bases that are not A, C, G or T."""
         return sum(self.letters.values())
@@ -78,6 +85,26 @@ def complement(intervals: np.ndarray, length: int) -> np.ndarray:
     """Return the parts of [0, length) that no interval of int64[m, 2] (sorted, disjoint, half-open) covers."""
     edges = np.concatenate([[0], intervals.ravel(), [length]]).reshape(-1, 2)
     return edges[edges[:, 1] > edges[:, 0]]
+
+
+class ReadProgress:
+    """Reports how much of sequence files has been read: bytes of a total, or bases if a file is a stream."""
+
+    def __init__(self, paths: Iterable[str], report: GenomeReport, progress: Progress) -> None:
+        sizes = [os.path.getsize(path) if os.path.isfile(path) else None for path in paths]
+        self._total = None if None in sizes else sum(size for size in sizes if size is not None)
+        self._report = report
+        self._progress = progress
+        self._done = 0
+
+    def update(self, contig: Contig) -> None:
+        """Report what has been read since the last call, after one more contig."""
+        if self._total is None:
+            self._progress("reading bases", contig.num_bases, None)
+            return
+        num_bytes = self._report.num_bytes_read
+        self._progress("reading", num_bytes - self._done, self._total)
+        self._done = num_bytes
 
 
 def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = True) -> Iterator[Contig]:

@@ -74,7 +74,7 @@ def row_positions(shards: ShardSet, split: str, progress: Progress = no_progress
         for block in range(-(-shard.num_rows // shards.manifest.block_rows)):
             rows = shards.block(split, index, block)
             parts.append(offset[rows.contig] + rows.start)
-            progress("reading", len(rows), total)
+            progress("reading rows", len(rows), total)
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 

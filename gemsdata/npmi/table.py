@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gemsdata.files.progress import Progress, no_progress
-from gemsdata.genome.packed import GenomeReport, read_contigs
+from gemsdata.genome.packed import GenomeReport, ReadProgress, read_contigs
 from gemsdata.genome.vocab import NUM_SPECIAL, check_k, num_kmers, token_dtype, vocab_size
 from gemsdata.npmi.counts import NgramCounter, both_strands, countable_runs, marginal
 from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS, Scores, check_estimator, score
@@ -89,9 +89,12 @@ class NpmiTable:
         """
         check_estimator(estimator)
         counter = NgramCounter(max_k)
-        for contig in read_contigs(map(str, paths), GenomeReport(), soft=exclude_soft_masked):
+        report = GenomeReport()
+        files = [str(path) for path in paths]
+        reading = ReadProgress(files, report, progress)
+        for contig in read_contigs(files, report, soft=exclude_soft_masked):
             counter.add(contig.packed, countable_runs(contig, exclude_soft_masked))
-            progress("reading", contig.num_bases, None)
+            reading.update(contig)
         return cls.from_counts(
             counter.counts(),
             estimator=estimator,

@@ -21,7 +21,7 @@ from gemsdata.files.prefetch import prefetch
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.files.publish import publish, write_text
 from gemsdata.files.typed_json import from_json
-from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGenome, fasta, read_contigs
+from gemsdata.genome.packed import Contig, GenomeReport, GenomeWriter, PackedGenome, ReadProgress, fasta, read_contigs
 from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
@@ -119,13 +119,14 @@ def make_plan(
         )
 
     report = GenomeReport()
+    reading = ReadProgress(inputs, report, progress)
     tally = NgramCounter(max(_COUNTED_K, options.k)) if given is None else None
     with GenomeWriter(work / "genome") as writer:
         for contig in itertools.chain.from_iterable(prefetch(_batched(read_contigs(inputs, report)))):
             writer.add(contig)
             if tally is not None:
                 tally.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
-            progress("reading", contig.num_bases, None)
+            reading.update(contig)
         genome = writer.finish()
     table = (
         given

@@ -33,7 +33,7 @@ def mask_section(shards: ShardSet, num_rows: int, progress: Progress) -> Section
             audits.append(audit(shards, name, num_rows=num_rows))
         except ValueError as reason:
             notes.append(f"{name}: {reason}")
-        progress("auditing", 1, len(names()))
+        progress("auditing strategies", 1, len(names()))
     if not audits:
         return Section(anchor="masks", title=title, notes=notes)
     alerts = [[result.masking["name"], f"{alert.level}: {alert.text}"] for result in audits for alert in result.alerts]

@@ -22,6 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from gemsdata.files.progress import Progress, no_progress
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -118,8 +120,12 @@ class ReferenceGenome:
         return digest.hexdigest()
 
 
-def read_reference(paths: Sequence[str], scratch: Path) -> ReferenceGenome:
+def read_reference(
+    paths: Sequence[str], scratch: Path, num_bases: int | None = None, progress: Progress = no_progress
+) -> ReferenceGenome:
     """Write the codes of FASTA or .2bit files to the file ``scratch`` and map it.
+
+    ``num_bases`` is the expected total, for ``progress``.
 
     Raises FileNotFoundError for a missing file and ValueError for one that cannot be read.
     """
@@ -138,6 +144,7 @@ def read_reference(paths: Sequence[str], scratch: Path) -> ReferenceGenome:
                     names.append(name)
                 num_rna += piece.count(b"U") + piece.count(b"u")
                 out.write(piece.translate(_CODE_OF_LETTER))
+                progress("reading bases", len(piece), num_bases)
         if names:
             out.write(bytes([OTHER]))
             ends.append(out.tell() - 1)

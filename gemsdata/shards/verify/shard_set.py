@@ -60,7 +60,8 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     ranks = table.ranks(manifest.k)
     verdict.checks.append(f"{NPMI_FILE}, its settings and the ranks are those of the manifest")
     with tempfile.TemporaryDirectory(prefix="gemsdata-verify-") as scratch:
-        genome = read_reference(fasta, Path(scratch) / "bases.bin") if fasta else None
+        num_bases = manifest.genome.num_bases
+        genome = read_reference(fasta, Path(scratch) / "bases.bin", num_bases, progress) if fasta else None
         if genome is not None:
             verdict.against_fasta = True
             _check_genome(folder, manifest, genome)
