@@ -193,3 +193,17 @@ def test_page_in_a_browser(browser, page, tmp_path, width, scheme):
             assert min(box["width"], box["height"]) > 100
             with Image.open(io.BytesIO(figure.screenshot())) as shot:
                 assert len(shot.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_last_evaluation_of_a_run_is_shown_by_kind_of_token(tmp_path):
+    first, last = (
+        {"step": step, "valid_loss": 1.5 * value, "valid_loss_mask": 2.5 * value, "valid_bits_per_base": value}
+        for step, value in ((5, 1.75), (10, 1.25))
+    )
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (first, last)))
+    (section,) = report.run_section([tmp_path])
+    columns, (row,) = section.tables[1].columns, section.tables[1].rows
+    found = dict(zip(columns, row, strict=True))
+    assert found["shown as [MASK]"] == "3.1250"
+    assert found["bits per hidden base"] == "1.2500"
+    assert found["kept"] == "–"

@@ -98,18 +98,22 @@ def lines(out: Path, name: str) -> dict[int, float]:
 
 
 SCRIPT = """
-import faulthandler, json, sys
+import faulthandler, json, os, sys
+from accelerate.state import DistributedType, PartialState
 faulthandler.dump_traceback_later(120, exit=True)  # a hang becomes a failure that says where
 from train import pretrain
 from tests.train_support import StopAfter
 
 stop_after, notes, *arguments = sys.argv[1:]
+if "ACCELERATE_USE_FSDP" in os.environ:  # which accelerate heeds on GPUs only, though torch's FSDP runs on CPU too
+    PartialState(cpu=True)._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 seen = []
 counted = pretrain.batch_counts
 
 def spy(batch, stop, accelerator):
     seen.append([batch["step"], batch["stage"]])
-    note = {"num_processes": accelerator.num_processes, "stages": seen}
+    kind = str(accelerator.distributed_type)
+    note = {"num_processes": accelerator.num_processes, "type": kind, "stages": seen}
     open(f"{notes}-{accelerator.process_index}.json", "w").write(json.dumps(note))
     return counted(batch, stop, accelerator)
 
@@ -121,7 +125,7 @@ sys.exit(pretrain.main(arguments))
 
 
 def run_two_processes(
-    shards: Path, out: Path, *, notes: Path, stop_after: int = 0, **options
+    shards: Path, out: Path, *, notes: Path, stop_after: int = 0, environment: dict[str, str] | None = None, **options
 ) -> tuple[subprocess.CompletedProcess, list[dict]]:
     """Pretrain in two processes under `accelerate launch` on CPU; return also what each of them noted."""
     script = notes.with_suffix(".py")
@@ -131,7 +135,13 @@ def run_two_processes(
     command = arguments(shards=str(shards), output_dir=str(out), **{**FAST, **options})
     done = subprocess.run(
         [sys.executable, *launch, str(script), str(stop_after), str(notes), *command],
-        env={**os.environ, "ACCELERATE_USE_CPU": "1", "PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": ""},
+        env={
+            **os.environ,
+            "ACCELERATE_USE_CPU": "1",
+            "PYTHONPATH": str(REPOSITORY),
+            "CUDA_VISIBLE_DEVICES": "",
+            **(environment or {}),
+        },
         capture_output=True,
         text=True,
         check=False,

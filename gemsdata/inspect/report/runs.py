@@ -23,6 +23,15 @@ from gemsdata.inspect.report.svg import inline_svg
 METRICS_FILE = "metrics.jsonl"
 _LOSS = ("loss", "train_loss")
 _PERPLEXITY = ("perplexity", "valid_perplexity", "val_perplexity", "eval_perplexity")
+_EVALUATION = {
+    "valid_loss": "all masked tokens",
+    "valid_loss_mask": "shown as [MASK]",
+    "valid_loss_kept": "kept",
+    "valid_loss_random": "replaced at random",
+    "valid_bits_per_base": "bits per hidden base",
+    "markov_bits_per_base": "Markov chain, bits per base",
+}
+"""entries of the metrics file and the columns that show them"""
 _MOST_TABLE_ROWS = 200
 _SMOOTHED = 50
 
@@ -38,6 +47,8 @@ class TrainingCurves:
     """(step, perplexity on validation rows), float64[n, 2]"""
     switches: list[tuple[int, Any]]
     """(step, stage) at each change of the stage"""
+    evaluation: dict[str, float]
+    """numbers of the last evaluation, by their names in the metrics file"""
 
 
 def run_section(folders: Sequence[Path]) -> list[Section]:
@@ -74,6 +85,7 @@ def read_curves(path: Path, name: str) -> TrainingCurves:
     loss: list[tuple[int, float]] = []
     perplexity: list[tuple[int, float]] = []
     stages: list[tuple[int, Any]] = []
+    evaluation: dict[str, float] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
@@ -84,10 +96,11 @@ def read_curves(path: Path, name: str) -> TrainingCurves:
             value = next((entry[field] for field in fields if isinstance(entry.get(field), int | float)), None)
             if value is not None and math.isfinite(value):
                 series.append((step, float(value)))
+        evaluation |= {name: float(entry[name]) for name in _EVALUATION if isinstance(entry.get(name), int | float)}
         if entry.get("stage") is not None:
             stages.append((step, entry["stage"]))
     switches = [later for before, later in pairwise(stages) if later[1] != before[1]]
-    return TrainingCurves(name, _points(loss), _points(perplexity), switches)
+    return TrainingCurves(name, _points(loss), _points(perplexity), switches, evaluation)
 
 
 def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
@@ -133,6 +146,14 @@ def _curves(runs: Sequence[TrainingCurves], notes: list[str]) -> Section:
     rows = [_summary(run) for run in runs]
     columns = ["run", "steps", "last loss", "last perplexity", "best perplexity", "stage changes at"]
     tables = [Table(columns=columns, rows=rows)] if rows else []
+    evaluated = [run for run in runs if run.evaluation]
+    if evaluated:
+        shown = [
+            [run.name, *(f"{run.evaluation[name]:.4f}" if name in run.evaluation else "–" for name in _EVALUATION)]
+            for run in evaluated
+        ]
+        caption = "Validation loss in nats per token at the last evaluation, by what the model was shown."
+        tables.append(Table(columns=["run", *_EVALUATION.values()], rows=shown, caption=caption))
     return Section(anchor="training", title="Training", tables=tables, pictures=pictures, notes=notes)
 
 
