@@ -1,0 +1,231 @@
+"""Kill pretrainings and studies at random moments, resume them, and compare with runs that were left alone.
+
+    python -m tools.chaos_train --output-dir OUT [--kills 40] [--report docs/reliability_train.md]
+
+A pretraining saves a checkpoint after every update, so that most SIGKILLs hit while one is written or removed. A killed
+process is started again with --resume until it is complete. Afterwards weights, metrics and stage log must equal those
+of an uninterrupted run bit for bit, and nothing half-written may be left. A study of two pretrainings and their
+fine-tunings is killed likewise, its workers included. OUT/chaos_train.json has every kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load_file
+
+from bench.table import markdown
+from gemsdata.files.publish import write_text
+from gemsdata.genome.vocab import BASES
+from tools.synthesize import main as synthesize
+from train.run_log import read_metrics
+
+PRETRAIN = {
+    "model": "smoke", "masking": "cm-gems", "max-steps": 120, "batch-rows": 8, "eval-every": 10, "save-every": 1,
+    "eval-rows": 16, "log-every": 1, "switch-threshold": 1000.0, "switch-lag": 5, "threads": 1, "peak-lr": 5e-3,
+}  # fmt: skip
+STUDY = """
+from eval.compare.study import Arm, Study
+
+STUDY = Study(
+    arms=[Arm("genemask", masking="genemask"), Arm("random-span", masking="random-span")],
+    pretrain={"model": "smoke", "max_steps": 6, "batch_rows": 8, "eval_every": 3, "save_every": 1, "eval_rows": 8},
+    seeds=(1, 2, 3), sets=("toy",), shots=(4,), random_weights=False,
+)
+"""
+_LONGEST_S = 600.0
+_PRETRAIN_WINDOW_S, _STUDY_WINDOW_S = 1.0, 15.0
+"""seconds after the first write of a process in which it is killed"""
+
+
+@dataclass
+class Outcome:
+    """What happened to one subject."""
+
+    subject: str
+    kills: int = 0
+    """SIGKILLs that hit a running process"""
+    during_a_save: int = 0
+    """of them, with an unfinished checkpoint or file on disk"""
+    failures: list[str] = field(default_factory=list)
+    """what was wrong after a kill or at the end"""
+    seconds: float = 0.0
+
+
+def kill_until_complete(
+    command: Sequence[str], folder: Path, outcome: Outcome, *, kills: int, window_s: float, rng: random.Random
+) -> None:
+    """Start ``command`` and kill its process group after it has begun to write, ``kills`` times; then let it end.
+
+    A kill comes at a random moment of ``window_s`` after the first new file in ``folder``.
+    """
+    began = time.monotonic()
+    while True:
+        allowed = outcome.kills < kills
+        before = _newest(folder)
+        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + _LONGEST_S
+        while allowed and process.poll() is None and _newest(folder) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
+        try:
+            process.wait(rng.uniform(0.0, window_s) if allowed else _LONGEST_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            outcome.kills += 1
+            outcome.during_a_save += any(folder.rglob("_*.tmp")) or any(folder.rglob("_*.old"))
+            if not allowed or time.monotonic() > deadline:
+                outcome.failures.append(f"hung for {_LONGEST_S:.0f} s")
+                break
+            continue
+        printed = process.communicate()[0].decode()
+        if process.returncode:
+            outcome.failures.append(f"exit status {process.returncode} after kill {outcome.kills}: {printed[-300:]}")
+        break
+    outcome.seconds = round(time.monotonic() - began, 1)
+
+
+def _newest(folder: Path) -> float:
+    """Return when a file or folder below ``folder`` was last made; 0 where there is none."""
+    times = []
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            times.append(path.stat().st_mtime)
+    return max(times, default=0.0)
+
+
+def compare_runs(whole: Path, run: Path, outcome: Outcome) -> None:
+    """Add what differs between two pretrainings, and what is half-written, to the failures."""
+    for one in (whole, run):
+        if not (one / "final" / "model.safetensors").exists():
+            outcome.failures.append(f"{one.name} has no final model")
+            return
+    weights, others = (load_file(one / "final" / "model.safetensors") for one in (whole, run))
+    for name, values in weights.items():
+        if not np.array_equal(values, others[name]):
+            outcome.failures.append(f"{name} differs from the uninterrupted run")
+    for name in ("loss", "valid_perplexity", "gradient_norm", "stage", "stage_log"):
+        one, other = (
+            [(line["step"], line[name]) for line in read_metrics(path / "metrics.jsonl") if name in line]
+            for path in (whole, run)
+        )
+        if one != other:
+            outcome.failures.append(f"{name} in metrics.jsonl differs from the uninterrupted run")
+    left = [path.name for path in run.rglob("_*")]
+    if left:
+        outcome.failures.append(f"left behind: {', '.join(left)}")
+
+
+def chaos_pretrain(shards: Path, out: Path, outcomes: list[Outcome], *, kills: int, rng: random.Random) -> None:
+    """Kill one pretraining ``kills`` times in runs of at most eight kills each."""
+    command = [sys.executable, "train/pretrain.py", "--shards", str(shards)]
+    command += [word for name, value in PRETRAIN.items() for word in (f"--{name}", str(value))]
+    whole = out / "whole"
+    subprocess.run([*command, "--output-dir", str(whole), "--resume"], check=True, capture_output=True)
+    while (left := kills - sum(outcome.kills for outcome in outcomes)) > 0:
+        run = out / f"killed-{len(outcomes)}"
+        outcome = Outcome(f"pretraining {len(outcomes)}")
+        outcomes.append(outcome)
+        again = [*command, "--output-dir", str(run), "--resume"]
+        kill_until_complete(again, run, outcome, kills=min(8, left), window_s=_PRETRAIN_WINDOW_S, rng=rng)
+        compare_runs(whole, run, outcome)
+        click.echo(f"{outcome.subject}: {outcome.kills} kills, {outcome.failures or 'as if uninterrupted'}", err=True)
+        if len(outcomes) > kills:  # a run that was never hit
+            break
+
+
+def chaos_study(shards: Path, out: Path, outcomes: list[Outcome], *, kills: int, rng: random.Random) -> None:
+    """Kill a study ``kills`` times, and compare its results with those of one that was left alone."""
+    data = write_toy_set(out / "fewshot", rng)
+    (out / "study.py").write_text(STUDY)
+    command = [sys.executable, "-m", "eval.compare", str(out / "study.py"), "--shards", str(shards)]
+    command += ["--data", str(data), "--workers", "2"]
+    subprocess.run([*command, "--output-dir", str(out / "study-whole")], check=True, capture_output=True)
+    outcome = Outcome("study")
+    outcomes.append(outcome)
+    again = [*command, "--output-dir", str(out / "study-killed")]
+    kill_until_complete(again, out / "study-killed", outcome, kills=kills, window_s=_STUDY_WINDOW_S, rng=rng)
+    tables = [out / name / "results.parquet" for name in ("study-whole", "study-killed")]
+    if all(path.exists() for path in tables):
+        one, other = (pd.read_parquet(path).drop(columns="seconds") for path in tables)
+        if not one.equals(other):
+            outcome.failures.append("the results differ from those of the uninterrupted study")
+    else:
+        outcome.failures.append("the study has no results")
+    click.echo(f"{outcome.subject}: {outcome.kills} kills, {outcome.failures or 'as if uninterrupted'}", err=True)
+
+
+def write_toy_set(folder: Path, rng: random.Random) -> Path:
+    """Write a few-shot set of random sequences; return the folder of sets."""
+    for name, size in (("toy/4/train.tsv", 8), ("toy/test.tsv", 20)):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"{''.join(rng.choices(BASES, k=20))}\t{row % 2}" for row in range(size)]
+        path.write_text("sequence\tlabel\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def report(outcomes: Sequence[Outcome], seed: int) -> str:
+    """Return the outcomes as Markdown."""
+    rows = [
+        [one.subject, str(one.kills), str(one.during_a_save), "; ".join(one.failures) or "none", f"{one.seconds:.0f}"]
+        for one in outcomes
+    ]
+    failures = sum(len(one.failures) for one in outcomes)
+    totals = [sum(getattr(one, name) for one in outcomes) for name in ("kills", "during_a_save", "seconds")]
+    rows.append(["**all**", str(totals[0]), str(totals[1]), str(failures), f"{totals[2]:.0f}"])
+    header = ["subject", "SIGKILLs", "during a save", "failures", "seconds"]
+    return f"""# Kills during training
+
+`python -m tools.chaos_train --seed {seed}`: each subject is killed with SIGKILL, workers included, at random
+moments after it has begun to write, and started again until it is complete. A pretraining saves a checkpoint after each
+of its {PRETRAIN["max-steps"]} updates. It fails unless weights, metrics and stage log equal those of an
+uninterrupted run bit for bit and nothing half-written is left; a study fails unless its table of results is the same.
+
+{markdown(header, rows)}
+"""
+
+
+@click.command()
+@click.option("--output-dir", "out", required=True, type=click.Path(path_type=Path), help="Folder of all runs.")
+@click.option("--kills", type=int, default=40, show_default=True, help="SIGKILLs in all, a fifth of them on the study.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the moments.")
+@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Markdown file to write.")
+def main(out: Path, kills: int, seed: int, report_path: Path | None) -> None:
+    """Kill training at random moments; exit status 1 when anything was lost."""
+    rng = random.Random(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    genome, shards = out / "genome.fa", out / "shards"
+    synthesize(["-o", str(genome), "--bases", "20000", "--seed", "1"], standalone_mode=False)
+    subprocess.run(
+        [sys.executable, "-m", "gemsdata.cli", "shard", str(genome), "-o", str(shards), "-k", "3", "--row-tokens", "30",
+         "--valid-fraction", "0.2", "--overwrite"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    outcomes: list[Outcome] = []
+    of_study = kills // 5
+    chaos_pretrain(shards, out, outcomes, kills=kills - of_study, rng=rng)
+    chaos_study(shards, out, outcomes, kills=of_study, rng=rng)
+    write_text(out / "chaos_train.json", json.dumps([asdict(one) for one in outcomes], indent=1) + "\n")
+    text = report(outcomes, seed)
+    if report_path is not None:
+        write_text(report_path, text)
+    click.echo(text)
+    sys.exit(any(one.failures for one in outcomes))
+
+
+if __name__ == "__main__":
+    main()
