@@ -57,7 +57,7 @@ class ArrowShard:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
             self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
         self._blocks: dict[int, Rows] = {}
         self._num_cached = num_cached
@@ -69,7 +69,9 @@ class ArrowShard:
         rows = self._blocks.get(index)
         if rows is None:
             try:
-                rows = rows_of(self._reader.get_batch(index))
+                batch = self._reader.get_batch(index)
+                batch.validate()  # a damaged one can end the process when it is sliced
+                rows = rows_of(batch)
             except (pa.ArrowException, OSError, KeyError, AttributeError, ValueError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 raise ValueError(f"{self.path}: block {index} is damaged: {reason}") from None

@@ -134,10 +134,10 @@ class PackedShard:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
             self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
         self.metadata: dict[bytes, bytes] = self._reader.schema.metadata or {}
-        if BLOCK_BASES_KEY not in self.metadata:
+        if not self.metadata.get(BLOCK_BASES_KEY, b"").isdigit():
             raise ValueError(f"{path} is no shard of packed bases")
         self.block_bases = int(self.metadata[BLOCK_BASES_KEY])
         self.num_blocks: int = self._reader.num_record_batches
@@ -146,17 +146,11 @@ class PackedShard:
         """Return record batch ``index`` as read-only arrays; raise ValueError when it is damaged."""
         try:
             batch = self._reader.get_batch(index)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise ValueError(f"{self.path}: block {index} is damaged: {str(error).splitlines()[0]}") from None
-        column = batch.column("packed")
-        width = column.type.byte_width
-        packed = np.frombuffer(column.buffers()[1], np.uint8, count=len(column) * width, offset=column.offset * width)
-        return Blocks(
-            contig=batch.column("contig").to_numpy(zero_copy_only=True),
-            start=batch.column("start").to_numpy(zero_copy_only=True),
-            num_bases=batch.column("num_bases").to_numpy(zero_copy_only=True),
-            packed=packed.reshape(-1, width),
-        )
+            batch.validate()  # a damaged one can end the process when it is sliced
+            return _blocks_of(batch)
+        except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise ValueError(f"{self.path}: block {index} is damaged: {reason}") from None
 
     def addresses(self, num_blocks: int) -> np.ndarray:
         """Return where the bases of each of the shard's ``num_blocks`` blocks lie in memory, int64[num_blocks].
@@ -177,6 +171,19 @@ class PackedShard:
                 " another set"
             )
         return out
+
+
+def _blocks_of(batch: pa.RecordBatch) -> Blocks:
+    """View a record batch of a packed shard as arrays, without a copy."""
+    column = batch.column("packed")
+    width = column.type.byte_width
+    packed = np.frombuffer(column.buffers()[1], np.uint8, count=len(column) * width, offset=column.offset * width)
+    return Blocks(
+        contig=batch.column("contig").to_numpy(zero_copy_only=True),
+        start=batch.column("start").to_numpy(zero_copy_only=True),
+        num_bases=batch.column("num_bases").to_numpy(zero_copy_only=True),
+        packed=packed.reshape(-1, width),
+    )
 
 
 def split_stretches(manifest: Manifest) -> dict[str, np.ndarray]:

@@ -187,7 +187,7 @@ def make_plan(
             for name, num_bases in zip(genome.names, genome.num_bases.tolist(), strict=True)
         ],
         validation=ValidationInfo(
-            contigs=sorted(options.valid_contigs),
+            contigs=sorted(set(options.valid_contigs)),
             fraction=None if options.valid_contigs else options.valid_fraction,
             regions=[(contig, start, end) for contig, start, end in regions.tolist()],
         ),

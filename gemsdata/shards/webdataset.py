@@ -101,6 +101,7 @@ class TarShard:
             EOFError,
             zstd.ZstdError,
             tokenize.TokenError,
+            SyntaxError,
             RecursionError,
             MemoryError,
         ) as error:

@@ -23,7 +23,7 @@ import click
 
 from tools.fuzz.genome_targets import genome_targets
 from tools.fuzz.runner import Outcome, Target, mutated_input, run_target
-from tools.fuzz.shard_targets import BedTarget, ManifestTarget, NpmiTarget, ShardTarget
+from tools.fuzz.shard_targets import BedTarget, ManifestTarget, NpmiTarget, PackedTarget, ShardTarget
 from tools.fuzz.training_targets import BatchRequestTarget, CheckpointTarget, LabelledTarget, LoaderStateTarget
 
 
@@ -34,6 +34,9 @@ def all_targets(folder: Path) -> list[Target]:
         ManifestTarget(folder),
         ShardTarget(folder, "arrow"),
         ShardTarget(folder, "webdataset"),
+        ShardTarget(folder, "arrow", "zstd"),
+        ShardTarget(folder, "webdataset", "zstd"),
+        PackedTarget(folder),
         NpmiTarget(folder),
         BedTarget(folder),
         LabelledTarget(folder, "\t"),

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from gemsdata.files.hashing import xxh3_of
 from gemsdata.files.typed_json import from_json
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.packed import PackedShard
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.rows import read_blocks
@@ -29,10 +31,11 @@ from tools.fuzz.runner import WrongAnswer
 _ROW_TOKENS = 24
 
 
-def make_set(folder: Path) -> Path:
+def make_set(folder: Path, compression: str = "none") -> Path:
     """Make a small shard set in both formats, with a table of short n-grams; return its folder."""
-    if (folder / "set").exists():
-        return folder / "set"
+    out = folder / f"set-{compression}"
+    if out.exists():
+        return out
     folder.mkdir(parents=True, exist_ok=True)
     generator = random.Random(1)
     letters = "".join(generator.choices("ACGTacgt", k=1100))
@@ -47,11 +50,12 @@ def make_set(folder: Path) -> Path:
         rows_per_shard=16,
         format="both",
         rank_column=True,
+        compression=compression,
         npmi=str(table),
         valid_contigs=("two",),
     )
-    shard([fasta], folder / "set", options)
-    return folder / "set"
+    shard([fasta], out, options)
+    return out
 
 
 class _SetTarget:
@@ -59,15 +63,16 @@ class _SetTarget:
 
     name = ""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, compression: str = "none") -> None:
         self._folder = folder
+        self._compression = compression
 
     def prepare(self) -> None:
         """Make the set."""
-        self._set = make_set(self._folder)
+        self._set = make_set(self._folder, self._compression)
         self._fasta = str(self._folder / "set.fa")
         self._manifest = Manifest.load(self._set)
-        self._mutant = self._folder / f"mutant-{self.name.split()[0]}"
+        self._mutant = self._folder / f"mutant-{self.name.replace(' ', '-')}"
         shutil.rmtree(self._mutant, ignore_errors=True)
         shutil.copytree(self._set, self._mutant)
 
@@ -110,10 +115,10 @@ class ShardTarget(_SetTarget):
     The manifest is given the size of the mutated file, so that what is tested is the reader and not the size.
     """
 
-    def __init__(self, folder: Path, file_format: str) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, file_format: str, compression: str = "none") -> None:
+        super().__init__(folder, compression)
         self._format = file_format
-        self.name = f"{file_format} shard"
+        self.name = f"{file_format} shard" + (f", {compression}" if compression != "none" else "")
 
     def prepare(self) -> None:
         """Make the set and read its first shard."""
@@ -161,6 +166,48 @@ class ShardTarget(_SetTarget):
         except ValueError:
             return
         raise WrongAnswer("a changed shard passes check='hash'")
+
+
+class PackedTarget(_SetTarget):
+    """Packed shards: blocks as views read them, and as Arrow reads them with every check on."""
+
+    name = "packed shard"
+
+    def prepare(self) -> None:
+        """Make a packed set."""
+        super().prepare()
+        folder = self._folder / "packed"
+        if not folder.exists():
+            shard([self._fasta], folder, ShardOptions(format="packed", k=3, npmi=str(self._folder / "table.parquet")))
+        entry = Manifest.load(folder).shards("train")[0]
+        self._seed = (folder / entry.files["packed"].path).read_bytes()
+        self._path = self._folder / "mutant-packed.arrow"
+        self._num_blocks = entry.num_rows
+
+    def seeds(self) -> Sequence[bytes]:
+        """Return the training shard."""
+        return [self._seed]
+
+    def run(self, content: bytes) -> None:
+        """Read all blocks with both readers and compare them."""
+        self._path.unlink(missing_ok=True)
+        self._path.write_bytes(content)
+        shard_file = PackedShard(self._path)
+        shard_file.addresses(self._num_blocks)
+        found = [shard_file.block(index) for index in range(shard_file.num_blocks)]
+        try:
+            reader = pa.ipc.open_file(self._path)
+            batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+            for batch in batches:
+                batch.validate(full=True)
+        except (pa.ArrowException, OSError):
+            raise ValueError("Arrow refuses the shard, and so does check='hash'") from None
+        for blocks, batch in zip(found, batches, strict=True):
+            for name in ("contig", "start", "num_bases"):
+                if getattr(blocks, name).tolist() != batch.column(name).to_pylist():
+                    raise WrongAnswer(f"{name} is not what Arrow reads")
+            if blocks.packed.tobytes() != b"".join(batch.column("packed").to_pylist()):
+                raise WrongAnswer("bases are not what Arrow reads")
 
 
 class NpmiTarget(_SetTarget):

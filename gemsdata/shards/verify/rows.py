@@ -92,6 +92,7 @@ def read_blocks(path: Path, where: str, file_format: str) -> Iterator[Block]:
         pa.ArrowException,
         tarfile.TarError,
         tokenize.TokenError,
+        SyntaxError,
         OSError,
         ValueError,
         EOFError,
