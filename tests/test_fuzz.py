@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from tools.fuzz import runner
 from tools.fuzz.__main__ import all_targets
 from tools.fuzz.runner import WrongAnswer, mutated_input, run_target
+from tools.fuzz.shard_targets import ShardTarget
 
 pytestmark = pytest.mark.once
 NAMES = [target.name for target in all_targets(Path("unused"))]
@@ -86,3 +88,34 @@ def test_a_short_run_finds_nothing(tmp_path: Path, name: str) -> None:
     outcome = run_target(target, 60, seed=7)
     assert outcome.bugs == 0, outcome.examples
     assert outcome.refused > 0
+
+
+class BrokenLengths(ShardTarget):
+    """Arrow shards in which one length or offset of the metadata is another number."""
+
+    name = "lengths"
+
+    def mutate(self, seed: bytes, generator: random.Random) -> bytes:
+        first = seed.index(b"\xff\xff\xff\xff", 16)  # the first record batch, after the schema
+        at = first + 8 * generator.randrange(60)
+        number = generator.choice([-1, 0, 1, 7, 1 << 31, -(1 << 40)])
+        return seed[:at] + struct.pack("<q", number) + seed[at + 8 :]
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_no_length_in_an_arrow_shard_ends_the_process(tmp_path: Path, compression: str) -> None:
+    outcome = run_target(BrokenLengths(tmp_path, "arrow", compression), 400, seed=0)
+    assert outcome.bugs == 0, outcome.examples
+    assert outcome.refused > 20
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<u2', 'a(': (4", b"(" * 90, b"{%descr': 1}", b"lambda", b"0x"])
+def test_a_damaged_header_in_a_tar_is_one_line(tmp_path: Path, header: bytes) -> None:
+    target = ShardTarget(tmp_path, "webdataset")
+    target.prepare()
+    (content,) = target.seeds()
+    at = content.index(b"\x93NUMPY") + 10
+    size = int.from_bytes(content[at - 2 : at], "little")
+    mutant = content[:at] + header.ljust(size - 1) + b"\n" + content[at + size :]
+    with pytest.raises(ValueError, match=r"block 0 is damaged: [^\n]*$"):
+        target.run(mutant)
