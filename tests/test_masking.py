@@ -312,14 +312,17 @@ def test_a_user_adds_a_strategy_in_a_few_lines(dna_rows, monkeypatch):
     masker = example["masker"]
     spans = masker.spans(rows, full(rows), ids)
     assert len(spans.lo) > 1000
-    starts = rows[np.repeat(ids, np.diff(spans.ends)), spans.lo]
+    row = np.repeat(ids, np.diff(spans.ends))
+    inner = (spans.lo > 0) & (spans.hi < 510)
+    assert (spans.hi - spans.lo)[inner].min() == (spans.hi - spans.lo)[inner].max() == 7  # tokens over two bases
+    starts = rows[row[inner], spans.hi[inner] - 2]
     assert all(vocab.token(int(start), 6).startswith("CG") for start in starts)
     mask = masker.mask(rows, full(rows), ids)
     assert ((masker.batch(rows, full(rows), ids)["labels"] != -100)[:, 1:-1] == mask).all()
+    exact = example["exact"].mask(rows, full(rows), ids)
     many = np.array([sum(vocab.token(int(i), 6).startswith("CG") for i in row) >= 5 for row in rows])
     assert many.sum() > 50
-    exact = example["exact"].mask(rows[many], full(rows[many]), ids[many])
-    assert (exact.sum(1) == round(0.02 * 510)).all()
+    assert (exact[many].sum(1) == round(0.02 * 510)).all()
     assert resolve("cpg", corruption="span") == example["Cpg"](corruption="span")
 
 
@@ -330,10 +333,18 @@ def test_a_user_adds_a_strategy_in_a_few_lines(dna_rows, monkeypatch):
             {"masking": "genmask"},
             r"masking 'genmask' is unknown \(did you mean 'genemask'\?\): use a strategy \(random-token, dnabert",
         ),
-        ({"ranks": None}, r"masking 'genemask' chooses tokens by NPMI rank: give ranks="),
-        ({"ranks": np.zeros(4096)}, r"ranks of shape \(4096,\) fit no k: give one rank for each of 4\*\*k \+ 5"),
-        ({"k": 5}, r"ranks are of k = 6, but k = 5 is given"),
-        ({"masking": "dnabert", "ranks": None, "k": 9}, r"k = 9 is out of range: masking takes k = 3 to 8"),
+        ({"ranks": None}, r"masking 'genemask' chooses n-grams by NPMI rank: give ranks="),
+        (
+            {"ranks": np.zeros(4096)},
+            r"ranks of shape \(4096,\) cannot be masked by: give one rank for each of",
+        ),
+        ({"k": 5}, r"ranks are of n = 6, but k = 5 is given"),
+        ({"ranks": np.ones(9)}, r"ranks of 1-mers cannot be masked by: .* such as NpmiTable.ranks\(6\)"),
+        ({"masking": gd.GeneMask(n=5)}, r"ranks are of n = 6, but masking 'genemask' has n = 5"),
+        (
+            {"masking": "dnabert", "ranks": None, "k": 13},
+            r"k = 13 is out of range: tokens of 1 to 12 bases",
+        ),
         ({"seed": -1}, r"seed = -1 is out of range"),
     ],
 )
@@ -379,6 +390,7 @@ def test_a_strategy_describes_itself_for_saved_states():
         "budget": 0.15,
         "budget_unit": "token",
         "corruption": "token",
+        "n": None,
         "masking_version": MASKING_VERSION,
     }
     assert resolve(gd.GeneMask(), corruption="span") == gd.GeneMask(corruption="span")

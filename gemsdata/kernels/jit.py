@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -36,7 +38,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     anew, and says so once.
     """
     if not numba.config.DISABLE_JIT:
-        return _compiled(function)
+        return _compiled(function, inline=False)
 
     @functools.wraps(function)
     def wrapper(*args: Any) -> Any:
@@ -46,14 +48,34 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def jit_inline(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a short function into the kernels that call it, for those that are called for every span or token."""
+    return jit(function) if numba.config.DISABLE_JIT else _compiled(function, inline=True)
+
+
+def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., Any]:
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        compiled = numba.njit(nogil=True, cache=True, forceinline=inline)(function)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
         _say_that_nothing_is_cached()
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, forceinline=inline)(function)
+    # numba's cache notices a change of a kernel's own file, but not of the kernels that it calls or of the tuples that
+    # it takes (for those it fails); the version that stands in front of each index makes another source another cache
+    index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if index is not None and hasattr(index, "_version"):
+        index._version = f"{numba.__version__} {_source_hash()}"
+    return compiled
+
+
+@functools.cache
+def _source_hash() -> str:
+    """Return a hash of the sources of all kernels."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @functools.cache
@@ -62,5 +84,5 @@ def _say_that_nothing_is_cached() -> None:
         "gemsdata's kernels are compiled anew by every process (some 20 seconds), because no folder for compiled code"
         " can be written: set NUMBA_CACHE_DIR to one that can",
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -7,6 +7,8 @@ worker, a rank or a resumed run computes the same number from the same words.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from gemsdata.kernels.jit import jit
@@ -69,7 +71,15 @@ def fill_keys(base: np.uint64, words: np.ndarray, out: np.ndarray) -> None:
 
 def row_keys(seed: int, epoch: int, stage: int, rows: np.ndarray) -> np.ndarray:
     """Return the keys (uint64[B]) that mask rows (integers[B], global row ids) under (seed, epoch, stage)."""
-    return keys_of((seed, RandomStream.MASK, epoch, stage), np.asarray(rows).reshape(-1, 1))
+    rows = np.ascontiguousarray(rows, dtype=np.uint64)
+    out = np.empty(rows.size, np.uint64)
+    fill_keys(np.uint64(_mask_key(seed, epoch, stage)), rows.reshape(-1, 1), out)
+    return out
+
+
+@functools.lru_cache(64)
+def _mask_key(seed: int, epoch: int, stage: int) -> int:
+    return key_of(seed, RandomStream.MASK, epoch, stage)
 
 
 def key_of(*words: int) -> int:

@@ -201,6 +201,22 @@ def cut_pieces(
 
 
 @jit
+def bases_of_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, bases: np.ndarray) -> None:
+    """Write the bases of rows of overlapping k-mers to uint8[B, L+k-1]: 4 where no k-mer shows one, 0 beyond."""
+    for i in range(num_tokens.size):
+        bases[i, :] = 0
+        if num_tokens[i] > 0:
+            bases[i, : num_tokens[i] + k - 1] = 4
+        for t in range(num_tokens[i]):
+            value = np.int64(ids[i, t]) - NUM_SPECIAL
+            if value >= 0:
+                if t == 0 or ids[i, t - 1] < NUM_SPECIAL:
+                    for j in range(k - 1):
+                        bases[i, t + j] = (value >> (2 * (k - 1 - j))) & 3
+                bases[i, t + k - 1] = value & 3
+
+
+@jit
 def tokenize_rows(packed: np.ndarray, base_offset: np.ndarray, num_tokens: np.ndarray, k: int, out: np.ndarray) -> None:
     """Write the token ids of windows to out [B, L] (uint16 or uint32).
 

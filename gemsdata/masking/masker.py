@@ -1,70 +1,51 @@
-"""Masked batches: rows of token ids in, what the model sees and what it has to guess out.
+"""Masked batches: rows of tokens in, what the model sees and what it has to predict out.
 
 A batch is a pure function of (strategy, ranks, seed, epoch, stage, row ids, rows); there is no state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, token_dtype, vocab_size
-from gemsdata.kernels import budget as budget_kernels
+from gemsdata.genome.vocab import MAX_K, MIN_K, NUM_SPECIAL, token_dtype, vocab_size
 from gemsdata.kernels import mask as kernels
 from gemsdata.kernels import spans as span_kernels
 from gemsdata.kernels.keys import row_keys
-from gemsdata.masking.strategies import Compiled, Row, Strategy, resolve
+from gemsdata.masking.selection import (
+    RowsToMask,
+    Spans,
+    bases_of_kmers,
+    default_n,
+    gap_table,
+    gram_length,
+    layout_of,
+    place_in_python,
+    rank_table,
+    simple_layout,
+)
+from gemsdata.masking.strategies import Compiled, Strategy, resolve
+from gemsdata.masking.token_rows import TokenRows, Vocabulary
 
-MIN_K, MAX_K = 3, 8
 UNMASKED = kernels.UNMASKED
-_MAX_POSITION = (1 << 16) - 1
-"""longest row of the strategies that look ranks up by position"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spans:
-    """The spans of B rows, most important first within a row; positions are token positions, without [CLS]."""
-
-    ends: np.ndarray
-    """spans[ends[i] : ends[i+1]] are those of row i, int64[B+1]"""
-    lo: np.ndarray
-    """first token of each span, int32[S]"""
-    hi: np.ndarray
-    """one past its last token, int32[S]"""
-    anchor: np.ndarray
-    """token around which it was laid: the chosen token of a wide span, else the centre, int32[S]"""
-    wide: np.ndarray
-    """whether it was laid k-1 tokens to either side of its anchor (before it was clipped or trimmed), bool[S]"""
-
-    def __len__(self) -> int:
-        return len(self.ends) - 1
-
-    def row(self, i: int) -> Iterator[tuple[int, int, int, bool]]:
-        """Yield (lo, hi, anchor, wide) of the spans of row i."""
-        cut = slice(self.ends[i], self.ends[i + 1])
-        yield from zip(
-            self.lo[cut].tolist(),
-            self.hi[cut].tolist(),
-            self.anchor[cut].tolist(),
-            self.wide[cut].tolist(),
-            strict=True,
-        )
+_NO_BASES = np.empty((0, 0), np.uint8)
 
 
 class Masker:
-    """Masks rows of one k with one strategy.
+    """Masks rows with one strategy: overlapping k-mers as stored in shards, or any other tokens (`batch_of`).
 
     Parameters
     ----------
     masking
         a strategy or the name of one.
     ranks
-        NPMI rank of every token id, integers[4**k + 5], 1 is the best (`NpmiTable.ranks`, `ShardSet.ranks`);
-        strategies that do not look at ranks need none.
+        NPMI rank of every n-gram's id, integers[4**n + 5], 1 is the best (`NpmiTable.ranks`, `ShardSet.ranks`), or a
+        function that gives them for an n; strategies that do not look at ranks need none.
     k
-        needed when there are no ranks; 3..8.
+        of overlapping k-mers as tokens, 1..12; default: n.
+    vocabulary
+        of other tokens; default: that of k-mers.
     seed
         any integer 0 .. 2**64 - 1.
 
@@ -75,23 +56,45 @@ class Masker:
     """
 
     def __init__(
-        self, masking: str | Strategy, *, ranks: np.ndarray | None = None, k: int | None = None, seed: int = 0
+        self,
+        masking: str | Strategy,
+        *,
+        ranks: np.ndarray | Callable[[int], np.ndarray] | None = None,
+        k: int | None = None,
+        vocabulary: Vocabulary | None = None,
+        seed: int = 0,
     ) -> None:
         self.strategy = resolve(masking)
-        self.k = _k_of(ranks, k, self.strategy)
-        self.seed = seed
+        if ranks is None and self.strategy.uses_ranks:
+            raise ValueError(
+                f"masking {self.strategy.name!r} chooses n-grams by NPMI rank: give ranks=..., from NpmiTable.ranks(n)"
+                " or ShardSet.ranks"
+            )
+        if k is not None and not MIN_K <= k <= MAX_K:
+            raise ValueError(f"k = {k} is out of range: tokens of {MIN_K} to {MAX_K} bases can be masked")
         if not 0 <= seed < 1 << 64:
             raise ValueError(f"seed = {seed} is out of range: give an integer from 0 to 2**64 - 1")
-        table = np.zeros(vocab_size(self.k), np.int64) if ranks is None else np.asarray(ranks)
-        self.ranks = np.ascontiguousarray(table.astype(token_dtype(self.k)))
-        """NPMI rank of every token id, uint16[4**k + 5] (uint32 from k = 8); zeros when none were given"""
-        self._lookup = _position_ranks(self.ranks, self.strategy) if _by_position(self.strategy) else self.ranks
-        self._gaps: dict[float, tuple[np.ndarray, np.ndarray]] = {}
+        if callable(ranks):
+            ranks = ranks(self.strategy.n or default_n(k))
+        if ranks is not None and np.ndim(ranks) != 1:
+            raise ValueError(f"ranks of shape {np.shape(ranks)}: give one rank for each of 4**n + 5 ids")
+        self.n = gram_length(self.strategy, None if ranks is None else len(ranks), None if vocabulary else k)
+        """bases of the n-grams that are ranked and hidden"""
+        self.k = self.n if k is None else k
+        """of k-mers, for `batch`, `mask` and `spans`"""
+        self.vocabulary = Vocabulary.of_kmers(self.k) if vocabulary is None else vocabulary
+        self.seed = seed
+        table = np.zeros(vocab_size(self.n), np.int64) if ranks is None else np.asarray(ranks)
+        self.ranks = np.ascontiguousarray(table.astype(token_dtype(self.n)))
+        """NPMI rank of every n-gram's id, uint16[4**n + 5] (uint32 from n = 8); zeros when none were given"""
+        self._lookup = rank_table(self.ranks, self.strategy)
+        self._rates: dict[float, kernels.Rate] = {}
+        self._rule = self._corruption()
 
     def spans(
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_ids: np.ndarray, *, epoch: int = 0, stage: int = 0
     ) -> Spans:
-        """Select the spans of rows.
+        """Select the spans of rows of overlapping k-mers.
 
         Parameters
         ----------
@@ -102,17 +105,13 @@ class Masker:
         row_ids
             global ids of the rows, integers[B]; with seed, epoch and stage they are the key of a row's random numbers.
         """
-        ids, counts, keys = self._checked(input_ids, num_tokens, row_ids, epoch, stage)
-        return _columns(*self._select(ids, counts, keys, stage))
+        return Spans.of(self._select(self._kmers(input_ids, num_tokens, row_ids, epoch, stage), stage))
 
     def mask(
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_ids: np.ndarray, *, epoch: int = 0, stage: int = 0
     ) -> np.ndarray:
         """Return which tokens are masked, bool[B, L]; parameters as in `spans`."""
-        ids, counts, keys = self._checked(input_ids, num_tokens, row_ids, epoch, stage)
-        masked = np.zeros(ids.shape, np.bool_)
-        kernels.paint(*self._select(ids, counts, keys, stage), masked)
-        return masked
+        return self._painted(self._kmers(input_ids, num_tokens, row_ids, epoch, stage), stage)
 
     def batch(
         self,
@@ -124,7 +123,7 @@ class Masker:
         stage: int = 0,
         out: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return a masked batch; parameters as in `spans`.
+        """Return a masked batch of overlapping k-mers; parameters as in `spans`.
 
         Returns
         -------
@@ -133,39 +132,113 @@ class Masker:
             ``labels`` int16[B, L+2] (int32 from k = 8): the original id where masked, -100 elsewhere;
             ``attention_mask`` uint8[B, L+2]: 1 up to [SEP]. Written into ``out`` when given.
         """
-        ids, counts, keys = self._checked(input_ids, num_tokens, row_ids, epoch, stage)
-        ends, spans = self._select(ids, counts, keys, stage)
-        batch = dict(out) if out is not None else self.empty_batch(*ids.shape)
-        any_id = self.strategy.random_specials
-        kernels.corrupt(
-            ids,
-            counts,
-            keys,
-            ends,
-            spans,
-            self.strategy.corruption == "span",
-            0 if any_id else NUM_SPECIAL,
-            vocab_size(self.k) if any_id else num_kmers(self.k),
-            batch["input_ids"],
-            batch["labels"],
-            batch["attention_mask"],
-        )
-        return batch
+        return self._corrupted(self._kmers(input_ids, num_tokens, row_ids, epoch, stage), stage, out)
+
+    def spans_of(self, rows: TokenRows, row_ids: np.ndarray, *, epoch: int = 0, stage: int = 0) -> Spans:
+        """Select the spans of rows of any tokens; ``row_ids`` as in `spans`."""
+        return Spans.of(self._select(self._tokens(rows, row_ids, epoch, stage), stage))
+
+    def mask_of(self, rows: TokenRows, row_ids: np.ndarray, *, epoch: int = 0, stage: int = 0) -> np.ndarray:
+        """Return which tokens of rows of any tokens are masked, bool[B, L]."""
+        return self._painted(self._tokens(rows, row_ids, epoch, stage), stage)
+
+    def batch_of(
+        self,
+        rows: TokenRows,
+        row_ids: np.ndarray,
+        *,
+        epoch: int = 0,
+        stage: int = 0,
+        out: Mapping[str, np.ndarray] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return a masked batch of rows of any tokens, as `batch` does; for overlapping k-mers with k = n the same."""
+        return self._corrupted(self._tokens(rows, row_ids, epoch, stage), stage, out)
 
     def empty_batch(self, num_rows: int, row_tokens: int) -> dict[str, np.ndarray]:
-        """Return buffers that `batch` can write into."""
+        """Return buffers that `batch` and `batch_of` can write into."""
         shape = (num_rows, row_tokens + 2)
-        labels = np.int16 if vocab_size(self.k) <= np.iinfo(np.int16).max else np.int32
         return {
-            "input_ids": np.empty(shape, token_dtype(self.k)),
-            "labels": np.empty(shape, labels),
+            "input_ids": np.empty(shape, self.vocabulary.id_dtype),
+            "labels": np.empty(shape, self.vocabulary.label_dtype),
             "attention_mask": np.empty(shape, np.uint8),
         }
 
-    def _checked(
+    def targets(self, num_tokens: np.ndarray) -> np.ndarray:
+        """Return the exact budget of rows of k-mers in its unit, int64[B] for integers[B]; empty without a budget."""
+        return self._targets(num_tokens, np.where(num_tokens > 0, num_tokens + self.k - 1, 0))
+
+    def targets_of(self, rows: TokenRows) -> np.ndarray:
+        """Return the exact budget of rows of any tokens in its unit, int64[B]; empty without a budget.
+
+        It is a fraction of the tokens that may be masked, or of the bases that may be hidden.
+        """
+        job = self._tokens(rows, np.zeros(len(rows.num_tokens), np.int64), 0, 0)
+        return self._targets(job.num_maskable_tokens, job.num_maskable_bases)
+
+    def _targets(self, num_tokens: np.ndarray, num_bases: np.ndarray) -> np.ndarray:
+        if self.strategy.budget is None:
+            return np.empty(0, np.int64)
+        counted = num_bases if self.strategy.budget_unit == "nucleotide" else num_tokens
+        return np.rint(self.strategy.budget * counted).astype(np.int64)
+
+    def _kmers(
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_ids: np.ndarray, epoch: int, stage: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rows and counts in the kernels' dtypes, and the row keys."""
+    ) -> RowsToMask:
+        """Return rows of overlapping k-mers for the kernels; raise ValueError for what does not fit."""
+        ids, counts = self._checked_ids(input_ids, num_tokens, row_ids)
+        keys = row_keys(self.seed, epoch, stage, np.asarray(row_ids))
+        num_bases = counts + (self.k - 1) * (counts > 0)
+        compiled = isinstance(self.strategy, Compiled)
+        if compiled and self.k == self.n:
+            rows = kernels.Rows(counts, num_bases, keys)
+            layout = simple_layout(self.k, 1)
+            return RowsToMask(ids=ids, bases=_NO_BASES, rows=rows, layout=layout, grams_are_tokens=True)
+        bases = bases_of_kmers(ids, counts, self.k)
+        tokens = TokenRows(
+            input_ids=ids, num_tokens=counts, bases=bases, num_bases=num_bases, token_bases=self.k, token_stride=1
+        )
+        return self._job(tokens, keys)
+
+    def _tokens(self, rows: TokenRows, row_ids: np.ndarray, epoch: int, stage: int) -> RowsToMask:
+        """Return rows of any tokens for the kernels; raise ValueError for what does not fit."""
+        ids, counts = self._checked_ids(rows.input_ids, rows.num_tokens, row_ids)
+        num_bases = np.asarray(rows.num_bases)
+        if np.ndim(rows.bases) != 2 or len(rows.bases) != len(ids) or num_bases.shape != counts.shape:
+            raise ValueError(
+                f"bases of shape {np.shape(rows.bases)} with counts of shape {num_bases.shape} do not fit {len(ids)}"
+                " rows: give [B, W] and [B]"
+            )
+        if counts.size and not 0 <= int(num_bases.min()) <= int(num_bases.max()) <= rows.bases.shape[1]:
+            raise ValueError(f"num_bases has {num_bases.min()}..{num_bases.max()}, outside 0..{rows.bases.shape[1]}")
+        rows = TokenRows(
+            input_ids=ids,
+            num_tokens=counts,
+            bases=rows.bases,
+            num_bases=num_bases.astype(np.int64),
+            token_bases=rows.token_bases,
+            token_stride=rows.token_stride,
+            token_start=rows.token_start,
+            maskable=rows.maskable,
+        )
+        _check_tokens(rows)
+        return self._job(rows, row_keys(self.seed, epoch, stage, np.asarray(row_ids)))
+
+    def _job(self, rows: TokenRows, keys: np.ndarray) -> RowsToMask:
+        grams = (rows.token_start is None and rows.token_stride == 1) and rows.token_bases == self.n
+        if grams:
+            grams = bool((rows.num_tokens == np.maximum(0, rows.num_bases - self.n + 1)).all())
+        return RowsToMask(
+            ids=rows.input_ids,
+            bases=np.ascontiguousarray(rows.bases, np.uint8),
+            rows=kernels.Rows(rows.num_tokens, rows.num_bases, keys),
+            layout=layout_of(rows),
+            grams_are_tokens=grams,
+        )
+
+    def _checked_ids(
+        self, input_ids: np.ndarray, num_tokens: np.ndarray, row_ids: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids and counts in the kernels' dtypes."""
         ids = np.ascontiguousarray(input_ids)
         counts = np.asarray(num_tokens)
         if ids.ndim != 2 or counts.shape != ids.shape[:1] or np.shape(row_ids) != counts.shape:
@@ -173,92 +246,73 @@ class Masker:
                 f"rows of shape {ids.shape}, counts of shape {counts.shape} and row ids of shape {np.shape(row_ids)}"
                 " do not fit: give [B, L], [B] and [B]"
             )
+        size = self.vocabulary.size
         lowest = int(ids.min(initial=0)) if ids.dtype.kind != "u" else 0
-        if lowest < 0 or int(ids.max(initial=0)) >= vocab_size(self.k):
-            raise ValueError(
-                f"token ids {ids.min()}..{ids.max()} are not of k = {self.k}, whose ids end at {vocab_size(self.k) - 1}"
-            )
+        if lowest < 0 or int(ids.max(initial=0)) >= size:
+            kind = f"k = {self.k}" if size == vocab_size(self.k) else "this vocabulary"
+            raise ValueError(f"token ids {ids.min()}..{ids.max()} are not of {kind}, whose ids end at {size - 1}")
         if counts.size and not 0 <= int(counts.min()) <= int(counts.max()) <= ids.shape[1]:
             raise ValueError(f"num_tokens has {counts.min()}..{counts.max()}, outside 0..{ids.shape[1]} of these rows")
-        ids = ids.astype(token_dtype(self.k), copy=False)
-        return ids, counts.astype(np.int64), row_keys(self.seed, epoch, stage, np.asarray(row_ids))
+        return ids.astype(self.vocabulary.id_dtype, copy=False), counts.astype(np.int64)
 
-    def _select(
-        self, ids: np.ndarray, counts: np.ndarray, keys: np.ndarray, stage: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return (ends int64[B+1], spans int32[S, 4])."""
-        ends = np.zeros(len(counts) + 1, np.int64)
-        target = self.targets(counts)
-        by_base = self.strategy.budget_unit == "nucleotide"
-        tail, guide = self._gap_table(stage)
-        if not isinstance(self.strategy, Compiled):
-            return ends, self._place(ids, counts, keys, stage, target, by_base, tail, guide, ends)
-        spans = np.empty((int(counts.sum()), 4), np.int32)
-        positional = _by_position(self.strategy)
-        if positional and ids.shape[1] > _MAX_POSITION:
-            raise ValueError(
-                f"rows of {ids.shape[1]} tokens are too long for {self.strategy.name!r}: give {_MAX_POSITION} or fewer"
-            )
-        source = np.arange(1, ids.shape[1] + 1, dtype=ids.dtype)[None] if positional else ids
-        step = 0 if positional else 1
-        method, a, b = self.strategy.plan(self.k, stage)
-        kernels.select(
-            method, a, b, self.k, source, step, counts, keys, self._lookup, tail, guide, target, by_base, ends, spans
+    def _select(self, job: RowsToMask, stage: int) -> kernels.SpanList:
+        """Return the spans of rows."""
+        budget = kernels.Budget(
+            self._targets(job.num_maskable_tokens, job.num_maskable_bases),
+            self.strategy.budget_unit == "nucleotide",
         )
-        return ends, spans
+        rate = self._rate(job.layout.token_bases, stage)
+        strategy = self.strategy
+        method = strategy.method(self.n, stage) if isinstance(strategy, Compiled) else (0, 0, 0)
+        by_position = isinstance(strategy, Compiled) and strategy.by_position
+        by_id = job.grams_are_tokens and not (job.layout.restricted or by_position) and isinstance(strategy, Compiled)
+        chooser = span_kernels.Chooser(
+            *method,
+            self.n,
+            self.n // 2 if job.grams_are_tokens else 0,
+            by_id,
+            by_position,
+            job.ids if by_id else job.bases,
+            self._lookup,
+        )
+        if not isinstance(strategy, Compiled):
+            return place_in_python(strategy, job, chooser, rate, budget, stage)
+        capacity = int(np.maximum(job.rows.num_tokens, job.rows.num_bases).sum()) + 1
+        found = kernels.SpanList(np.zeros(len(job.ids) + 1, np.int64), np.empty((capacity, 4), np.int32))
+        kernels.select(chooser, job.layout, job.rows, rate, budget, found)
+        return found
 
-    def _place(
-        self,
-        ids: np.ndarray,
-        counts: np.ndarray,
-        keys: np.ndarray,
-        stage: int,
-        target: np.ndarray,
-        by_base: bool,
-        tail: np.ndarray,
-        guide: np.ndarray,
-        ends: np.ndarray,
-    ) -> np.ndarray:
-        """Do what kernels.select does, for a strategy written in Python; fill ``ends`` and return the spans."""
-        rows = [np.empty((0, 4), np.int32)]
-        for i, tokens in enumerate(counts.tolist()):
-            row = Row(
-                token_ids=ids[i, :tokens], ranks=self.ranks[ids[i, :tokens]], k=self.k, stage=stage, key=int(keys[i])
-            )
-            centre = np.empty(tokens, np.int64)
-            masked = np.empty(tokens + 2 * self.k, np.uint8)
-            count = 0 if target.size else span_kernels.bernoulli_centres(keys[i], tokens, tail, guide, centre)
-            while True:
-                if target.size:
-                    span_kernels.shuffled_centres(keys[i], tokens, max(0, count - 1), count, centre)
-                spans = _clipped(self.strategy.place(row, centre[:count].copy()), tokens)
-                if not target.size:
-                    break
-                end = budget_kernels.trim(
-                    keys[i], tokens, self.k, by_base, int(target[i]), masked, 0, len(spans), spans
-                )
-                if end >= 0 or count == tokens:
-                    spans = spans[: len(spans) if end < 0 else end]
-                    break
-                count += 1
-            rows.append(spans)
-            ends[i + 1] = ends[i] + len(spans)
-        return np.concatenate(rows)
+    def _painted(self, job: RowsToMask, stage: int) -> np.ndarray:
+        masked = np.zeros(job.ids.shape, np.bool_)
+        kernels.paint(self._select(job, stage), job.layout, masked)
+        return masked
 
-    def targets(self, num_tokens: np.ndarray) -> np.ndarray:
-        """Return the exact budget of rows in its unit, int64[B] for integers[B] of tokens; empty without a budget."""
-        if self.strategy.budget is None:
-            return np.empty(0, np.int64)
-        bases = np.where(num_tokens > 0, num_tokens + self.k - 1, 0)
-        return np.rint(
-            self.strategy.budget * (bases if self.strategy.budget_unit == "nucleotide" else num_tokens)
-        ).astype(np.int64)
+    def _corrupted(self, job: RowsToMask, stage: int, out: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
+        batch = dict(out) if out is not None else self.empty_batch(*job.ids.shape)
+        arrays = kernels.Batch(batch["input_ids"], batch["labels"], batch["attention_mask"])
+        kernels.corrupt(job.ids, job.rows, self._select(job, stage), job.layout, self._rule, arrays)
+        return batch
 
-    def _gap_table(self, stage: int) -> tuple[np.ndarray, np.ndarray]:
-        rate = self.strategy.centre_rate(self.k, stage)
-        if rate not in self._gaps:
-            self._gaps[rate] = gap_table(rate)
-        return self._gaps[rate]
+    def _rate(self, token_bases: int, stage: int) -> kernels.Rate:
+        rate = self.strategy.centre_rate(self.n, token_bases, stage)
+        if rate not in self._rates:
+            self._rates[rate] = gap_table(rate)
+        return self._rates[rate]
+
+    def _corruption(self) -> kernels.Corruption:
+        words, any_id = self.vocabulary, self.strategy.random_specials
+        listed = words.random_ids if words.random_ids is not None and not any_id else np.empty(0, np.uint32)
+        num_random = len(listed) or words.num_random_ids
+        return kernels.Corruption(
+            self.strategy.corruption == "span",
+            0 if any_id else words.first_random_id,
+            words.size if any_id else num_random,
+            listed,
+            words.pad_id,
+            words.cls_id,
+            words.sep_id,
+            words.mask_id,
+        )
 
 
 def mask_rows(
@@ -271,18 +325,18 @@ def mask_rows(
     sample_ids: np.ndarray | None = None,
     k: int | None = None,
 ) -> np.ndarray:
-    """Return which tokens of rows are masked, bool[B, L].
+    """Return which tokens of rows of overlapping k-mers are masked, bool[B, L].
 
     Parameters
     ----------
     input_ids, num_tokens
         rows as stored, without special tokens: uint16[B, L] and integers[B].
     ranks
-        NPMI rank of every token id, integers[4**k + 5].
+        NPMI rank of every n-gram's id, integers[4**n + 5].
     sample_ids
         ids that key the rows' random numbers, integers[B]; default 0..B-1.
     k
-        needed without ranks.
+        needed without ranks, or where it is not n.
     """
     masker = Masker(masking, ranks=ranks, k=k, seed=seed)
     ids, counts = np.asarray(input_ids), np.asarray(num_tokens)
@@ -297,72 +351,23 @@ def mask_rows(
     return masker.mask(ids, counts, np.arange(len(ids)) if sample_ids is None else np.asarray(sample_ids))
 
 
-def gap_table(rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tables for drawing gaps between tokens chosen with probability ``rate``: (tail, guide).
-
-    tail[g] = floor((1 - rate)**(g+1) * 2**64), by 64-bit integer multiplication, so the same on every machine. A draw
-    (64 bits) makes a gap of as many tokens as there are entries above it. guide[h], int64[1024], is the gap of the
-    largest draw whose top ten bits are h.
-    """
-    stay = (1 << 64) - round(rate * (1 << 64))
-    tails = []
-    power = stay
-    while power > 0:
-        tails.append(power)
-        power = power * stay >> 64
-    tail = np.array(tails, np.uint64)
-    shift = 64 - span_kernels.GUIDE_BITS
-    largest = np.array([(h + 1 << shift) - 1 for h in range(1 << span_kernels.GUIDE_BITS)], np.uint64)
-    guide = len(tail) - np.searchsorted(tail[::-1], largest, side="right")
-    return tail, guide.astype(np.int64)
-
-
-def _k_of(ranks: np.ndarray | None, k: int | None, strategy: Strategy) -> int:
-    if ranks is None and strategy.uses_ranks:
-        raise ValueError(
-            f"masking {strategy.name!r} chooses tokens by NPMI rank: give ranks=..., from NpmiTable.ranks(k)"
-            " or ShardSet.ranks"
-        )
-    if ranks is None:
-        found = 6 if k is None else k
-    else:
-        sizes = {vocab_size(n): n for n in range(MIN_K, MAX_K + 1)}
-        if np.ndim(ranks) != 1 or len(ranks) not in sizes:
-            raise ValueError(
-                f"ranks of shape {np.shape(ranks)} fit no k: give one rank for each of 4**k + 5 token ids,"
-                f" k = {MIN_K}..{MAX_K}"
-            )
-        found = sizes[len(ranks)]
-        if k is not None and k != found:
-            raise ValueError(f"ranks are of k = {found}, but k = {k} is given")
-    if not MIN_K <= found <= MAX_K:
-        raise ValueError(f"k = {found} is out of range: masking takes k = {MIN_K} to {MAX_K}")
-    return found
-
-
-def _by_position(strategy: Strategy) -> bool:
-    return isinstance(strategy, Compiled) and strategy.by_position
-
-
-def _position_ranks(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
-    """Return the rank that the published scripts find for each position ([CLS] is 0); beyond the ids the worst."""
-    worst = num_kmers((len(ranks)).bit_length() // 2)
-    table = np.full(max(_MAX_POSITION + 1, len(ranks)), worst, ranks.dtype)
-    table[: len(ranks)] = ranks
-    special = strategy.special_rank if isinstance(strategy, Compiled) else None
-    table[:NUM_SPECIAL] = worst if special is None else special
-    return table
-
-
-def _clipped(placed: object, num_tokens: int) -> np.ndarray:
-    """Return the spans of a Python strategy as int32[n, 4], clipped to the row, each anchored at its middle."""
-    pairs = np.array(placed, np.int64).reshape(-1, 2)
-    spans = np.zeros((len(pairs), 4), np.int32)
-    spans[:, :2] = np.clip(pairs, 0, num_tokens)
-    spans[:, 2] = np.clip((pairs[:, 0] + pairs[:, 1] - 1) // 2, 0, max(0, num_tokens - 1))
-    return spans
-
-
-def _columns(ends: np.ndarray, spans: np.ndarray) -> Spans:
-    kept = spans[: ends[-1]]
-    return Spans(ends=ends, lo=kept[:, 0], hi=kept[:, 1], anchor=kept[:, 2], wide=kept[:, 3].astype(np.bool_))
+def _check_tokens(rows: TokenRows) -> None:
+    """Raise ValueError where the tokens of rows do not lie over their bases."""
+    counts, num_bases = rows.num_tokens, rows.num_bases
+    if rows.maskable is not None and rows.maskable.shape != rows.bases.shape:
+        raise ValueError(f"maskable of shape {rows.maskable.shape} does not fit bases of shape {rows.bases.shape}")
+    if rows.token_bases < 1 or rows.token_stride < 1:
+        raise ValueError(f"token_bases = {rows.token_bases}, token_stride = {rows.token_stride}: give 1 or more")
+    if rows.token_start is None:
+        wrong = (counts - 1) * rows.token_stride >= num_bases
+        if ((counts > 0) & wrong).any():
+            i = int(np.flatnonzero((counts > 0) & wrong)[0])
+            raise ValueError(f"row {i} has {counts[i]} tokens over {num_bases[i]} bases: there are not so many")
+        return
+    start = np.asarray(rows.token_start)
+    if start.shape != (len(counts), rows.input_ids.shape[1] + 1):
+        raise ValueError(f"token_start of shape {start.shape}: give {(len(counts), rows.input_ids.shape[1] + 1)}")
+    real = np.arange(start.shape[1] - 1) < counts[:, None]
+    ends = start[np.arange(len(counts)), counts] if len(counts) else start[:0, 0]
+    if (start[:, :1] < 0).any() or (np.diff(start, axis=1)[real] < 1).any() or (ends > num_bases).any():
+        raise ValueError("token_start must rise from 0 or more to at most num_bases, with a base for every token")

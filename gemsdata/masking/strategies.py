@@ -1,8 +1,9 @@
 """Masking strategies: where the spans of a row go.
 
 A strategy is a small frozen dataclass; its name resolves to it (``resolve("genemask")``). It answers one question:
-given some random centres, where do the spans of this row go? How many centres there are (a rate or an exact budget),
-the corruption and the labels are the same for all, and are carried out by `gemsdata.masking.masker.Masker`.
+given some random centres, which bases of this row are hidden? Every token that touches a hidden base is masked. How
+many centres there are (a rate or an exact budget), the corruption and the labels are the same for all strategies, and
+are carried out by `gemsdata.masking.masker.Masker`.
 
 Sources: GeneMask (arXiv 2307.15933), CM-GEMS (2408.07180), DNABERT (Ji et al. 2021), RandomMask (2310.07644). Where
 the paper and the published script differ, the script's behaviour has a name of its own that ends in ``-released``.
@@ -17,7 +18,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from gemsdata.kernels.spans import BEST_OF_ROW, BEST_OF_WINDOW, LENGTH_RANGE, WINDOW
+from gemsdata.kernels.spans import BEST_NEAR_CENTRE, BEST_OF_ROW, CENTRE_BASE, CENTRE_GRAM, LENGTH_RANGE, TOKEN
 from gemsdata.masking.registry import find_strategy, register
 
 MASKING_VERSION = 2
@@ -26,17 +27,22 @@ MASKING_VERSION = 2
 TARGET_RATE = 0.15
 """The fraction of tokens that every published recipe sets out to mask"""
 MIN_RATE = 1e-4
+MIN_N, MAX_N = 2, 10
+"""lengths of the n-grams that can be ranked and hidden"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a strategy of your own sees of a row of T tokens."""
+    """What a strategy of your own sees of a row of T tokens over W bases."""
 
+    bases: np.ndarray
+    """A0 T1 C2 G3, 4 for any other letter, uint8[W]"""
     token_ids: np.ndarray
-    """token ids, uint16[T] (uint32 from k = 8); no special tokens"""
+    """token ids, uint16 or uint32[T]; no special tokens"""
     ranks: np.ndarray
-    """NPMI rank of each token, integers[T]; 1 is the best"""
-    k: int
+    """NPMI rank of each n-gram, integers[W - n + 1]; 1 is the best"""
+    n: int
+    """bases of an n-gram"""
     stage: int
     key: int
     """64-bit key of this row for your own random draws: fold in a number >= 16, then draw (`gemsdata.kernels.keys`)"""
@@ -47,13 +53,16 @@ class Strategy:
     """What all strategies have in common. Subclass it and write `place` to add one; see docs/masking.md."""
 
     rate: float | None = None
-    """probability that a token is a centre; default: 0.15 / tokens in a span, to four decimals"""
+    """probability that a base (an n-gram, a token: what the strategy draws) is a centre; default: such that 15 % of the
+    tokens would be masked if spans never overlapped, to four decimals"""
     budget: float | None = None
-    """mask exactly round(budget * T) tokens in every row, by as many spans as that takes; replaces ``rate``"""
+    """mask exactly round(budget * T) of the T tokens of every row, by as many spans as that takes; replaces ``rate``"""
     budget_unit: Literal["token", "nucleotide"] = "token"
-    """what the budget counts: masked tokens, or bases that no unmasked token shows (of T + k - 1)"""
+    """what the budget counts: masked tokens, or bases that no unmasked token shows"""
     corruption: Literal["token", "span"] = "token"
     """80/10/10 decided for each masked token (as published), or once for each run of masked tokens (no leak within)"""
+    n: int | None = None
+    """bases of the n-grams that are ranked and hidden, 2 to 10; default: k of k-mers of 2 to 10 bases, else 6"""
 
     name: ClassVar[str] = ""
     uses_ranks: ClassVar[bool] = False
@@ -76,20 +85,24 @@ class Strategy:
             raise ValueError(f"budget_unit = {self.budget_unit!r} is unknown: use 'token' or 'nucleotide'")
         if self.corruption not in ("token", "span"):
             raise ValueError(f"corruption = {self.corruption!r} is unknown: use 'token' or 'span'")
+        if self.n is not None and not MIN_N <= self.n <= MAX_N:
+            raise ValueError(f"n = {self.n} is out of range: give the bases of an n-gram, {MIN_N} to {MAX_N}")
 
-    def span_tokens(self, k: int, stage: int) -> float:
-        """Return the mean number of tokens in a span, from which the default rate follows."""
-        return k
+    def span_bases(self, n: int, stage: int) -> float:
+        """Return the mean number of bases that a span hides, from which the default rate follows."""
+        return 1
 
-    def centre_rate(self, k: int, stage: int) -> float:
-        """Return the probability that a token is a centre."""
-        return self.rate if self.rate is not None else round(TARGET_RATE / self.span_tokens(k, stage), 4)
+    def centre_rate(self, n: int, token_bases: int, stage: int) -> float:
+        """Return the probability of a centre; a span of h bases touches h + token_bases - 1 tokens per token stride."""
+        if self.rate is not None:
+            return self.rate
+        return round(TARGET_RATE / max(1, self.span_bases(n, stage) + token_bases - 1), 4)
 
     def place(self, row: Row, centres: np.ndarray) -> Sequence[tuple[int, int]]:
-        """Return the spans (lo, hi) of a row, half-open token positions, the most important first.
+        """Return the spans of a row, (first, end) of the bases to hide, half-open, the most important first.
 
-        ``centres`` are distinct random token positions (int64[n], n may be 0). Spans are clipped to the row; they may
-        overlap.
+        ``centres`` are distinct random positions of bases (int64[m], m may be 0). Spans are clipped to the row; they
+        may overlap. Every token that touches a hidden base is masked.
         """
         raise NotImplementedError(f"{type(self).__name__} has no place(row, centres)")
 
@@ -100,15 +113,15 @@ class Strategy:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled(Strategy):
-    """A strategy whose spans are laid by a compiled kernel."""
+    """A strategy whose spans are placed by a compiled kernel."""
 
     by_position: ClassVar[bool] = False
-    """look ranks up under the token's position instead of its id: the fault of the published scripts"""
+    """look ranks up under the n-gram's position instead of its id: the fault of the published scripts"""
     special_rank: ClassVar[int | None] = None
     """rank that positions 1..4 get when looked up as special ids; None: the worst"""
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:
-        """Return the kernel's method and its two numbers (see kernels.mask.select)."""
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:
+        """Return the kernel's method and its two numbers (see `gemsdata.kernels.spans.Chooser`)."""
         raise NotImplementedError
 
 
@@ -129,49 +142,49 @@ def resolve(masking: str | Strategy, **options: Any) -> Strategy:
 @register("random-token")
 @dataclass(frozen=True, kw_only=True)
 class RandomToken(Compiled):
-    """BERT's masking: every token independently. The trivial baseline, because the neighbours give the answer away."""
+    """BERT's masking: every token independently; the trivial baseline, as overlapping neighbours show the answer."""
 
-    def span_tokens(self, k: int, stage: int) -> float:  # noqa: D102
-        return 1
+    def centre_rate(self, n: int, token_bases: int, stage: int) -> float:  # noqa: D102
+        return TARGET_RATE if self.rate is None else self.rate
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
-        return WINDOW, 0, 0
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
+        return TOKEN, 0, 0
 
 
 @register("dnabert")
 @dataclass(frozen=True, kw_only=True)
 class Dnabert(Compiled):
-    """DNABERT's masking: the k tokens that cover each centre's base (k = 6: c-2..c+3); hides one base a span."""
+    """DNABERT's masking: a single base at each centre (of overlapping 6-mers the tokens c-2..c+3)."""
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
-        return WINDOW, (k - 1) // 2, k // 2
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
+        return CENTRE_BASE, 0, 0
 
 
 @register("random-span")
 @dataclass(frozen=True, kw_only=True)
 class RandomSpan(Compiled):
-    """The 2k-1 tokens around each centre: `GlobalMask` without its choice, the control that neither paper ran."""
+    """An n-gram at each centre: `GlobalMask` without its choice, the control that neither paper ran."""
 
-    def span_tokens(self, k: int, stage: int) -> float:  # noqa: D102
-        return 2 * k - 1
+    def span_bases(self, n: int, stage: int) -> float:  # noqa: D102
+        return n
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
-        return WINDOW, k - 1, k - 1
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
+        return CENTRE_GRAM, 0, 0
 
 
 @register("genemask")
 @dataclass(frozen=True, kw_only=True)
 class GeneMask(Compiled):
-    """GeneMask's paper: each centre finds the best-ranked token near it; the better half of them get 2k-1 tokens."""
+    """GeneMask's paper: each centre finds the best-ranked n-gram over its base; the better half of them hide it."""
 
     uses_ranks: ClassVar[bool] = True
     min_high: ClassVar[int] = 0
 
-    def span_tokens(self, k: int, stage: int) -> float:  # noqa: D102
-        return (k + 2 * k - 1) / 2
+    def span_bases(self, n: int, stage: int) -> float:  # noqa: D102
+        return (1 + n) / 2
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
-        return BEST_OF_WINDOW, 0, self.min_high
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
+        return BEST_NEAR_CENTRE, 0, self.min_high
 
 
 @register("genemask-released")
@@ -179,7 +192,7 @@ class GeneMask(Compiled):
 class GeneMaskReleased(GeneMask):
     """GeneMask as its published script runs: ranks looked up by position, so the masks ignore the sequence.
 
-    Also as there: with fewer than five centres in the better half all get the long span, and random replacements may be
+    Also as there: with fewer than five centres in the better half all hide an n-gram, and random replacements may be
     special tokens. For comparisons only.
     """
 
@@ -192,22 +205,22 @@ class GeneMaskReleased(GeneMask):
 @register("global")
 @dataclass(frozen=True, kw_only=True)
 class GlobalMask(Compiled):
-    """Global-PMI masking (CM-GEMS, Algorithm 1): the 2k-1 tokens around the best-ranked tokens of the whole row."""
+    """Global-PMI masking (CM-GEMS, Algorithm 1): the best-ranked n-grams of the whole row."""
 
     uses_ranks: ClassVar[bool] = True
     non_overlapping: ClassVar[bool] = False
 
-    def span_tokens(self, k: int, stage: int) -> float:  # noqa: D102
-        return 2 * k - 1
+    def span_bases(self, n: int, stage: int) -> float:  # noqa: D102
+        return n
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
-        return BEST_OF_ROW, 2 * (k - 1) if self.non_overlapping else 0, 0
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
+        return BEST_OF_ROW, 2 * (n - 1) if self.non_overlapping else 0, 0
 
 
 @register("global-nms")
 @dataclass(frozen=True, kw_only=True)
 class GlobalNms(GlobalMask):
-    """`GlobalMask` that skips tokens within 2(k-1) positions of one already chosen, so that spans never overlap."""
+    """`GlobalMask` that skips n-grams within 2(n-1) bases of one already chosen, so that spans never overlap."""
 
     non_overlapping: ClassVar[bool] = True
 
@@ -224,12 +237,16 @@ class GlobalReleased(GlobalMask):
 @register("randommask")
 @dataclass(frozen=True, kw_only=True)
 class RandomMask(Compiled):
-    """RandomMask: a span of random length around each centre, from a range that grows with the stage; no NPMI."""
+    """RandomMask: a span of random length around each centre, from a range that grows with the stage; no NPMI.
+
+    Lengths are counted in overlapping n-grams, as published: l of them hide l - n + 1 bases (of other tokens than
+    n-grams at least one).
+    """
 
     min_tokens: int | None = None
-    """shortest span; default k"""
+    """shortest span; default n"""
     max_tokens: tuple[int, ...] | None = None
-    """longest span in stage 0, 1, ... (later stages use the last); default k, k+2, ..., 3k"""
+    """longest span in stage 0, 1, ... (later stages use the last); default n, n+2, ..., 3n"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,14 +257,14 @@ class RandomMask(Compiled):
                 " give 1 <= min_tokens <= every entry of max_tokens"
             )
 
-    def lengths(self, k: int, stage: int) -> tuple[int, int]:
-        """Return the shortest and the longest span of a stage, in tokens."""
-        low = k if self.min_tokens is None else self.min_tokens
-        longest = self.max_tokens or tuple(range(low, 3 * k + 1, 2)) or (low,)
+    def lengths(self, n: int, stage: int) -> tuple[int, int]:
+        """Return the shortest and the longest span of a stage, in overlapping n-grams."""
+        low = n if self.min_tokens is None else self.min_tokens
+        longest = self.max_tokens or tuple(range(low, 3 * n + 1, 2)) or (low,)
         return low, longest[min(stage, len(longest) - 1)]
 
-    def span_tokens(self, k: int, stage: int) -> float:  # noqa: D102
-        return sum(self.lengths(k, stage)) / 2
+    def span_bases(self, n: int, stage: int) -> float:  # noqa: D102
+        return sum(self.lengths(n, stage)) / 2 - n + 1
 
-    def plan(self, k: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
-        return LENGTH_RANGE, *self.lengths(k, stage)
+    def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
+        return LENGTH_RANGE, *self.lengths(n, stage)

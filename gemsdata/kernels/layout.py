@@ -1,0 +1,254 @@
+"""Which bases a token covers, which of them may be hidden, and what is hidden once tokens are masked."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from gemsdata.kernels.jit import jit, jit_inline
+
+_NOT_ACGT = 4
+
+
+START, BLOCKED, FROZEN = range(3)
+"""Parts of ``Layout.marks``: where token t starts; how many bases before b may not be hidden; whether token t is never
+masked"""
+
+
+class Layout(NamedTuple):
+    """Where the tokens of B rows lie, and what may be masked."""
+
+    token_bases: int
+    token_stride: int
+    """token t covers bases [t * token_stride, min(t * token_stride + token_bases, bases of the row))"""
+    varies: bool
+    """tokens vary in length: token t covers bases [start[t], start[t+1])"""
+    restricted: bool
+    """not everything may be masked"""
+    marks: np.ndarray
+    """int32[B, 3, >= L + 1 and W + 1]; [0, 0, 0] where tokens neither vary nor are restricted"""
+
+
+class Task(NamedTuple):
+    """One row, and what is to be done with it: numbers only.
+
+    Arrays are arguments of their own: numba counts a reference to each array of a tuple in every call, which made short
+    rows ten times as slow.
+    """
+
+    row: int
+    num_tokens: int
+    num_bases: int
+    num_grams: int
+    """n-grams: num_bases - n + 1, at least 0"""
+    key: np.uint64
+    token_bases: int
+    token_stride: int
+    varies: bool
+    restricted: bool
+    method: int
+    """of `gemsdata.kernels.spans`, as are the next six"""
+    first: int
+    second: int
+    n: int
+    offset: int
+    by_id: bool
+    by_position: bool
+    exact: bool
+    """reach ``target`` masked tokens (``by_base``: hidden bases)"""
+    by_base: bool
+    target: int
+    wanted: int
+    """centres, or n-grams of the row"""
+
+
+@jit_inline
+def uniform_tokens_over(task: Task, first_base: int, end_base: int) -> tuple[int, int]:
+    """Return `tokens_over` where tokens do not vary in length."""
+    stride = task.token_stride
+    if stride == 1:
+        lo, hi = first_base - task.token_bases + 1, end_base
+    else:
+        lo, hi = (first_base - task.token_bases + stride) // stride, (end_base - 1) // stride + 1
+    lo = min(max(0, lo), task.num_tokens)
+    return lo, max(lo, min(task.num_tokens, hi))
+
+
+@jit
+def tokens_over(task: Task, marks: np.ndarray, first_base: int, end_base: int) -> tuple[int, int]:
+    """Return the half-open range of tokens that touch a base of [first_base, end_base), clipped to the row."""
+    if not task.varies:
+        return uniform_tokens_over(task, first_base, end_base)
+    start = marks[task.row, START]
+    lo, beyond = 0, task.num_tokens  # start[lo] <= first_base < start[beyond], or the ends of the row
+    while beyond - lo > 1:
+        middle = (lo + beyond) // 2
+        if start[middle] <= first_base:
+            lo = middle
+        else:
+            beyond = middle
+    hi = lo
+    while hi < task.num_tokens and start[hi] < end_base:
+        hi += 1
+    return lo, hi
+
+
+@jit
+def may_hide(task: Task, marks: np.ndarray, first_base: int, end_base: int) -> bool:
+    """Return whether all bases that are hidden together with [first_base, end_base) may be."""
+    if not task.restricted:
+        return True
+    first, end = max(0, first_base), min(task.num_bases, end_base)
+    if task.token_stride < task.token_bases and not task.varies:
+        lo, hi = tokens_over(task, marks, first, end)  # bases that only these tokens cover
+        first = min(first, (lo - 1) * task.token_stride + task.token_bases if lo > 0 else 0)
+        end = max(end, hi * task.token_stride if hi < task.num_tokens else task.num_bases)
+        end = min(end, task.num_bases)
+    return end <= first or marks[task.row, BLOCKED, end] == marks[task.row, BLOCKED, first]
+
+
+@jit_inline
+def newly_hidden(task: Task, masked: np.ndarray, token_pos: int) -> int:
+    """Return how many bases no unmasked token shows any more once ``token_pos`` is masked as well.
+
+    For tokens that do not vary in length. ``masked`` is int64[T + 2 * reach], the row's mask between ones on either
+    side (bases at an end of the row are covered by fewer tokens, as if those beyond it were masked). With ``left`` and
+    ``right`` masked neighbours the token hides those of its bases that no token further away covers.
+    """
+    stride = task.token_stride
+    most = (task.token_bases - 1) // stride
+    i = token_pos + most
+    left = 0
+    while left < most and masked[i - 1 - left]:
+        left += 1
+    right = 0
+    while right < most and masked[i + 1 + right]:
+        right += 1
+    first = max(token_pos * stride, (token_pos - left - 1) * stride + task.token_bases)
+    end = min(token_pos * stride + task.token_bases, (token_pos + right + 1) * stride)
+    return max(0, min(end, task.num_bases) - first)
+
+
+@jit_inline
+def reach(token_bases: int, token_stride: int, varies: bool) -> int:
+    """Return how many tokens to either side share bases with a token."""
+    return 0 if varies else (token_bases - 1) // token_stride
+
+
+@jit
+def smallest_gain(task: Task, marks: np.ndarray) -> int:
+    """Return the least number of bases, above 0, that masking one more token can hide."""
+    if task.varies:
+        smallest = task.num_bases
+        for t in range(task.num_tokens):
+            smallest = min(smallest, marks[task.row, START, t + 1] - marks[task.row, START, t])
+        return max(1, smallest)
+    if task.token_stride >= task.token_bases:
+        return task.token_bases
+    rest = task.token_bases % task.token_stride
+    return min(rest, task.token_stride - rest) if rest else task.token_stride
+
+
+@jit
+def token_span(task: Task, marks: np.ndarray, token_pos: int) -> tuple[int, int]:
+    """Return the half-open range of bases of a token."""
+    if task.varies:
+        return marks[task.row, START, token_pos], marks[task.row, START, token_pos + 1]
+    first = token_pos * task.token_stride
+    return first, min(first + task.token_bases, task.num_bases)
+
+
+@jit
+def row_task(layout: Layout, row: int, num_tokens: int, num_bases: int) -> Task:
+    """Return a row of a layout with nothing to be done."""
+    return Task(
+        row,
+        num_tokens,
+        num_bases,
+        num_bases,
+        np.uint64(0),
+        layout.token_bases,
+        layout.token_stride,
+        layout.varies,
+        layout.restricted,
+        0,
+        0,
+        0,
+        1,
+        0,
+        False,
+        False,
+        False,
+        False,
+        0,
+        0,
+    )
+
+
+@jit
+def find_blocked(
+    bases: np.ndarray, maskable: np.ndarray, num_tokens: np.ndarray, num_bases: np.ndarray, layout: Layout
+) -> None:
+    """Fill the marks BLOCKED and FROZEN for bases uint8[B, W] and maskable bool[B, W] (or [0, 0]: all).
+
+    A base that is not A, C, G or T may not be hidden, and a token over one is frozen. Where tokens do not overlap, to
+    mask a token hides all of its bases: a token over a base that may not be hidden is frozen too, and all of its
+    bases are blocked.
+    """
+    marks = layout.marks
+    alone = layout.varies or layout.token_stride >= layout.token_bases
+    for i in range(num_bases.size):
+        task = row_task(layout, i, num_tokens[i], num_bases[i])
+        count = np.int32(0)
+        marks[i, BLOCKED, 0] = 0
+        for b in range(task.num_bases):
+            count += np.int32(bases[i, b] >= _NOT_ACGT or (maskable.size > 0 and not maskable[i, b]))
+            marks[i, BLOCKED, b + 1] = count
+        for t in range(task.num_tokens):
+            first, end = token_span(task, marks, t)
+            frozen = marks[i, BLOCKED, end] > marks[i, BLOCKED, first]
+            if frozen and not alone:
+                frozen = False
+                for b in range(first, end):
+                    frozen = frozen or bases[i, b] >= _NOT_ACGT
+            marks[i, FROZEN, t] = frozen
+        if alone:
+            _block_whole_tokens(task, marks)
+
+
+@jit
+def _block_whole_tokens(task: Task, marks: np.ndarray) -> None:
+    """Write the blocked bases of a row again, those of frozen tokens and of none included."""
+    count, b = np.int32(0), 0
+    for t in range(task.num_tokens):
+        first, end = token_span(task, marks, t)
+        while b < end:
+            count += np.int32(b < first or marks[task.row, FROZEN, t] != 0)
+            b += 1
+            marks[task.row, BLOCKED, b] = count
+    while b < task.num_bases:
+        count += np.int32(1)
+        b += 1
+        marks[task.row, BLOCKED, b] = count
+
+
+@jit
+def hidden_bases_of(
+    masked: np.ndarray, num_tokens: np.ndarray, num_bases: np.ndarray, layout: Layout, hidden: np.ndarray
+) -> None:
+    """Set hidden[i, b] (bool[B, W]) for each base of a masked token that no unmasked token shows; masked is bool[B, L].
+
+    A token over a base that is not A, C, G or T among overlapping tokens is [UNK] and shows nothing.
+    """
+    marks = layout.marks
+    overlap = not layout.varies and layout.token_stride < layout.token_bases
+    for i in range(num_tokens.size):
+        task = row_task(layout, i, num_tokens[i], num_bases[i])
+        hidden[i, :] = False
+        for turn in range(2):
+            for t in range(task.num_tokens):
+                unknown = overlap and layout.restricted and marks[i, FROZEN, t] != 0
+                if masked[i, t] == (turn == 0) and not unknown:
+                    first, end = token_span(task, marks, t)
+                    hidden[i, first:end] = turn == 0
