@@ -1,7 +1,9 @@
 """The report: one page, whole by itself, seen in a real browser."""
 
+import datetime
 import io
 import json
+import random
 import re
 import shutil
 
@@ -12,13 +14,16 @@ from PIL import Image
 
 from gemsdata.cli import main
 from gemsdata.inspect import report
+from gemsdata.inspect.audit import audit
+from gemsdata.inspect.report import masks
 from gemsdata.inspect.report.runs import read_curves
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-STRATEGIES = ("random-token", "dnabert", "genemask", "genemask-released", "global", "global-nms")
+STRATEGIES = ("random-token", "dnabert", "genemask", "global", "global-nms")
 AUDIT_ROWS = 12
 
 
@@ -92,6 +97,78 @@ def test_page_holds_every_section(page):
     assert "stage 1" in page
     assert "<td>two</td>" in page
     assert "the model card" not in page
+
+
+def test_published_defects_are_no_alarms_of_a_users_set(page):
+    assert "-released" not in page
+    assert ">alarm:" not in page
+    assert "do not depend on the sequence" not in page
+
+
+def test_page_has_its_date_and_runs(sets, runs, page):
+    assert re.search(r'with the runs cm-gems, genemask\. Report of <time datetime="\d{4}-\d\d-\d\d">', page)
+    dated = report.render(sets / "webdataset", audit_rows=AUDIT_ROWS, date=datetime.date(2026, 2, 3))
+    assert '<time datetime="2026-02-03">2026-02-03</time>' in dated
+    assert "with the runs" not in dated
+
+
+def test_tables_and_scroll_areas_are_labelled(page):
+    assert not re.findall(r"<th(?![^>]*scope=)[ >]", page)
+    areas = re.findall(r'<div class="scroll[^>]*>', page)
+    labels = [re.search(r'role="region" aria-label="([^"]+)"', area) for area in areas if area]
+    assert all(labels)
+
+
+def test_captions_follow_the_data(tmp_path, sets):
+    rng = random.Random(0)
+    even = "".join(rng.choice("ACGT") for _ in range(20_000))
+    depleted = re.sub("CG", lambda _: rng.choice(["CG", "TG", "CA", "TG", "CA"]), even)
+    options = ShardOptions(k=3, row_tokens=40, min_count=1)
+    texts = {}
+    for name, text in (("even", even), ("depleted", depleted)):
+        (tmp_path / f"{name}.fa").write_text(f">a\n{text}\n")
+        shard([tmp_path / f"{name}.fa"], tmp_path / name, options)
+        texts[name] = report.render(tmp_path / name, audit_rows=AUDIT_ROWS)
+    ratios = {name: float(re.search(r"CpG occurs ([\d.]+) times as often", page)[1]) for name, page in texts.items()}
+    for name, text in (("even", even), ("depleted", depleted)):
+        expected = text.count("C") * text.count("G") / len(text)
+        assert ratios[name] == pytest.approx(text.count("CG") / expected, abs=0.006)
+    assert "dark lines" not in texts["even"]
+    assert "they form the dark lines" in texts["depleted"]
+
+
+def test_panels_have_the_axis_that_they_need(sets):
+    opened = ShardSet.open(sets / "arrow")
+    audits = [audit(opened, name, num_rows=40) for name in ("random-token", "global")]
+    for axes, result in zip(masks._by_decile(audits).axes, audits, strict=False):
+        highest = max(rate for rate in result.rate_by_rank_decile if rate is not None)
+        assert max(highest, 0.15) < axes.get_ylim()[1] < 1.2 * max(highest, 0.15)
+    tops = {axes.get_ylim()[1] for axes in masks._by_position(audits).axes[:2]}
+    assert len(tops) == 1
+
+
+ATTACK = "<img src=x onerror=alert(1)>\"'&{{7*7}}"
+
+
+def test_names_in_files_are_text_on_the_page(tmp_path, sets):
+    """Contigs, folders, runs, tables and stages may be called anything."""
+    genome = (sets / "g.fa").read_text().replace(">one", f">{ATTACK.replace(' ', '_')}")
+    (tmp_path / "g.fa").write_text(genome)
+    folder = tmp_path / "<b>set</b>'\""
+    shard([tmp_path / "g.fa"], folder, ShardOptions(k=3, row_tokens=40, min_count=1))
+    run = tmp_path / "<i>run<" / "<u>r"
+    run.mkdir(parents=True)
+    lines = [{"step": step, "loss": 1.0, "stage": ATTACK if step else 0} for step in range(2)]
+    (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    pq.write_table(pa.table({ATTACK: [ATTACK, "\x1b[31m"]}), run / "<s>t.parquet")
+    (run / "<s>m.md").write_text(f"# {ATTACK}\n\n[link](javascript:alert(1))\n\n<script>alert(1)</script>\n")
+    page = report.render(folder, [run], audit_rows=AUDIT_ROWS)
+    tags = set(re.findall(r"<([a-zA-Z][\w:-]*)", page))
+    assert not tags & {"img", "script", "b", "i", "u", "s"}
+    assert "javascript:" not in re.sub(r"\[link\]\([^)]*\)", "", page)
+    assert "{{7*7}}" in page  # no second round of templates
+    assert "<td>49" not in page
+    assert "&lt;img" in page
 
 
 def test_results_are_shown_and_their_markup_is_not_run(page):

@@ -33,6 +33,8 @@ class Alert:
     level: str
     """``alarm``: the strategy does not do what it claims; ``warning``: valid, but unusual"""
     text: str
+    is_expected: bool = False
+    """the strategy does not claim otherwise, as for random masks that are independent of the sequence"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +237,7 @@ def _content_alerts(counts: MaskCounts, result: Audit) -> Iterator[Alert]:
             yield Alert(level="alarm", text=text)
         else:
             text = f"masks do not depend on the sequence, as expected for {strategy.name!r}: {share}"
-            yield Alert(level="warning", text=text)
+            yield Alert(level="warning", text=text, is_expected=True)
     chosen, tokens = result.mean_rank_of_chosen, result.mean_rank_of_tokens
     if strategy.uses_ranks and chosen is not None and tokens is not None and chosen > 0.7 * tokens:
         yield Alert(

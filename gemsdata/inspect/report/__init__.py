@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import jinja2
 import gemsdata
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.inspect.report.masks import mask_section
-from gemsdata.inspect.report.runs import run_section
+from gemsdata.inspect.report.runs import run_names, run_section
 from gemsdata.inspect.report.sequence import contig_section, npmi_section, set_section
 from gemsdata.shards.shard_set import ShardSet
 
@@ -27,16 +28,20 @@ def render(
     other: str | Path | None = None,
     region: str | None = None,
     audit_rows: int = DEFAULT_AUDIT_ROWS,
+    date: datetime.date | None = None,
     progress: Progress = no_progress,
 ) -> str:
     """Return the report of a shard set as an HTML page; a note replaces any part that cannot be shown.
 
     ``runs`` are folders with a ``metrics.jsonl`` or with evaluation tables (Markdown, Parquet). ``other`` is a shard
     set or an NPMI table to compare with, ``region`` (contig:start-end) the region of the rank profile, ``audit_rows``
-    the number of rows to mask. Raises FileNotFoundError or ValueError for a set, a run or a region that does not exist.
+    the number of rows to mask, ``date`` the date on the page (default: today).
+
+    Raises FileNotFoundError or ValueError for a set, a run or a region that does not exist.
     """
     opened = ShardSet.open(shards)
-    about_runs = run_section([Path(run) for run in runs])  # first: report a mistyped name before the slow sections
+    folders = [Path(run) for run in runs]
+    about_runs = run_section(folders)  # first: report a mistyped name before the slow sections
     sections = [
         set_section(opened),
         contig_section(opened),
@@ -56,5 +61,7 @@ def render(
         genome=opened.manifest.genome.name,
         fingerprint=opened.manifest.fingerprint,
         version=gemsdata.__version__,
+        date=(date or datetime.date.today()).isoformat(),
+        runs=run_names(folders),
         sections=sections,
     )

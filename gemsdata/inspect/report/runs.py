@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,6 +35,7 @@ _EVALUATION = {
 """entries of the metrics file and the columns that show them"""
 _MOST_TABLE_ROWS = 200
 _SMOOTHED = 50
+_TABLE_HEADER = re.compile(r"<th(?=[ >])")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def run_section(folders: Sequence[Path]) -> list[Section]:
     for folder in folders:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder; give the output folder of a training run")
-    names = _names(folders)
+    names = run_names(folders)
     files = {name: _tables_in(folder) for name, folder in zip(names, folders, strict=True)}
     runs, notes = [], []
     for name, folder in zip(names, folders, strict=True):
@@ -178,8 +180,14 @@ def _tables_in(folder: Path) -> list[Path]:
 def _markdown(run: str, path: Path) -> Markup:
     """Return a Markdown file as HTML below its name; HTML inside it is escaped."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    body = Markup(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
-    return Markup("<h3>{} <small>{}</small></h3>\n<div class='scroll text'>{}</div>").format(path.stem, run, body)
+    body = Markup(
+        _TABLE_HEADER.sub('<th scope="col"', MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+    )
+    area = Markup(
+        "<h3>{0} <small>{1}</small></h3>\n"
+        '<div class="scroll text" tabindex="0" role="region" aria-label="{0}">{2}</div>'
+    )
+    return area.format(path.stem, run, body)
 
 
 def _parquet_table(run: str, path: Path) -> Table:
@@ -199,7 +207,7 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def run_names(folders: Sequence[Path]) -> list[str]:
     """Return a name for each run: its folder, with as many parents as needed to be unique."""
     for depth in range(1, 9):
         names = ["/".join(folder.resolve().parts[-depth:]) for folder in folders]

@@ -26,9 +26,9 @@ class Table:
     caption: str = ""
 
     def numeric(self, index: int) -> bool:
-        """Return whether all non-empty cells of a column begin like a number."""
+        """Return whether all cells of a column are empty, a dash, or begin like a number."""
         cells = [row[index] for row in self.rows if row[index] not in ("", "–")]
-        return bool(cells) and all(cell.lstrip("−-")[:1].isdigit() for cell in cells)
+        return all(cell.lstrip("−-")[:1].isdigit() for cell in cells)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gemsdata.files.progress import Progress
+from gemsdata.genome.vocab import BASES
 from gemsdata.inspect.plot import make_figures, open_source
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
@@ -13,14 +14,16 @@ from gemsdata.shards.manifest import NPMI_FILE, Manifest
 from gemsdata.shards.shard_set import ShardSet
 
 _MOST_CONTIGS = 50
+_DEPLETED = 0.5
+"""observed over expected CpG below which it is called depleted"""
 _WIDE = {"rank_profile", "logos"}
 _CAPTIONS = {
-    "npmi_by_k": "NPMI of all n-grams with a score, by length: distribution, quartiles and median.",
-    "rank_against_frequency": "Every k-mer by how often it occurs and how it ranks.",
-    "rank_map": "The rank of every k-mer; bright is best, blank has none. CpG, where depleted, makes the dark lines.",
-    "two_genomes": "The rank of every k-mer in two genomes.",
-    "rank_profile": "Rank along a region, soft-masked (repeat) stretches shaded.",
-    "logos": "What surrounds the top k-mers in the rows, in bits against the mean composition.",
+    "npmi_by_k": "Distribution of the NPMI of all k-mers with a score, by k, with quartiles and median.",
+    "rank_against_frequency": "Number of occurrences and NPMI rank of every k-mer.",
+    "rank_map": "The NPMI rank of every k-mer; bright is best, blank is without a score.",
+    "two_genomes": "The NPMI rank of every k-mer in two genomes.",
+    "rank_profile": "Running mean of the NPMI rank along a region; soft-masked (repeat) intervals are shaded.",
+    "logos": "Sequence logos of the top k-mers with their flanking bases, in bits relative to the mean composition.",
 }
 
 
@@ -80,7 +83,7 @@ def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None,
         if isinstance(figure, str):
             notes.append(f"{name.replace('_', ' ')}: not drawn: {figure}")
         else:
-            caption = _CAPTIONS[name]
+            caption = _CAPTIONS[name] + (f" {_cpg_text(shards)}" if name == "rank_map" else "")
             svg = inline_svg(figure, name.replace("_", "-"), caption)
             pictures.append(Picture(svg=svg, caption=caption, wide=name in _WIDE))
     top = _top_table(shards)
@@ -89,6 +92,20 @@ def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None,
         "their parts. In genomes with repeats, most top-ranked k-mers are from repeats or of low complexity."
     )
     return Section(anchor="npmi", title=title, text=text, tables=[top], pictures=pictures, notes=notes)
+
+
+def _cpg_text(shards: ShardSet) -> str:
+    """Say how often CpG occurs, relative to its bases, and what that does to the map of ranks."""
+    single, pairs = shards.npmi.counts[1].astype(float), shards.npmi.counts[2].astype(float)
+    c, g = BASES.index("C"), BASES.index("G")
+    expected = single[c] * single[g] / single.sum() ** 2 * pairs.sum()
+    if not expected:
+        return ""
+    ratio = pairs[4 * c + g] / expected
+    text = f"CpG occurs {ratio:.2f} times as often as expected from its bases"
+    if ratio < _DEPLETED:
+        return text + ", so k-mers with CpG rank low: they form the dark lines."
+    return text + "."
 
 
 def _top_table(shards: ShardSet) -> Table:
