@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from tools.fuzz import runner
 from tools.fuzz.__main__ import all_targets
 from tools.fuzz.runner import WrongAnswer, mutated_input, run_target
 from tools.fuzz.shard_targets import ShardTarget
+from tools.fuzz.training_targets import CheckpointTarget
+from train.labelled import read_labelled
 
 pytestmark = pytest.mark.once
 NAMES = [target.name for target in all_targets(Path("unused"))]
@@ -119,3 +122,43 @@ def test_a_damaged_header_in_a_tar_is_one_line(tmp_path: Path, header: bytes) ->
     mutant = content[:at] + header.ljust(size - 1) + b"\n" + content[at + size :]
     with pytest.raises(ValueError, match=r"block 0 is damaged: [^\n]*$"):
         target.run(mutant)
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def without_files(content: bytes) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(content).items() if name != "files"}).encode()
+
+
+CHECKPOINTS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "deep": ("state.json", lambda _: b"[" * 100_000),
+    "lines in the version": ("state.json", lambda text: text.replace(b'"version": 2', b'"version": "\\u0000\\n"')),
+    "files": ("state.json", without_files),
+    "cut optimizer": ("optimizer.pt", cut),
+    "cut random numbers": ("rng-0.pt", cut),
+    "cut weights": ("model.safetensors", cut),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_a_damaged_checkpoint_with_right_hashes_is_one_line(tmp_path: Path, name: str) -> None:
+    target = CheckpointTarget(tmp_path)
+    target.prepare()
+    file, change = CHECKPOINTS[name]
+    content = next(content for seed, content, _ in target.seeds() if seed == file)
+    with pytest.raises(ValueError, match=r"checkpoint[^\n\0]*$") as raised:
+        target.run((file, change(content), True))
+    assert raised.type is ValueError
+
+
+@pytest.mark.parametrize(
+    "content", [b"sequence,label\n\xff,1\n", b"a\0,b\nA,1\n", b"sequence,label\n" + b"A" * 140_000 + b",1\n"]
+)
+def test_damaged_labelled_files_are_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.csv[^\n\0]*$") as raised:
+        read_labelled(path)
+    assert raised.type is ValueError

@@ -117,10 +117,10 @@ def read_state(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
         version, digest = state["version"], state.pop("xxh3", None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(folder, f"state.json: {error}") from error
     if version != VERSION:
-        raise ValueError(f"{folder} has version {version}, this program reads {VERSION}; begin a new run")
+        raise ValueError(f"{folder} has version {version!r:.40}, this program reads {VERSION}; begin a new run")
     if digest != _digest(state):
         raise _damaged(folder, "state.json was changed")
     kinds = {"step": int, "loader": dict, "config": dict, "files": dict}

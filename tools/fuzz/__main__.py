@@ -2,7 +2,8 @@
 
     python -m tools.fuzz --tries 10000 --seed 0 --markdown docs/reliability_fuzz.md
 
-Each mutated input is read in a worker process with a limit of 10 seconds and 3 GiB. Outcomes:
+Each mutated input is read in a worker process with limits: 10 seconds of processor time, 60 seconds
+in all, 3 GiB. Outcomes:
 
 * right: it was read, and a second reader agrees with every value;
 * refused: a ValueError, OSError or VerificationError with a message of one line;
@@ -56,7 +57,7 @@ def markdown(outcomes: list[Outcome], seed: int) -> str:
         "",
         "* Right: the input was read, and a second reader agrees with every value.",
         "* Refused: an error of one line.",
-        "* Bug: a traceback, a crash, a hang (10 s), more than 3 GiB, or another value than the second reader's.",
+        "* Bug: a traceback, a crash, a hang, more than 3 GiB, or another value than the second reader's.",
         "",
         "| Format | Tries | Right | Refused | Bugs |",
         "|---|---:|---:|---:|---:|",
