@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import gc
+import multiprocessing
 import os
 import pickle
+import re
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import gemsdata as gd
+from gemsdata.files import mapped
 from gemsdata.genome import vocab
 from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
@@ -296,6 +301,34 @@ def test_no_named_shared_memory_no_files_and_no_descriptors_are_left(shards):
     del loader, loaders
     assert census()[1] == before[1]
     assert sorted(shards.rglob("*")) == files
+
+
+def test_two_hundred_loaders_leave_nothing_behind(shards):
+    def census():
+        gc.collect()
+        return (
+            len(os.listdir("/proc/self/fd")),
+            len(mapped._maps),
+            sum(thread.name.startswith("gemsdata") for thread in threading.enumerate()),
+            len(multiprocessing.active_children()),
+            len(re.findall(r"/set/train/|/dev/shm", Path("/proc/self/maps").read_text())),
+        )
+
+    def use(number):
+        start_method = "fork" if number % 20 == 0 else None
+        modes = [{}, {"num_workers": 2, "threads": True}, {"num_workers": 1, "start_method": start_method}]
+        loader = gd.build_loader(shards, batch_size=8, num_steps=4, **(modes[2] if start_method else modes[number % 2]))
+        if number % 3:
+            list(loader)
+        else:
+            next(iter(loader))  # left in the middle, not closed
+
+    for number in (0, 1, 2):
+        use(number)
+    before = census()
+    for number in range(200):
+        use(number)
+    assert census() == before
 
 
 def test_a_copied_stream_raises_instead_of_going_deaf(shards):
