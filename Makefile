@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants fuzz clean
+.PHONY: demo test lint format bench mutants fuzz soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -44,6 +44,10 @@ mutants: .venv/.installed
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
+
+# Minutes of the loader in threads, in processes and from a server: memory, descriptors and mappings must not grow.
+soak: .venv/.installed
+	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
 
 clean:
 	rm -rf .venv .bench-peers demo build *.egg-info
