@@ -26,6 +26,8 @@ import gemsdata as gd
 
 MODES = ("threads", "processes", "remote")
 MAX_GROWTH_BYTES = 16 << 20
+MAX_MORE_MAPPINGS = 16
+"""malloc adds and drops an arena now and then; a pass that leaked a shard would leak a mapping each time"""
 _BATCH_ROWS = 128
 _STEPS = 1500
 
@@ -137,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="gemsdata-soak-") as folder:
         shards = make_set(Path(folder))
         for mode in modes:
-            limits = {"anonymous_bytes": MAX_GROWTH_BYTES}
+            limits = {"anonymous_bytes": MAX_GROWTH_BYTES, "mappings": MAX_MORE_MAPPINGS}
             changes = growth(soak(mode, shards, chosen.minutes / len(modes)))
             too_much = {name: change for name, change in changes.items() if change > limits.get(name, 0)}
             grown += [f"{mode}: {name} +{change:,.0f}" for name, change in too_much.items()]

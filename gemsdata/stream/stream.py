@@ -20,7 +20,7 @@ from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
 from gemsdata.stream.mixture import Mixture
 from gemsdata.stream.order import Order
 from gemsdata.stream.permutation import PADDING, RowGroup
-from gemsdata.stream.reader import RowReader
+from gemsdata.stream.row_reader import RowReader
 from gemsdata.stream.source import BatchInfo
 from gemsdata.stream.stage_log import StageLog
 from gemsdata.stream.world import World

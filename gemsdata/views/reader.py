@@ -81,7 +81,7 @@ class ViewReader:
         return ViewBuffer()
 
     def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: ViewBuffer) -> tuple[int, str]:
-        """Put rows ``row_ids`` of an epoch into ``out``; see `gemsdata.stream.reader.RowReader.read`."""
+        """Put rows ``row_ids`` of an epoch into ``out``; see `gemsdata.stream.row_reader.RowReader.read`."""
         out.rows = self.rows(epoch, row_ids, flip)
         row_ids[out.rows.lost] = -1
         return int(out.rows.lost.sum()), out.rows.why_lost
