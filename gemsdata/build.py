@@ -19,7 +19,7 @@ from gemsdata.stream.loader import Loader
 from gemsdata.stream.order import RowSource, build_order
 from gemsdata.stream.reader import SplitReader
 from gemsdata.stream.source import BatchSource
-from gemsdata.stream.stream import MaskedStream
+from gemsdata.stream.stream import MaskedStream, Ranks
 from gemsdata.stream.world import World
 from gemsdata.views.reader import ViewReader
 from gemsdata.views.view import View
@@ -179,27 +179,16 @@ def _open_sets(
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
     """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
     readers: list[SplitReader | ViewReader] = []
-    tables: list[np.ndarray] = []
+    tables: list[Ranks] = []
     for place in places:
         if isinstance(place, View):
-            _check_maskable(place)
             readers.append(place.reader(split, check=check, faults=faults))
-            tables.append(place.ranks() if ranks is None else ranks)
+            tables.append(place.ranks if ranks is None else ranks)
         else:
             shards = place if isinstance(place, ShardSet) else ShardSet.open(str(place))
             readers.append(SplitReader(shards, split, check=check, faults=faults))
             tables.append(shards.ranks if ranks is None else ranks)
     return readers, functools.partial(MaskedStream, readers, ranks=tables, coordinates=coordinates)
-
-
-def _check_maskable(view: View) -> None:
-    """Raise ValueError for a view that strategies, which choose tokens and not bases, would mask wrongly."""
-    if not view.tokens.overlapping or view.options.unknown == "token" or not view.options.mask_soft_masked:
-        raise ValueError(
-            f"masking takes overlapping k-mers of A, C, G and T so far, not {view.tokens.spec!r} with unknown ="
-            f" {view.options.unknown!r}, mask_soft_masked = {view.options.mask_soft_masked}; read such rows with"
-            " view.rows"
-        )
 
 
 def _ask_servers(

@@ -142,7 +142,30 @@ def test_weights_of_the_loss_stand_where_tokens_are(packed):
     assert "loss_weights" not in batches(view_of(packed), 1)[0]
 
 
-@pytest.mark.parametrize("options", [{"tokens": "base"}, {"tokens": "kmer:6:6"}, {"unknown": "token"}])
-def test_views_that_masking_would_get_wrong_are_refused(packed, options):
-    with pytest.raises(ValueError, match="masking takes overlapping k-mers of A, C, G and T so far"):
-        batches(view_of(packed, **options), 1)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tokens": "base"},
+        {"tokens": "kmer:6:6"},
+        {"tokens": "kmer:3:3", "mask_soft_masked": False},
+        {"tokens": "kmer:6", "unknown": "token"},
+    ],
+)
+@pytest.mark.parametrize("masking", ["genemask", "global-nms", "random-token"])
+def test_any_tokens_are_masked_where_they_may_be(packed, options, masking):
+    contigs = awkward_genome()
+    view = view_of(packed, **options)
+    k, stride = view.tokens.token_bases, view.tokens.token_stride
+    masked = total = 0
+    for batch in batches(view, 12, coordinates=True, masking=masking):
+        for i in range(12):
+            start, end = int(batch["start"][i]), int(batch["end"][i])
+            text = text_of(contigs, int(batch["contig"][i]), start, end)
+            ids = kmer_ids(text, k, stride)
+            labels = batch["labels"][i].numpy()[1 : len(ids) + 1]
+            shown = batch["input_ids"][i].numpy()[1 : len(ids) + 1]
+            assert int(batch["attention_mask"][i].sum()) == len(ids) + 2
+            assert np.where(labels >= 0, labels, shown).tolist() == ids
+            assert not (labels == 1).any()
+            masked, total = masked + (labels >= 0).sum(), total + len(ids)
+    assert 0.03 < masked / total < 0.4

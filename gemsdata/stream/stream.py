@@ -5,7 +5,7 @@ Nothing else enters: no worker or rank number beyond the choice of slots, no pre
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from gemsdata.kernels.keys import key_of, keys_of
 from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.masker import Masker
+from gemsdata.masking.strategies import Strategy
 from gemsdata.stream.batch import BatchArray, BatchLayout, BufferedBatch, PendingBatch
 from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
 from gemsdata.stream.mixture import Mixture
@@ -25,6 +26,9 @@ from gemsdata.stream.source import BatchInfo
 from gemsdata.stream.stage_log import StageLog
 from gemsdata.stream.world import World
 
+Ranks = np.ndarray | Callable[[int], np.ndarray]
+MIN_GRAM = 3
+"""k-mers shorter than this are ranked by longer n-grams"""
 MASKED = ("input_ids", "labels", "attention_mask")
 COORDINATES = (
     BatchArray(name="contig", row_shape=(), dtype="int32"),
@@ -49,7 +53,7 @@ class MaskedStream:
     curriculum
         which masking at which step.
     ranks
-        NPMI rank of every token id for each set, integers[4**k + 5].
+        for each set the NPMI rank of every n-gram's id, integers[4**n + 5], or a function that gives them for an n.
     seed
         of the order, the strands and the masks.
     reverse_complement
@@ -68,7 +72,7 @@ class MaskedStream:
         order: Order | Mixture,
         curriculum: Curriculum,
         *,
-        ranks: Sequence[np.ndarray],
+        ranks: Sequence[Ranks],
         seed: int,
         reverse_complement: float = 0.0,
         world: World,
@@ -80,7 +84,8 @@ class MaskedStream:
             raise ValueError(f"shard sets of different tokens or row lengths cannot be mixed: {kinds}")
         self._readers = list(readers)
         self._maskers = [
-            [Masker(masking, ranks=table, seed=seed) for masking in curriculum.maskings()] for table in ranks
+            [_masker(masking, reader, table, seed) for masking in curriculum.maskings()]
+            for reader, table in zip(readers, ranks, strict=True)
         ]
         self._first_id = np.concatenate([[0], np.cumsum([reader.num_rows for reader in readers])]).tolist()
         self.row_tokens, self.k = readers[0].row_tokens, readers[0].k
@@ -150,8 +155,7 @@ class MaskedStream:
         if rows.tokens is None:
             masker.batch(rows.input_ids, rows.num_tokens, sample_ids, epoch=group.epoch, stage=stage, out=out)
         else:
-            tokens = rows.tokens
-            masker.batch(tokens.input_ids, tokens.num_tokens, sample_ids, epoch=group.epoch, stage=stage, out=out)
+            masker.batch_of(rows.tokens, sample_ids, epoch=group.epoch, stage=stage, out=out)
         if scattered:
             for name, values in out.items():
                 views[name][group.slots] = values
@@ -185,6 +189,13 @@ class MaskedStream:
             keys = keys_of((key_of(self.config.seed, RandomStream.STRAND), epoch, 0), sample_ids[:, None])
             draw_below(keys, np.uint64(min(int(probability * 2.0**64), 2**64 - 1)), flips)
         return flips
+
+
+def _masker(masking: str | Strategy, reader: RowReader, ranks: Ranks, seed: int) -> Masker:
+    """Return what masks the rows of a reader: of k-mers from every base on, by the ranks of those k-mers."""
+    if reader.token_identity == f"kmer:{reader.k}:1" and reader.k >= MIN_GRAM:
+        return Masker(masking, ranks=ranks, k=reader.k, seed=seed)
+    return Masker(masking, ranks=ranks, vocabulary=reader.vocabulary, seed=seed)
 
 
 def masked_layout(num_rows: int, row_tokens: int, masker: Masker, extra: tuple[BatchArray, ...] = ()) -> BatchLayout:
