@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.webdataset import TarShard
+
+if TYPE_CHECKING:
+    from gemsdata.stream.row_reader import RowReader
 
 FAULT_POLICIES = ("raise", "skip-and-count")
 CHECKS = ("size", "hash")
@@ -288,3 +291,9 @@ class SplitReader:
 def _addresses_of(rows: Rows) -> tuple[int, int]:
     ids, counts = (array.__array_interface__["data"][0] for array in (rows.input_ids, rows.num_tokens))
     return ids, counts
+
+
+if TYPE_CHECKING:
+
+    def _fulfils_the_protocol(reader: SplitReader) -> RowReader:
+        return reader
