@@ -242,6 +242,19 @@ def test_a_table_that_does_not_hold_together_is_refused(
         NpmiTable.from_parquet(tmp_path / "t.parquet")
 
 
+def test_the_settings_stand_where_tables_of_version_1_have_them(tmp_path: Path) -> None:
+    """Tables written before there was a hash of the content have this one key, and must stay readable."""
+    path = tmp_path / "table.parquet"
+    NpmiTable.from_counts({2: np.full(16, 200)}, min_count=3).to_parquet(path)
+    table = pq.read_table(path)
+    settings = (
+        b'{"canonical": false, "estimator": "published", "exclude_soft_masked": false, "min_count": 3, "version": 1}'
+    )
+    assert table.schema.metadata[b"gemsdata.npmi"] == settings
+    pq.write_table(table.replace_schema_metadata({b"gemsdata.npmi": settings}), path)
+    assert NpmiTable.from_parquet(path).min_count == 3
+
+
 def test_a_changed_count_is_told_by_the_hash(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     write_small_table(path)

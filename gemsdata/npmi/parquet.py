@@ -20,7 +20,7 @@ from gemsdata.genome.vocab import MAX_K, NUM_SPECIAL, all_kmers, num_kmers, voca
 from gemsdata.npmi.estimators import ESTIMATORS, Scores, rank_descending, score
 
 VERSION = 1
-_SETTINGS_KEY = b"gemsdata.npmi.table"
+_SETTINGS_KEY = b"gemsdata.npmi"
 _CONTENT_KEY = b"gemsdata.npmi.content"
 """metadata key of the hash of settings and counts; tables written before November 2026 have none"""
 _PARQUET: dict[str, Any] = {
