@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from gemsdata.cli.options import shards_argument
-from gemsdata.cli.output import json_option
+from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.shard import report_set
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.work_folder import finish_publishing, interrupted, locked
 from gemsdata.shards.write import finalise, open_plan
 
 
@@ -22,5 +24,13 @@ def command(shards: Path, as_json: bool) -> None:
     Example:
       gemsdata finalise SHARDS
     """
+    if interrupted(shards):  # killed while it put the files in their places: everything is encoded
+        with locked(shards):
+            finish_publishing(shards)
+        if as_json:
+            print_json({"folder": str(shards), "complete": True})
+        else:
+            say(f"{shards}: complete, fingerprint {Manifest.load(shards).fingerprint[:16]}")
+        return
     plan = open_plan(shards)
     report_set(shards, finalise(plan), plan.summary, as_json=as_json)

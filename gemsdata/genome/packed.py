@@ -154,6 +154,23 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
     return Contig(name, sequence.size, packed, gaps, soft_masked, letters, _letter_runs(sequence, gaps), num_rna)
 
 
+class GenomeDigest:
+    """The digest of a genome: of names, bases and intervals, whatever the file format or the length of its lines."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, contig: Contig) -> None:
+        """Take in the next contig."""
+        self._digest.update(json.dumps([contig.name, contig.num_bases, len(contig.gaps), len(contig.soft)]).encode())
+        for array in (contig.packed, contig.gaps, contig.soft):
+            self._digest.update(np.ascontiguousarray(array).data)
+
+    def hexdigest(self) -> str:
+        """Return the sha256 of the contigs so far, in hex."""
+        return self._digest.hexdigest()
+
+
 class GenomeWriter:
     """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned."""
 
@@ -165,7 +182,7 @@ class GenomeWriter:
         self._gaps: list[np.ndarray] = []
         self._soft: list[np.ndarray] = []
         self._ambiguous: list[np.ndarray] = []
-        self._digest = hashlib.sha256()
+        self._digest = GenomeDigest()
         self._byte_offset = 0
 
     def add(self, contig: Contig) -> None:
@@ -177,9 +194,7 @@ class GenomeWriter:
         self._gaps.append(_with_contig(index, contig.gaps))
         self._soft.append(_with_contig(index, contig.soft))
         self._ambiguous.append(_with_contig(index, contig.ambiguous))
-        self._digest.update(json.dumps([contig.name, contig.num_bases, len(contig.gaps), len(contig.soft)]).encode())
-        for array in (contig.packed, contig.gaps, contig.soft):
-            self._digest.update(np.ascontiguousarray(array).data)
+        self._digest.add(contig)
 
     def __enter__(self) -> GenomeWriter:
         return self

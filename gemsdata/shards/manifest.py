@@ -24,6 +24,8 @@ NPMI_FILE = "npmi.parquet"
 INTERVALS_FILE = "intervals.parquet"
 WORK_FOLDER = "_work"
 """what a set that is being written keeps in its folder until it is complete"""
+JOURNAL_FILE = "publish.json"
+"""in the work folder: the set is encoded, and its files are being renamed into their places"""
 SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
 SPLITS = ("train", "valid")
 SCHEMES = ("fixed", "dnabert")
@@ -300,6 +302,8 @@ def _is_hex(text: str, num_digits: int) -> bool:
 def _why_absent(folder: Path) -> str:
     if not folder.exists():
         return f"{folder}: no such folder"
+    if (folder / WORK_FOLDER / JOURNAL_FILE).exists():
+        return f"{folder} holds a shard set that is not published yet; complete it with `gemsdata finalise {folder}`"
     if (folder / WORK_FOLDER).exists():
         return f"{folder} holds an unfinished shard set; finish it with the same `gemsdata shard` command and --resume"
     return f"{folder} is not a shard set (no {MANIFEST_FILE}); make one with `gemsdata shard GENOME.fa -o {folder}`"

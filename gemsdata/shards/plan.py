@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +28,9 @@ from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, PACKED_SCHEME, S
 from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo, WindowInfo
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.packed import blocks_per_batch, choose_block_bases, cut_blocks, stretches_of
+from gemsdata.shards.resume import check_plan, input_identity
+from gemsdata.shards.work_folder import PLAN_FILE, clear_work, is_planned
 
-_PLAN_FILE = "plan.json"
 _MOST_ROWS_PER_SHARD = 32768
 _MOST_BASES_PER_SHARD = 1 << 26
 """of a packed set: 16 MB, the piece that is fetched from a URL"""
@@ -74,6 +74,8 @@ class Plan:
     """the manifest without its shards and hashes"""
     summary: dict[str, Any]
     """what the user is told at the end"""
+    parts_folder: str
+    """folder below ``_work`` in which the parts of this plan stand until the set is complete"""
 
     @property
     def parts(self) -> list[Part]:
@@ -87,6 +89,10 @@ class Plan:
                 for index, first in enumerate(range(0, num_rows, size))
             ]
         return parts
+
+    def part_file(self, path: str) -> Path:
+        """Return where the file of a part, ``path`` in the complete set, stands until the set is complete."""
+        return self.folder / WORK_FOLDER / self.parts_folder / path
 
     def _default_rows_per_shard(self, num_rows: int) -> int:
         block_rows = self.draft.block_rows
@@ -105,13 +111,11 @@ def make_plan(
     ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
     """
     work = folder / WORK_FOLDER
-    identity = {"inputs": [_input_identity(path) for path in inputs], "options": dataclasses.asdict(options)}
-    identity = json.loads(json.dumps(identity))
-    if (work / _PLAN_FILE).exists():
-        if resume:
-            _check_same(json.loads((work / _PLAN_FILE).read_text())["identity"], identity, folder)
-            return open_plan(folder)
-        (work / _PLAN_FILE).unlink()
+    identity = {"inputs": input_identity(inputs), "options": dataclasses.asdict(options)}
+    if is_planned(folder) and resume:
+        check_plan(folder, json.loads((work / PLAN_FILE).read_text())["identity"], inputs, options)
+        return open_plan(folder)
+    clear_work(folder)
     given = NpmiTable.from_parquet(options.npmi, options.estimator) if options.npmi else None
     if given is not None and options.k > given.max_k:
         raise ValueError(
@@ -172,8 +176,8 @@ def make_plan(
         np.savez(work / f"{split}.npz", **dataclasses.asdict(cut[split]))
     ranks = table.ranks(options.k)
     np.save(work / "ranks.npy", ranks)
-    table.to_parquet(folder / NPMI_FILE)
-    _write_intervals(genome, folder / INTERVALS_FILE, with_letters=options.packed)
+    table.to_parquet(work / NPMI_FILE)
+    _write_intervals(genome, work / INTERVALS_FILE, with_letters=options.packed)
     draft = Manifest(
         genome=GenomeInfo(
             name=_genome_name(inputs),
@@ -193,7 +197,7 @@ def make_plan(
         ),
         npmi=NpmiInfo(
             file=NPMI_FILE,
-            sha256=sha256_of(folder / NPMI_FILE),
+            sha256=sha256_of(work / NPMI_FILE),
             rank_sha256=hashlib.sha256(ranks.astype("<u4").tobytes()).hexdigest(),
             estimator=table.estimator,
             min_count=table.min_count,
@@ -201,7 +205,7 @@ def make_plan(
             exclude_soft_masked=table.exclude_soft_masked,
             from_this_genome=given is None,
         ),
-        intervals_sha256=sha256_of(folder / INTERVALS_FILE),
+        intervals_sha256=sha256_of(work / INTERVALS_FILE),
         **fields,
     )
     summary = _summarise(report, segments, cut, table, options)
@@ -211,7 +215,7 @@ def make_plan(
         "draft": draft.as_json(),
         "summary": summary,
     }
-    write_text(work / _PLAN_FILE, json.dumps(stored))
+    write_text(work / PLAN_FILE, json.dumps(stored))
     return open_plan(folder)
 
 
@@ -219,11 +223,11 @@ def open_plan(folder: str | Path) -> Plan:
     """Open the plan in ``folder``; raise FileNotFoundError when there is none."""
     folder = Path(folder)
     work = folder / WORK_FOLDER
-    if not (work / _PLAN_FILE).exists():
+    if not (work / PLAN_FILE).exists():
         raise FileNotFoundError(
             f"{folder} holds no plan of a shard set; make one with `gemsdata shard GENOME.fa -o {folder}`"
         )
-    stored = json.loads((work / _PLAN_FILE).read_text())
+    stored = json.loads((work / PLAN_FILE).read_text())
     options = ShardOptions(**{**stored["options"], "valid_contigs": tuple(stored["options"]["valid_contigs"])})
     cut = {}
     for split in SPLITS:
@@ -232,7 +236,8 @@ def open_plan(folder: str | Path) -> Plan:
     genome = PackedGenome.open(work / "genome")
     stored["draft"].pop("format")
     draft = from_json(Manifest, stored["draft"], "the plan")
-    return Plan(folder, options, genome, cut, np.load(work / "ranks.npy"), draft, stored["summary"])
+    parts_folder = f"parts-{hashlib.sha256(json.dumps(stored['identity']).encode()).hexdigest()[:16]}"
+    return Plan(folder, options, genome, cut, np.load(work / "ranks.npy"), draft, stored["summary"], parts_folder)
 
 
 def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
@@ -340,22 +345,3 @@ def _genome_name(inputs: list[str]) -> str:
         return "stdin"
     names = [Path(path).name.split(".", 1)[0] for path in inputs]
     return "+".join(names)
-
-
-def _input_identity(path: str) -> list[Any]:
-    """Name, size and modification time: what tells a resumed run that its input is another one (in ``_work`` only)."""
-    if path == fasta.STDIN or not os.path.isfile(path):
-        return [path]
-    status = os.stat(path)
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
-
-
-def _check_same(stored: Mapping[str, Any], given: Mapping[str, Any], folder: Path) -> None:
-    if stored["inputs"] != given["inputs"]:
-        raise ValueError(f"{folder} was begun with other or since changed input files; --overwrite begins anew")
-    for name, value in given["options"].items():
-        if stored["options"].get(name) != value:
-            raise ValueError(
-                f"{folder} was begun with {name} = {stored['options'].get(name)}, not {value}; "
-                "--resume takes the same options, --overwrite begins anew"
-            )

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
-import shutil
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import xxhash
 
@@ -36,11 +33,7 @@ from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.shards import windows
 from gemsdata.shards.arrow import ArrowWriter
 from gemsdata.shards.manifest import (
-    INTERVALS_FILE,
-    MANIFEST_FILE,
-    NPMI_FILE,
     SPLITS,
-    WORK_FOLDER,
     Manifest,
 )
 from gemsdata.shards.manifest_fields import Shard, ShardFile
@@ -52,8 +45,19 @@ from gemsdata.shards.plan import (
     make_plan,
     open_plan,
 )
+from gemsdata.shards.resume import check_complete
 from gemsdata.shards.schema import Rows, row_schema
 from gemsdata.shards.webdataset import TarWriter
+from gemsdata.shards.work_folder import (
+    check_writable,
+    finish_publishing,
+    interrupted,
+    is_complete,
+    is_planned,
+    locked,
+    publish_set,
+    remove_work,
+)
 
 __all__ = [
     "encode_part",
@@ -85,14 +89,15 @@ def shard(
     """
     if workers < 0:
         raise ValueError(f"workers = {workers}; 0 or more are needed")
-    options = options or ShardOptions()
-    folder = Path(out)
-    if resume and (folder / MANIFEST_FILE).exists():
-        return _already_complete(folder, options)
-    plan = plan_only(paths, folder, options, resume=resume, overwrite=overwrite, progress=progress)
-    with _locked(folder):
+    folder, inputs, options = Path(out), [str(path) for path in paths], options or ShardOptions()
+    if resume:
+        prepare_folder(folder, resume=resume, overwrite=overwrite)
+    if resume and is_complete(folder) and not is_planned(folder):
+        return _already_complete(folder, inputs, options, progress)
+    plan = plan_only(inputs, folder, options, resume=resume, overwrite=overwrite, progress=progress)
+    with locked(folder):
         encode_parts(plan, plan.parts, workers=workers, progress=progress)
-        return finalise(plan), plan.summary
+        return finalise(plan, check_hashes=False), plan.summary  # each part was just written, or just hashed
 
 
 def plan_only(
@@ -104,59 +109,41 @@ def plan_only(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves no folder behind."""
-    folder = Path(out)
+    """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves the folder as it was.
+
+    A complete set in ``out`` that is to be overwritten stays as it is until the new one is finalised.
+    """
+    folder, inputs = Path(out), [str(path) for path in paths]
     existed = folder.exists()
     prepare_folder(folder, resume=resume, overwrite=overwrite)
-    with _locked(folder):
+    if resume and is_complete(folder) and not is_planned(folder):
+        raise ValueError(f"{folder} is complete: nothing is left to plan; --overwrite replaces it")
+    with locked(folder):
         try:
-            inputs = [str(path) for path in paths]
             return make_plan(inputs, folder, options or ShardOptions(), resume=resume, progress=progress)
         except BaseException:
             if not resume:
-                clear(folder)
+                remove_work(folder)
                 if not existed:
-                    folder.rmdir()
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
             raise
 
 
 def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Make ``folder`` ready to be written, or raise ValueError when that would touch what it holds."""
-    if resume and overwrite:
-        raise ValueError("--resume keeps the finished parts and --overwrite removes them; give one of the two")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give a folder for the shard set")
-    try:
-        if folder.exists() and any(folder.iterdir()):
-            state = (
-                "complete"
-                if (folder / MANIFEST_FILE).exists()
-                else "unfinished"
-                if (folder / WORK_FOLDER).exists()
-                else None
-            )
-            if state is None:
-                raise ValueError(f"{folder} is not empty and not a shard set; give a new or an empty folder")
-            if not resume and not overwrite:
-                hint = "--resume to finish it or " if state == "unfinished" else ""
-                raise ValueError(f"{folder} already holds a shard set ({state}); pass {hint}--overwrite to replace it")
-            if overwrite:
-                (folder / WORK_FOLDER).mkdir(exist_ok=True)
-                with _locked(folder):
-                    clear(folder)
-        (folder / WORK_FOLDER).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
+    """Make ``folder`` ready to be written; raise ValueError when that would touch files that are not of a shard set.
 
-
-def clear(folder: Path) -> None:
-    """Remove a shard set, its manifest first, so that what is left never looks complete."""
-    (folder / MANIFEST_FILE).unlink(missing_ok=True)
-    for split in SPLITS:
-        shutil.rmtree(folder / split, ignore_errors=True)
-    for name in (NPMI_FILE, INTERVALS_FILE):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+    A publication that was interrupted is completed first.
+    """
+    check_writable(folder, resume=resume, overwrite=overwrite)
+    if not folder.exists():
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
+    if interrupted(folder):
+        with locked(folder):
+            finish_publishing(folder)
 
 
 def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
@@ -192,10 +179,10 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
 
     ``computing`` is held while the rows are made and written, and not while the files are flushed to disk.
     """
-    (plan.folder / part.split).mkdir(exist_ok=True)
+    plan.part_file(part.split).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as files:
         streams = {
-            name: HashedStream(files.enter_context(publish(plan.folder / part.path(name))))
+            name: HashedStream(files.enter_context(publish(plan.part_file(part.path(name)))))
             for name in FORMATS[plan.options.format]
         }
         with computing or contextlib.nullcontext():
@@ -210,7 +197,6 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
             for name, stream in streams.items()
         },
     )
-    _entry_path(plan, part).parent.mkdir(exist_ok=True)
     write_text(_entry_path(plan, part), json.dumps(dataclasses.asdict(shard)))
     return shard
 
@@ -262,67 +248,53 @@ def encode_rows(genome: PackedGenome, cut: windows.Windows, window: np.ndarray, 
     return Rows(input_ids=ids, num_tokens=num_tokens, contig=contig, start=start)
 
 
-def finished_part(plan: Plan, part: Part) -> Shard | None:
-    """Return the manifest entry of a part whose files are on disk whole (they are hashed again), else None."""
+def finished_part(plan: Plan, part: Part, *, check_hashes: bool = True) -> Shard | None:
+    """Return the manifest entry of a part whose files are on disk whole (by size, and by hash if asked), else None."""
     shard = _read_entry(plan, part)
     if shard is None:
         return None
     for entry in shard.files.values():
-        path = plan.folder / entry.path
-        if not path.exists() or path.stat().st_size != entry.num_bytes or xxh3_of(path) != entry.xxh3_64:
+        path = plan.part_file(entry.path)
+        if not path.exists() or path.stat().st_size != entry.num_bytes:
+            return None
+        if check_hashes and xxh3_of(path) != entry.xxh3_64:
             return None
     return shard
 
 
-def finalise(plan: Plan) -> Manifest:
-    """Publish the manifest and remove ``_work``; raise ValueError that names the parts which are missing."""
+def finalise(plan: Plan, *, check_hashes: bool = True) -> Manifest:
+    """Put the parts in their places, write the manifest and remove ``_work``.
+
+    ``check_hashes`` reads every part and compares it with the hash that it was written with. Raises ValueError that
+    names the parts which are missing or damaged.
+    """
     splits: dict[str, list[Shard]] = {split: [] for split in SPLITS}
     missing: list[str] = []
     for part in plan.parts:
-        shard = _read_entry(plan, part)
-        if shard is None or not all((plan.folder / entry.path).exists() for entry in shard.files.values()):
+        shard = finished_part(plan, part, check_hashes=check_hashes)
+        if shard is None:
             missing.append(part.name)
         else:
             splits[part.split].append(shard)
     if missing:
         raise ValueError(
-            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
+            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts (absent or damaged): {', '.join(missing)}; "
             "encode them, then finalise again"
         )
-    for leftover in itertools.chain(plan.folder.glob("_*.tmp"), plan.folder.glob("*/_*.tmp")):
-        leftover.unlink(missing_ok=True)  # of processes that were killed
     manifest = dataclasses.replace(plan.draft, splits=splits).with_hashes()
-    manifest.save(plan.folder)
-    shutil.rmtree(plan.folder / WORK_FOLDER, ignore_errors=True)
+    with locked(plan.folder):
+        publish_set(plan.folder, manifest, plan.parts_folder)
     return manifest
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second writer; the kernel frees the lock when the process dies."""
-    lock = filelock.FileLock(folder / WORK_FOLDER / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        raise ValueError(
-            f"{folder} is being written by another gemsdata; wait for it, or give another folder"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _already_complete(folder: Path, options: ShardOptions) -> tuple[Manifest, dict[str, Any]]:
-    """Answer a resumed run whose set was complete before: check the options, sweep up, report."""
+def _already_complete(
+    folder: Path, inputs: list[str], options: ShardOptions, progress: Progress
+) -> tuple[Manifest, dict[str, Any]]:
+    """Answer a resumed run whose set was complete before: compare input and options with it, and report."""
     manifest = Manifest.load(folder)
-    for name, value in options.manifest_fields().items():
-        if getattr(manifest, name) != value:
-            raise ValueError(
-                f"{folder} is complete and was made with {name} = {getattr(manifest, name)}, not {value}; "
-                "--overwrite begins anew"
-            )
-    shutil.rmtree(folder / WORK_FOLDER, ignore_errors=True)
+    check_complete(folder, manifest, inputs, options, progress)
+    with locked(folder):
+        remove_work(folder)
     genome = manifest.genome
     return manifest, {
         "contigs": len(manifest.contigs),
@@ -353,7 +325,7 @@ def _metadata(plan: Plan) -> dict[bytes, bytes]:
 
 
 def _entry_path(plan: Plan, part: Part) -> Path:
-    return plan.folder / WORK_FOLDER / "parts" / f"{part.split}-{part.index:06d}.json"
+    return plan.part_file(f"{part.name}.json")
 
 
 def _read_entry(plan: Plan, part: Part) -> Shard | None:

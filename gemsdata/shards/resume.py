@@ -1,0 +1,160 @@
+"""Whether a command with ``--resume`` asks for the set that its folder holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gemsdata.files.progress import Progress, no_progress
+from gemsdata.genome import fasta
+from gemsdata.genome.packed import GenomeDigest, GenomeReport, read_contigs
+from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards.manifest import NPMI_FILE, Manifest
+from gemsdata.shards.options import ShardOptions
+
+_NO_INPUT = "`gemsdata encode {0}` and then `gemsdata finalise {0}` complete an unfinished set without any input"
+
+
+def input_identity(inputs: list[str]) -> list[list[Any]]:
+    """Return path, size and modification time of every input file; only its name of one that is no regular file."""
+    identity: list[list[Any]] = []
+    for path in inputs:
+        if _is_file(path):
+            status = os.stat(path)
+            identity.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
+        else:
+            identity.append([path])
+    return identity
+
+
+def check_plan(folder: Path, stored: Mapping[str, Any], inputs: list[str], options: ShardOptions) -> None:
+    """Raise ValueError, with the first difference, unless the plan in ``folder`` is for these inputs and options.
+
+    ``stored`` is what `input_identity` and the options were when the plan was made.
+    """
+    given = json.loads(json.dumps(dataclasses.asdict(options)))
+    for name, value in given.items():
+        if stored["options"].get(name) != value:
+            raise ValueError(
+                f"{folder} was begun with {_flag(name)} = {stored['options'].get(name)}, not {value}; "
+                "--resume takes the same options, --overwrite begins anew"
+            )
+    _check_comparable(folder, inputs)
+    if stored["inputs"] != input_identity(inputs):
+        raise ValueError(f"{folder} was begun with other or since changed input files; --overwrite begins anew")
+
+
+def check_complete(
+    folder: Path, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
+) -> None:
+    """Raise ValueError, with the first difference, unless a complete set is what these inputs and options make.
+
+    Options are compared with the manifest, a given NPMI table with that of the set, and the genome by its content:
+    it is read for that, and may have another file name or format.
+    """
+    table = NpmiTable.from_parquet(options.npmi, options.estimator) if options.npmi else None
+    for name, made, given in _settings(manifest, options, table):
+        if made != given:
+            raise ValueError(
+                f"{folder} is complete and was made with {_flag(name)} = {_text(made)}, not {_text(given)}; "
+                "--overwrite replaces it"
+            )
+    if table is not None:
+        _check_counts(folder, table, options)
+    _check_comparable(folder, inputs)
+    _check_genome(folder, manifest, inputs, progress)
+
+
+def _settings(manifest: Manifest, options: ShardOptions, table: NpmiTable | None) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (name, what the set was made with, what is given) of everything but the genome and the counts."""
+    fields = options.manifest_fields()
+    for name in ("formats", "k", "seed", "compression", "rank_column"):
+        yield name, getattr(manifest, name), fields[name]
+    if not options.packed:  # a packed set chooses them by its genome
+        yield "row_tokens", manifest.row_tokens, fields["row_tokens"]
+        yield "block_rows", manifest.block_rows, fields["block_rows"]
+        yield "windows", manifest.windows.scheme, options.scheme
+        yield "windows", manifest.windows, fields["windows"]
+    yield "valid_contigs", manifest.validation.contigs, sorted(set(options.valid_contigs))
+    yield "valid_fraction", manifest.validation.fraction, None if options.valid_contigs else options.valid_fraction
+    if options.rows_per_shard is not None:
+        for shards in manifest.splits.values():
+            if shards:
+                num_rows = sum(shard.num_rows for shard in shards)
+                yield "rows_per_shard", shards[0].num_rows, min(options.rows_per_shard, num_rows)
+    npmi = manifest.npmi
+    yield "npmi", "the counts of its genome" if npmi.from_this_genome else "a table", _source(table)
+    expected = options if table is None else table
+    yield "estimator", npmi.estimator, expected.estimator or "published"
+    for name in ("min_count", "canonical", "exclude_soft_masked"):
+        yield name, getattr(npmi, name), getattr(expected, name)
+
+
+def _source(table: NpmiTable | None) -> str:
+    return "the counts of its genome" if table is None else "a table"
+
+
+def _check_counts(folder: Path, table: NpmiTable, options: ShardOptions) -> None:
+    made = NpmiTable.from_parquet(folder / NPMI_FILE)
+    for n in sorted({*table.counts, *made.counts}):
+        if not np.array_equal(table.counts.get(n, ()), made.counts.get(n, ())):
+            raise ValueError(
+                f"{folder} is complete and was made with another table than {options.npmi}: the counts of {n}-mers "
+                "differ; --overwrite replaces it"
+            )
+
+
+def _check_comparable(folder: Path, inputs: list[str]) -> None:
+    """Raise ValueError for an input that can be read only once, so that it cannot be compared beforehand."""
+    for path in inputs:
+        if path == fasta.STDIN or (os.path.exists(path) and not _is_file(path)):
+            shown = "standard input" if path == fasta.STDIN else path
+            raise ValueError(
+                f"{folder}: {shown} cannot be compared with the genome that the set was begun with; give --resume a "
+                f"file, or: {_NO_INPUT.format(folder)}"
+            )
+
+
+def _check_genome(folder: Path, manifest: Manifest, inputs: list[str], progress: Progress) -> None:
+    """Read the genome and compare it with that of the set: contigs first, then the digest of everything."""
+    digest = GenomeDigest()
+    num_contigs = 0
+    for contig in read_contigs(inputs, GenomeReport()):
+        made = manifest.contigs[num_contigs] if num_contigs < len(manifest.contigs) else None
+        if made is None or (made.name, made.num_bases) != (contig.name, contig.num_bases):
+            was = f"{made.name} of {made.num_bases:,} bases" if made else "absent"
+            raise ValueError(
+                f"{folder} is complete and was made from another genome: contig {num_contigs} was {was}, is "
+                f"{contig.name} of {contig.num_bases:,} bases; --overwrite replaces it"
+            )
+        digest.add(contig)
+        num_contigs += 1
+        progress("reading", contig.num_bases, None)
+    if num_contigs < len(manifest.contigs):
+        raise ValueError(
+            f"{folder} is complete and was made from another genome: contig {manifest.contigs[num_contigs].name} is "
+            "not in the input; --overwrite replaces it"
+        )
+    if digest.hexdigest() != manifest.genome.sha256:
+        raise ValueError(
+            f"{folder} is complete and was made from another genome: the contigs have the same names and lengths, but "
+            "other bases or soft-masking; --overwrite replaces it"
+        )
+
+
+def _is_file(path: str) -> bool:
+    return path != fasta.STDIN and os.path.isfile(path)
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _text(value: Any) -> str:
+    return ",".join(value) or "none" if isinstance(value, list) else str(value)

@@ -1,0 +1,237 @@
+"""The folder of a shard set while it is written: who may write, which files are ours, and how a set is published.
+
+All that is unfinished stands in ``OUT/_work``; a complete set that is being replaced stays readable beside it. Once
+every part is encoded, a journal in ``_work`` names the files of the new set and those of the old one that it does not
+replace. From then on the old manifest is removed, the files are renamed into their places, and the new manifest is
+written last. Each of these steps may be repeated, so a run that was killed among them is completed by the next one
+that writes to the folder, without the input. A reader sees the old set, no set, or the new set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from gemsdata.files.publish import is_temporary, sync_folder, write_text
+from gemsdata.shards.manifest import (
+    INTERVALS_FILE,
+    JOURNAL_FILE,
+    MANIFEST_FILE,
+    NPMI_FILE,
+    SPLITS,
+    WORK_FOLDER,
+    Manifest,
+)
+
+PLAN_FILE = "plan.json"
+GENOME_FOLDER = "genome"
+RANKS_FILE = "ranks.npy"
+_LOCK_FILE = "lock"
+_OURS = re.compile(
+    rf"{_LOCK_FILE}|{re.escape(PLAN_FILE)}|{re.escape(JOURNAL_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(RANKS_FILE)}"
+    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})\.npz"
+    rf"|{GENOME_FOLDER}/[a-z_]+\.(bin|npy|json)"
+    rf"|parts-[0-9a-f]+/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
+)
+"""every file that we write below ``_work``, besides temporary files of the same folders"""
+_SET_FILE = re.compile(rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+")
+_OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|parts-[0-9a-f]+|parts-[0-9a-f]+/({'|'.join(SPLITS)})")
+
+
+def work_of(folder: Path) -> Path:
+    """Return the folder in ``folder`` that holds what is unfinished."""
+    return folder / WORK_FOLDER
+
+
+def is_planned(folder: Path) -> bool:
+    """Return whether ``folder`` holds the plan of an unfinished set."""
+    return (work_of(folder) / PLAN_FILE).exists()
+
+
+def is_complete(folder: Path) -> bool:
+    """Return whether ``folder`` holds a complete set."""
+    return (folder / MANIFEST_FILE).exists()
+
+
+def interrupted(folder: Path) -> bool:
+    """Return whether a set in ``folder`` was being put in its place when its writer ended."""
+    return (work_of(folder) / JOURNAL_FILE).exists()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder against other writers; the same thread may enter again.
+
+    The kernel frees the lock when the process dies. Raises ValueError when another process or thread holds it, or when
+    the folder cannot be written.
+    """
+    lock = filelock.FileLock(work_of(folder) / _LOCK_FILE, is_singleton=True)
+    try:
+        work_of(folder).mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ValueError(
+            f"{folder} is being written by another gemsdata; wait for it, or give another folder"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def check_writable(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Raise ValueError when writing to ``folder`` would touch other files, or needs a flag that is absent."""
+    if resume and overwrite:
+        raise ValueError("--resume keeps the finished parts and --overwrite removes them; give one of the two")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder for the shard set")
+    foreign = first_foreign_file(folder)
+    if foreign is not None:
+        raise ValueError(
+            f"{folder} is not empty and not a shard set alone: it holds {foreign}; remove that, or give another folder"
+        )
+    if resume or overwrite or not (is_complete(folder) or work_of(folder).exists()):
+        return
+    state = "complete" if is_complete(folder) else "unfinished"
+    finish = "--resume to finish it or " if work_of(folder).exists() else ""
+    raise ValueError(f"{folder} already holds a shard set ({state}); pass {finish}--overwrite to replace it")
+
+
+def first_foreign_file(folder: Path) -> str | None:
+    """Return a file below ``folder``, relative to it, that no manifest, journal or plan of ours lists; None if none.
+
+    Names that begin with a dot belong to systems and tools: they are neither ours nor in the way.
+    """
+    ours: set[str] = set()
+    if is_complete(folder):
+        ours |= {MANIFEST_FILE, *Manifest.load(folder).files()}
+    journal = _read_journal(folder)
+    if journal is not None:
+        ours |= {*journal[0].files(), *journal[1]}
+    for parent, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        for name in sorted(files + links):
+            path = Path(parent, name).relative_to(folder).as_posix()
+            if path not in ours and not name.startswith(".") and not _is_work(path):
+                return path
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
+    return None
+
+
+def clear_work(folder: Path) -> None:
+    """Remove what is unfinished, the plan first, so that what is left never looks like a plan; keep the lock."""
+    (work_of(folder) / PLAN_FILE).unlink(missing_ok=True)
+    _remove_ours(folder, keep={_LOCK_FILE})
+
+
+def remove_work(folder: Path) -> None:
+    """Remove what is unfinished, and ``_work`` with it, the journal and the lock last."""
+    _remove_ours(folder, keep={_LOCK_FILE, JOURNAL_FILE})
+    for name in (JOURNAL_FILE, _LOCK_FILE):
+        (work_of(folder) / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        work_of(folder).rmdir()
+
+
+def publish_set(folder: Path, manifest: Manifest, parts_folder: str) -> None:
+    """Put a set whose files stand in ``_work`` and ``_work/parts_folder`` in its place, and that of a set before it.
+
+    Raises ValueError when a file that is not ours has one of their names.
+    """
+    old = Manifest.load(folder).files() if is_complete(folder) else []
+    for path in manifest.files():
+        if path not in old and os.path.lexists(folder / path):
+            raise ValueError(f"{folder / path} is no file of a shard set and in the way; remove it, then finalise")
+    journal = {
+        "manifest": manifest.to_json(),
+        "parts_folder": parts_folder,
+        "remove": sorted(set(old) - set(manifest.files())),
+    }
+    write_text(work_of(folder) / JOURNAL_FILE, json.dumps(journal))
+    finish_publishing(folder)
+
+
+def finish_publishing(folder: Path) -> bool:
+    """Complete what `publish_set` began, if it did; return whether there was something to complete."""
+    journal = _read_journal(folder)
+    if journal is None:
+        return False
+    manifest, remove, parts_folder = journal
+    text = manifest.to_json()
+    published = folder / MANIFEST_FILE
+    if not (published.exists() and published.read_text(errors="replace") == text):
+        published.unlink(missing_ok=True)
+        sync_folder(folder)
+        for path in remove:
+            (folder / path).unlink(missing_ok=True)
+        for path in manifest.files():
+            _move(work_of(folder) / (path if "/" not in path else f"{parts_folder}/{path}"), folder / path)
+        for split in SPLITS:
+            with contextlib.suppress(OSError):
+                (folder / split).rmdir()  # where the set before had rows of a split and this one has none
+            if (folder / split).exists():
+                sync_folder(folder / split)
+        write_text(work_of(folder) / MANIFEST_FILE, text)
+        os.replace(work_of(folder) / MANIFEST_FILE, published)
+        sync_folder(folder)
+    remove_work(folder)
+    return True
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename ``source`` to ``target``, unless a run before did."""
+    target.parent.mkdir(exist_ok=True)
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        if not target.exists():
+            raise ValueError(f"{source} is missing; make the set again with --overwrite") from None
+
+
+def _read_journal(folder: Path) -> tuple[Manifest, list[str], str] | None:
+    """Return the new manifest, the files of the old set to remove, and where the new shards stand; None if none."""
+    path = work_of(folder) / JOURNAL_FILE
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_text())
+        manifest = Manifest.parse(stored["manifest"].encode(), str(path))
+        if not all(_SET_FILE.fullmatch(name) for name in stored["remove"]):
+            raise ValueError
+        return manifest, stored["remove"], str(stored["parts_folder"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is damaged; restore it, or remove {work_of(folder)} and begin anew") from None
+
+
+def _is_work(path: str) -> bool:
+    """Return whether a file, relative to the set's folder, is one that we write below ``_work``."""
+    top, _, inside = path.partition("/")
+    if top != WORK_FOLDER:
+        return False
+    parent, _, name = inside.rpartition("/")
+    return _OURS.fullmatch(inside) is not None or (
+        is_temporary(name) and (parent == "" or _OUR_FOLDER.fullmatch(parent) is not None)
+    )
+
+
+def _remove_ours(folder: Path, keep: set[str]) -> None:
+    """Remove our files below ``_work``, and the folders that are empty then."""
+    work = work_of(folder)
+    for parent, _, files in os.walk(work, topdown=False):
+        for name in files:
+            path = Path(parent, name)
+            if path.relative_to(work).as_posix() not in keep and _is_work(path.relative_to(folder).as_posix()):
+                path.unlink(missing_ok=True)
+        if Path(parent) != work:
+            with contextlib.suppress(OSError):  # not empty
+                os.rmdir(parent)
