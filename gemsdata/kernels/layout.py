@@ -103,8 +103,8 @@ def may_hide(task: Task, marks: np.ndarray, first_base: int, end_base: int) -> b
     if task.token_stride < task.token_bases and not task.varies:
         lo, hi = tokens_over(task, marks, first, end)  # bases that only these tokens cover
         first = min(first, (lo - 1) * task.token_stride + task.token_bases if lo > 0 else 0)
-        end = max(end, hi * task.token_stride if hi < task.num_tokens else task.num_bases)
-        end = min(end, task.num_bases)
+        beyond = hi * task.token_stride if hi < task.num_tokens else (hi - 1) * task.token_stride + task.token_bases
+        end = max(end, min(beyond, task.num_bases))
     return end <= first or marks[task.row, BLOCKED, end] == marks[task.row, BLOCKED, first]
 
 
@@ -219,18 +219,35 @@ def find_blocked(
 
 @jit
 def _block_whole_tokens(task: Task, marks: np.ndarray) -> None:
-    """Write the blocked bases of a row again, those of frozen tokens and of none included."""
-    count, b = np.int32(0), 0
+    """Write the blocked bases of a row again: all of frozen tokens, and between tokens those that were."""
+    blocked = marks[task.row, BLOCKED]
+    count, b, before = np.int32(0), 0, np.int32(0)
     for t in range(task.num_tokens):
         first, end = token_span(task, marks, t)
+        frozen = marks[task.row, FROZEN, t]
         while b < end:
-            count += np.int32(b < first or marks[task.row, FROZEN, t] != 0)
+            here = blocked[b + 1] - before
+            before = blocked[b + 1]
+            count += frozen if b >= first else here
             b += 1
-            marks[task.row, BLOCKED, b] = count
-    while b < task.num_bases:
-        count += np.int32(1)
-        b += 1
-        marks[task.row, BLOCKED, b] = count
+            blocked[b] = count
+
+
+@jit
+def count_maskable(num_tokens: np.ndarray, num_bases: np.ndarray, layout: Layout, out: np.ndarray) -> None:
+    """Set out[i] (int64[B]) to the bases of row i that a token covers and that may be hidden."""
+    marks = layout.marks
+    overlap = not layout.varies and layout.token_stride <= layout.token_bases
+    for i in range(num_tokens.size):
+        task = row_task(layout, i, num_tokens[i], num_bases[i])
+        out[i] = 0
+        if overlap:  # no base lies between tokens
+            out[i] = task.num_bases - (marks[i, BLOCKED, task.num_bases] if layout.restricted else 0)
+            continue
+        for t in range(task.num_tokens):
+            if not (layout.restricted and marks[i, FROZEN, t] != 0):
+                first, end = token_span(task, marks, t)
+                out[i] += end - first
 
 
 @jit

@@ -287,17 +287,18 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
         first = ends[i]
         count = merge(spans[first : ends[i + 1]], order, runs) if by_run else ends[i + 1] - first
         for j in range(count):
+            lo, hi = spans[first + j, 0], spans[first + j, 1]
             if by_run:
                 lo, hi = runs[j, 0], runs[j, 1]
-                run_tenth = below(draw(key, np.uint64(lo)), _TENTHS)
-            else:
-                lo, hi = spans[first + j, 0], spans[first + j, 1]
-                run_tenth = _NINTH
+            starts, run_tenth = True, _NINTH
             for t in range(lo, hi):
                 if restricted and marks[i, FROZEN, t] != 0:
+                    starts = True
                     continue
                 bits = draw(key, np.uint64(t))
-                tenth = below(bits, _TENTHS) if not by_run else run_tenth
+                if starts or not by_run:
+                    run_tenth = below(bits, _TENTHS)
+                starts, tenth = False, run_tenth
                 token_id = np.int64(ids[i, t])
                 chosen = np.int64(((bits & _LOW32) * size) >> _S32)
                 random_id = np.int64(random_ids[chosen]) if listed else rule.first_random + chosen

@@ -5,6 +5,7 @@ A batch is a pure function of (strategy, ranks, seed, epoch, stage, row ids, row
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -20,13 +21,11 @@ from gemsdata.masking.selection import (
     default_n,
     gap_table,
     gram_length,
-    layout_of,
     place_in_python,
     rank_table,
-    simple_layout,
 )
 from gemsdata.masking.strategies import Compiled, Strategy, resolve
-from gemsdata.masking.token_rows import TokenRows, Vocabulary
+from gemsdata.masking.token_rows import TokenRows, Vocabulary, layout_of, simple_layout
 
 UNMASKED = kernels.UNMASKED
 _NO_BASES = np.empty((0, 0), np.uint8)
@@ -221,6 +220,7 @@ class Masker:
             maskable=rows.maskable,
         )
         _check_tokens(rows)
+        rows = dataclasses.replace(rows, num_bases=_covered(rows))
         return self._job(rows, row_keys(self.seed, epoch, stage, np.asarray(row_ids)))
 
     def _job(self, rows: TokenRows, keys: np.ndarray) -> RowsToMask:
@@ -257,10 +257,9 @@ class Masker:
 
     def _select(self, job: RowsToMask, stage: int) -> kernels.SpanList:
         """Return the spans of rows."""
-        budget = kernels.Budget(
-            self._targets(job.num_maskable_tokens, job.num_maskable_bases),
-            self.strategy.budget_unit == "nucleotide",
-        )
+        exact = self.strategy.budget is not None
+        target = self._targets(job.num_maskable_tokens, job.num_maskable_bases) if exact else np.empty(0, np.int64)
+        budget = kernels.Budget(target, self.strategy.budget_unit == "nucleotide")
         rate = self._rate(job.layout.token_bases, stage)
         strategy = self.strategy
         method = strategy.method(self.n, stage) if isinstance(strategy, Compiled) else (0, 0, 0)
@@ -349,6 +348,15 @@ def mask_rows(
                 " tokens (padding goes beyond num_tokens; for rows with [CLS] and [SEP] use MLMCollator)"
             )
     return masker.mask(ids, counts, np.arange(len(ids)) if sample_ids is None else np.asarray(sample_ids))
+
+
+def _covered(rows: TokenRows) -> np.ndarray:
+    """Return where the last token of each row ends, int64[B]: bases beyond it say nothing to a model."""
+    counts = rows.num_tokens
+    if rows.token_start is not None:
+        return np.where(counts > 0, rows.token_start[np.arange(len(counts)), counts], 0).astype(np.int64)
+    end = np.minimum(rows.num_bases, (counts - 1) * rows.token_stride + rows.token_bases)
+    return np.where(counts > 0, end, 0).astype(np.int64)
 
 
 def _check_tokens(rows: TokenRows) -> None:

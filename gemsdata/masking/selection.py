@@ -15,10 +15,8 @@ from gemsdata.kernels import layout as layout_kernels
 from gemsdata.kernels import mask as kernels
 from gemsdata.kernels import spans as span_kernels
 from gemsdata.masking.strategies import MAX_N, MIN_N, Compiled, Row, Strategy
-from gemsdata.masking.token_rows import TokenRows
 
 DEFAULT_N = 6
-_NO_MARKS = np.empty((0, 0, 0), np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,39 +80,10 @@ class RowsToMask:
 
     @property
     def num_maskable_bases(self) -> np.ndarray:
-        """Bases of each row that may be hidden, int64[B]."""
-        counts = self.rows.num_bases
-        if not self.layout.restricted:
-            return counts
-        return counts - self.layout.marks[np.arange(len(counts)), layout_kernels.BLOCKED, counts]
-
-
-def layout_of(rows: TokenRows) -> layout_kernels.Layout:
-    """Return where the tokens lie and what may be masked, for the kernels."""
-    bases, starts = np.ascontiguousarray(rows.bases, np.uint8), rows.token_start
-    layout = simple_layout(int(rows.token_bases), int(rows.token_stride))
-    restricted = rows.maskable is not None or int(bases.max(initial=0)) > 3
-    if starts is None and not restricted:
-        return layout
-    num_rows, width = len(bases), max(bases.shape[1], rows.input_ids.shape[1]) + 1
-    marks = np.empty((num_rows, 3, width), np.int32)
-    layout = layout._replace(varies=starts is not None, restricted=restricted, marks=marks)
-    if starts is not None:
-        marks[:, layout_kernels.START, : starts.shape[1]] = starts
-    if restricted:
-        maskable = (
-            np.empty((0, 0), np.bool_) if rows.maskable is None else np.ascontiguousarray(rows.maskable, np.bool_)
-        )
-        num_bases = np.asarray(rows.num_bases, np.int64)
-        layout_kernels.find_blocked(bases, maskable, np.asarray(rows.num_tokens, np.int64), num_bases, layout)
-        if not marks[np.arange(num_rows), layout_kernels.BLOCKED, num_bases].any():
-            layout = layout._replace(restricted=False)
-    return layout
-
-
-def simple_layout(token_bases: int, token_stride: int) -> layout_kernels.Layout:
-    """Return the layout of tokens of one length, all of which may be masked."""
-    return layout_kernels.Layout(token_bases, token_stride, False, False, _NO_MARKS)
+        """Bases of each row that a token covers and that may be hidden, int64[B]."""
+        out = np.empty(len(self.ids), np.int64)
+        layout_kernels.count_maskable(self.rows.num_tokens, self.rows.num_bases, self.layout, out)
+        return out
 
 
 def rank_table(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
@@ -173,7 +142,7 @@ def gram_length(strategy: Strategy, num_ranks: int | None, k: int | None) -> int
         found = sizes[num_ranks]
         if n is not None and n != found:
             raise ValueError(f"ranks are of n = {found}, but masking {strategy.name!r} has n = {n}")
-        if n is None and k is not None and k != found:
+        if n is None and k is not None and found not in (k, default_n(k)):
             raise ValueError(f"ranks are of n = {found}, but k = {k} is given; for n-grams of {found} give n = {found}")
         return found
     if n is not None:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gemsdata.genome import vocab
+from gemsdata.kernels import layout as kernels
 
 NOT_ACGT = 4
 """code of a base that is not A, C, G or T"""
+_NO_MARKS = np.empty((0, 0, 0), np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,3 +90,42 @@ class TokenRows:
     """where tokens vary in length: token t covers bases [token_start[t], token_start[t + 1]), int32[B, L+1]"""
     maskable: np.ndarray | None = None
     """which bases may be hidden, bool[B, W]; default: all that are A, C, G or T. Others never are, in any case"""
+
+
+def hidden_bases(rows: TokenRows, masked: np.ndarray) -> np.ndarray:
+    """Return the bases of masked tokens that no unmasked token shows, bool[B, W]; ``masked`` is bool[B, L].
+
+    Of overlapping tokens one over a letter that is not A, C, G or T is unknown, and shows nothing.
+    """
+    hidden = np.empty(rows.bases.shape, np.bool_)
+    num_tokens, num_bases = np.asarray(rows.num_tokens, np.int64), np.asarray(rows.num_bases, np.int64)
+    kernels.hidden_bases_of(np.ascontiguousarray(masked), num_tokens, num_bases, layout_of(rows), hidden)
+    return hidden
+
+
+def layout_of(rows: TokenRows) -> kernels.Layout:
+    """Return where the tokens lie and what may be masked, for the kernels."""
+    bases, starts = np.ascontiguousarray(rows.bases, np.uint8), rows.token_start
+    layout = simple_layout(int(rows.token_bases), int(rows.token_stride))
+    restricted = rows.maskable is not None or int(bases.max(initial=0)) > 3
+    if starts is None and not restricted:
+        return layout
+    num_rows, width = len(bases), max(bases.shape[1], rows.input_ids.shape[1]) + 1
+    marks = np.empty((num_rows, 3, width), np.int32)
+    layout = layout._replace(varies=starts is not None, restricted=restricted, marks=marks)
+    if starts is not None:
+        marks[:, kernels.START, : starts.shape[1]] = starts
+    if restricted:
+        maskable = (
+            np.empty((0, 0), np.bool_) if rows.maskable is None else np.ascontiguousarray(rows.maskable, np.bool_)
+        )
+        num_bases = np.asarray(rows.num_bases, np.int64)
+        kernels.find_blocked(bases, maskable, np.asarray(rows.num_tokens, np.int64), num_bases, layout)
+        if not marks[np.arange(num_rows), kernels.BLOCKED, num_bases].any():
+            layout = layout._replace(restricted=False)
+    return layout
+
+
+def simple_layout(token_bases: int, token_stride: int) -> kernels.Layout:
+    """Return the layout of tokens of one length, all of which may be masked."""
+    return kernels.Layout(token_bases, token_stride, False, False, _NO_MARKS)
