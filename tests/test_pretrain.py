@@ -199,7 +199,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_data_or_options(sha
     assert "was made with --peak-lr 0.005, this run has 0.1" in error_of(
         capsys, run(shards, whole, resume=True, peak_lr=0.1)
     )
-    assert "the state has recipe" in error_of(capsys, run(shards, whole, resume=True, masking="dnabert"))
+    assert "the state has config_hash" in error_of(capsys, run(shards, whole, resume=True, masking="dnabert"))
 
 
 def test_shards_of_another_k_do_not_fit_a_checkpoint(shards, whole, tmp_path, capsys):  # noqa: F811

@@ -57,6 +57,7 @@ from gemsdata.shards.work_folder import (
     locked,
     publish_set,
     remove_work,
+    work_of,
 )
 
 __all__ = [
@@ -136,9 +137,9 @@ def prepare_folder(folder: Path, *, resume: bool, overwrite: bool) -> None:
     A publication that was interrupted is completed first.
     """
     check_writable(folder, resume=resume, overwrite=overwrite)
-    if not folder.exists():
+    if not is_complete(folder):
         try:
-            folder.mkdir(parents=True)
+            work_of(folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None
     if interrupted(folder):
@@ -278,7 +279,7 @@ def finalise(plan: Plan, *, check_hashes: bool = True) -> Manifest:
             splits[part.split].append(shard)
     if missing:
         raise ValueError(
-            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts (absent or damaged): {', '.join(missing)}; "
+            f"{plan.folder} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
             "encode them, then finalise again"
         )
     manifest = dataclasses.replace(plan.draft, splits=splits).with_hashes()
