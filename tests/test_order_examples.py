@@ -57,7 +57,7 @@ def test_every_epoch_has_an_order_of_its_own(remainder, shuffle):
     assert len({tuple(rows) for rows in epochs}) == 4
 
 
-@pytest.mark.parametrize("num_rows, global_batch, window", [(36, 10, 5), (100, 64, 16), (70, 20, 7)])
+@pytest.mark.parametrize(("num_rows", "global_batch", "window"), [(36, 10, 5), (100, 64, 16), (70, 20, 7)])
 def test_rows_that_a_windowed_drop_leaves_out_are_seen_in_other_epochs(num_rows, global_batch, window):
     order = build(num_rows, global_batch=global_batch, shuffle=window, remainder="drop")
     assert order.rotates
