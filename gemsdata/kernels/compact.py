@@ -2,9 +2,9 @@
 
 Row i has tokens[i] tokens (uint16[B], without [CLS] and [SEP]). ``head`` (uint16[B]) holds the k-1 bases before the
 last one of its first token; byte g of ``bases`` (uint8[B, ceil(L / 4)]) the last bases of tokens 4g .. 4g+3, the first
-in the highest bits; byte g of ``fates`` (the same shape) what became of them. A token of which that does not tell
-everything is LISTED, as (id that is seen, label), in the order of the batch. So any ids and labels come back as they
-were.
+in the highest bits; byte g of ``token_states`` (the same shape) the states of those tokens. A token that this does not
+describe fully is LISTED, as (id that is seen, label), in the order of the batch. Any ids and labels are restored
+exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def compress(
     tokens: np.ndarray,
     head: np.ndarray,
     bases: np.ndarray,
-    fates: np.ndarray,
+    token_states: np.ndarray,
     ends: np.ndarray,
     listed_id: np.ndarray,
     listed_label: np.ndarray,
@@ -61,7 +61,7 @@ def compress(
         for g in range(bases.shape[1]):
             bases[i, g] = digit[4 * g] << 6 | digit[4 * g + 1] << 4 | digit[4 * g + 2] << 2 | digit[4 * g + 3]
             byte = fate[4 * g] << 6 | fate[4 * g + 1] << 4 | fate[4 * g + 2] << 2 | fate[4 * g + 3]
-            fates[i, g] = byte
+            token_states[i, g] = byte
             if byte & byte >> 1 & 0x55:
                 for t in range(4 * g, 4 * g + 4):
                     if fate[t] == LISTED:
@@ -83,12 +83,12 @@ def _find_digits(seen: np.ndarray, label: np.ndarray, k: int, digit: np.ndarray)
     low = (1 << (2 * k - 2)) - 1
     first = _stored(seen, label, 0) - NUM_SPECIAL
     digit[0] = first & 3
-    strangers = np.int64(not 0 <= first >> 2 <= low)
+    num_breaks = np.int64(not 0 <= first >> 2 <= low)
     for t in range(1, seen.size):  # no token is carried over, so that the compiler vectorises it
         before, kmer = _stored(seen, label, t - 1) - NUM_SPECIAL, _stored(seen, label, t) - NUM_SPECIAL
-        strangers += kmer >> 2 != before & low
+        num_breaks += kmer >> 2 != before & low
         digit[t] = kmer & 3
-    return strangers == 0
+    return num_breaks == 0
 
 
 @jit
@@ -96,7 +96,7 @@ def expand(
     tokens: np.ndarray,
     head: np.ndarray,
     bases: np.ndarray,
-    fates: np.ndarray,
+    token_states: np.ndarray,
     listed_id: np.ndarray,
     listed_label: np.ndarray,
     k: int,
@@ -128,13 +128,13 @@ def expand(
         input_ids[i, num_tokens + 1] = SEP_ID
         input_ids[i, num_tokens + 2 :] = PAD_ID
         for g in range(bases.shape[1]):
-            fate_byte = fates[i, g]
-            if fate_byte == 0:
+            state_byte = token_states[i, g]
+            if state_byte == 0:
                 continue
             for t in range(4 * g, 4 * g + 4):
                 if t >= num_tokens:
                     break
-                fate = (fate_byte >> (6 - 2 * (t & 3))) & 3
+                fate = (state_byte >> (6 - 2 * (t & 3))) & 3
                 token_id = np.int64(input_ids[i, t + 1])
                 labels[i, t + 1] = UNMASKED if fate == SHOWN else token_id
                 input_ids[i, t + 1] = MASK_ID if fate == HIDDEN else token_id
