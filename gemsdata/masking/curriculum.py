@@ -26,7 +26,7 @@ _MASKING_FIELDS = ("masking", "easy", "hard")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Curriculum:
-    """What all curricula have in common."""
+    """Base class of curricula."""
 
     name: ClassVar[str] = ""
     when: ClassVar[str] = "as Curriculum.stage says"
@@ -48,7 +48,7 @@ class Curriculum:
 
     def decide(self, perplexities: Sequence[float]) -> int:
         """Return the stage that follows from all perplexities so far, in the order of the evaluations."""
-        raise ValueError(f"curriculum {self.name!r} does not listen to perplexities; use 'cm-gems'")
+        raise ValueError(f"curriculum {self.name!r} does not depend on perplexities; use 'cm-gems'")
 
     def with_options(self, **options: Any) -> Curriculum:
         """Return the same curriculum over maskings with these options, such as ``budget=0.15``."""
