@@ -14,7 +14,7 @@ from hypothesis import Phase, settings
 
 from gemsdata.genome import vocab
 
-if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as for a background job of a shell, which commands would inherit
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # background jobs of a shell; commands inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("gemsdata", deadline=None)  # the first call of a kernel compiles it
