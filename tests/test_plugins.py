@@ -172,6 +172,17 @@ def test_unknown_names_are_told_with_the_nearest_one():
 
 
 @pytest.mark.once
+def test_a_command_names_curricula_that_it_has_not_imported():
+    code = "from gemsdata.masking.strategies import resolve\nresolve('{}')"
+    said = [
+        subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True).stderr
+        for name in ("cmgems", "cm-gems")
+    ]
+    assert "did you mean 'cm-gems'?" in said[0]
+    assert "cm-step-released" in said[0]
+    assert "masking 'cm-gems' is a curriculum" in said[1]
+
+
 def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="module 'no_such_masks' cannot be imported: No module named"):
         load_plugins(["no_such_masks"])
