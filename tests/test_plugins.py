@@ -117,6 +117,9 @@ def test_an_imported_module_works_in_audit_and_show(shards, module_folder, tmp_p
     rate = float(re.search(r"masked tokens +([0-9.]+)%", audit)[1])
     assert 28 < rate < 39
     assert "every-third: " in run(["-m", "gemsdata.cli", "show", *options], module_folder).stdout
+    curriculum = [shards, "--masking", "third-later", "--import", "my_masks", "--stage"]
+    assert "genemask: " in run(["-m", "gemsdata.cli", "show", *curriculum, "0"], module_folder).stdout
+    assert "every-third: " in run(["-m", "gemsdata.cli", "show", *curriculum, "1"], module_folder).stdout
 
 
 def test_an_installed_package_works_in_audit_and_show_and_a_broken_one_is_named(shards, site_folder, tmp_path):
