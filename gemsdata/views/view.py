@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.masking.masker import Masker
+from gemsdata.masking.strategies import Strategy
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.shard_set import ShardSet
@@ -133,6 +135,12 @@ class View:
             n = self.tokens.token_bases if self.tokens.overlapping else 6
         return self.shards.npmi.ranks(n)
 
+    def masker(self, masking: str | Strategy, *, seed: int = 0) -> Masker:
+        """Return what masks the rows: overlapping k-mers by the ranks of those k-mers, other tokens by n-grams."""
+        if self.tokens.overlapping:
+            return Masker(masking, ranks=self.ranks, k=self.tokens.token_bases, seed=seed)
+        return Masker(masking, ranks=self.ranks, vocabulary=self.vocabulary, seed=seed)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Identity of the rows of every epoch: sha256 over the set's fingerprint and all that the options decide."""
@@ -253,6 +261,11 @@ def view(
     return open_view(shards, options)
 
 
-def open_view(shards: str | Path | ShardSet, options: ViewOptions) -> View:
-    """Return the view of a shard set, or of the one in a folder or at a URL, that options describe."""
+def open_view(shards: str | Path | ShardSet | View, options: ViewOptions = ViewOptions()) -> View:  # noqa: B008
+    """Return the view that options describe of a shard set, or of the one in a folder or at a URL.
+
+    A view stays what it is, whatever the options.
+    """
+    if isinstance(shards, View):
+        return shards
     return View(shards if isinstance(shards, ShardSet) else ShardSet.open(str(shards)), options)
