@@ -25,6 +25,7 @@ from gemsdata.shards.manifest import (
     MANIFEST_FILE,
     NPMI_FILE,
     SPLITS,
+    TOKENIZER_FILES,
     WORK_FOLDER,
     Manifest,
 )
@@ -33,14 +34,17 @@ PLAN_FILE = "plan.json"
 GENOME_FOLDER = "genome"
 RANKS_FILE = "ranks.npy"
 _LOCK_FILE = "lock"
+_TOKENIZER = "|".join(re.escape(name) for name in TOKENIZER_FILES)
 _OURS = re.compile(
     rf"{_LOCK_FILE}|{re.escape(PLAN_FILE)}|{re.escape(JOURNAL_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(RANKS_FILE)}"
-    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})\.npz"
+    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})\.npz"
     rf"|{GENOME_FOLDER}/[a-z_]+\.(bin|npy|json)"
     rf"|parts-[0-9a-f]+/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
 )
 """every file that we write below ``_work``, besides temporary files of the same folders"""
-_SET_FILE = re.compile(rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+")
+_SET_FILE = re.compile(
+    rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
+)
 _OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|parts-[0-9a-f]+|parts-[0-9a-f]+/({'|'.join(SPLITS)})")
 
 
