@@ -89,7 +89,7 @@ class SplitReader:
         self._start()
 
     def _start(self) -> None:
-        """Set what a process has of its own."""
+        """Initialise the state that each process has for itself."""
         self._lock = threading.Lock()
         self._table = np.zeros((self._index.num_blocks, 2), np.int64)
         self._files = MappedFiles()

@@ -1,4 +1,4 @@
-"""What a stream asks of what it reads rows from: a split of a shard set, or of a view of one."""
+"""The interface between a stream and what it reads rows from: a split of a shard set, or of a view of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gemsdata.masking.token_rows import Vocabulary
 
 
 class RowReader(Protocol):
-    """Random access to the rows of one split: what a stream asks of shard sets and of views of them."""
+    """Random access to the rows of one split of a shard set or of a view."""
 
     @property
     def num_rows(self) -> int:

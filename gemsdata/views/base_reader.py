@@ -51,7 +51,7 @@ class BaseReader:
         self._start()
 
     def _start(self) -> None:
-        """Set what a process has of its own."""
+        """Initialise the state that each process has for itself."""
         self._lock = threading.Lock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
         self._files = MappedFiles()

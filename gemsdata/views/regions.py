@@ -23,7 +23,7 @@ _NAMES_SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Contigs:
-    """The contigs of a genome, one after the other on a line, a position apart."""
+    """The contigs of a genome end to end on one axis, one position apart."""
 
     names: Sequence[str]
     num_bases: np.ndarray
