@@ -20,7 +20,7 @@ from gemsdata.stream.loader import Loader
 from gemsdata.stream.order import RowSource, build_order
 from gemsdata.stream.row_reader import RowReader
 from gemsdata.stream.source import BatchSource
-from gemsdata.stream.stream import MaskedStream, Ranks
+from gemsdata.stream.stream import MIN_GRAM, MaskedStream, Ranks
 from gemsdata.stream.world import World
 from gemsdata.views.view import View, open_view
 
@@ -182,7 +182,7 @@ def _open_sets(
     tables: list[Ranks] = []
     for place in places:
         shards = place if isinstance(place, View | ShardSet) else ShardSet.open(str(place))
-        if isinstance(shards, ShardSet) and shards.manifest.tokens is not None:
+        if isinstance(shards, ShardSet) and (shards.manifest.tokens is not None or shards.k < MIN_GRAM):
             shards = open_view(shards)
         if isinstance(shards, View):
             readers.append(shards.reader(split, check=check, faults=faults))

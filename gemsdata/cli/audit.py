@@ -23,7 +23,7 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
 @click.command("audit")
 @shards_argument
 @masking_options
-@view_options
+@view_options()
 @click.option(
     "--rows",
     "num_rows",

@@ -22,7 +22,7 @@ from gemsdata.views.view import open_view
 @shards_argument
 @click.option("--row", type=int, default=0, show_default=True, help="Index of the row in the split.")
 @masking_options
-@view_options
+@view_options()
 @click.option("--positions", help="Print only this range of token positions in detail, such as 100:150.")
 @json_option
 def command(

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
+from gemsdata.files.checked_json import read_checked, write_checked
 from gemsdata.files.hashing import HashedStream, xxh3_of
 from gemsdata.files.progress import Progress, no_progress
-from gemsdata.files.publish import publish, write_text
+from gemsdata.files.publish import publish
+from gemsdata.files.typed_json import from_json
 from gemsdata.kernels.keys import key_of
 from gemsdata.kernels.order import permute_range
 from gemsdata.kernels.random_streams import RandomStream
@@ -41,7 +43,8 @@ from gemsdata.shards.manifest import (
 from gemsdata.shards.manifest_fields import Shard, ShardFile, TokenInfo, WindowInfo
 from gemsdata.shards.schema import Rows, contig_dtype, view_schema
 from gemsdata.shards.webdataset import TarWriter
-from gemsdata.shards.work_folder import check_writable, clear_work, locked, publish_set, work_of
+from gemsdata.shards.work_folder import check_writable, clear_work, finish_publishing, locked, publish_set, work_of
+from gemsdata.views.options import ViewOptions
 from gemsdata.views.tokens import HuggingFaceTokens
 
 if TYPE_CHECKING:
@@ -106,7 +109,7 @@ class _Writer:
         shard = self._finished(entry)
         if shard is None:
             shard = self._write_files(part)
-            write_text(entry, json.dumps(dataclasses.asdict(shard)))
+            write_checked(entry, dataclasses.asdict(shard))
         return shard
 
     def _write_files(self, part: _Part) -> Shard:
@@ -224,15 +227,15 @@ class _Writer:
 
     def _finished(self, entry: Path) -> Shard | None:
         """Return the entry of a part whose files are there whole, else None."""
-        if not entry.exists():
+        try:
+            shard = from_json(Shard, read_checked(entry), entry.name)
+        except (FileNotFoundError, ValueError):
             return None
-        stored = json.loads(entry.read_text())
-        files = {name: ShardFile(**file) for name, file in stored["files"].items()}
-        for file in files.values():
+        for file in shard.files.values():
             path = self._path(file.path)
             if not path.exists() or xxh3_of(path) != file.xxh3_64:
                 return None
-        return Shard(**{**stored, "files": files})
+        return shard
 
 
 def write_view(
@@ -249,10 +252,12 @@ def write_view(
 
     Raises ValueError for a view that cannot be written, and a folder that may not be.
     """
-    _check(view, options)
+    _check(view)
     folder = Path(out)
     check_writable(folder, resume=resume, overwrite=overwrite)
     with locked(folder):
+        finish_publishing(folder)
+        check_writable(folder, resume=resume, overwrite=overwrite)  # again, now that nobody else writes
         if not resume:
             clear_work(folder)
         writer = _Writer(view, folder, options)
@@ -269,17 +274,21 @@ def write_view(
     return manifest
 
 
-def _check(view: View, options: WriteOptions) -> None:
-    chosen = view.options
+def check_writable_options(options: ViewOptions) -> None:
+    """Raise ValueError for options of a view that are no part of its rows."""
     for name in ("loss_weight_soft_masked", "mask_soft_masked", "track"):
-        if name in chosen.changed():
-            raise ValueError(f"{name} is no part of rows that are written: give it to gemsdata.view of the written set")
+        if name in options.changed():
+            raise ValueError(f"{name} is no part of rows that are written: give it when the written set is read")
+
+
+def _check(view: View) -> None:
+    check_writable_options(view.options)
     if view.row_tokens > MOST_ROW_TOKENS:
         raise ValueError(
             f"rows of {view.row_tokens:,} tokens cannot be written, {MOST_ROW_TOKENS:,} are the most; longer ones are"
             " read from a packed set"
         )
-    if view.tokens.varying and chosen.unknown == "token":
+    if view.tokens.varying and view.options.unknown == "token":
         raise ValueError(f"rows of {view.tokens.spec!r} with unknown tokens cannot be written; give unknown = 'break'")
 
 
