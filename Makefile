@@ -6,7 +6,7 @@ BIN := .venv/bin
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[plot,train,track,lint,eval,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[plot,train,track,lint,eval,ray,dask,slurm,dev]'
 	touch $@
 
 test: .venv/.installed

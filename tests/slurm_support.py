@@ -83,7 +83,12 @@ def _write_config(folder: Path) -> Path:
 def _munged(folder: Path) -> list[str]:
     files = {"--key-file": "munge.key", "--socket": "munge.socket", "--pid-file": "munge.pid"}
     files |= {"--log-file": "munge.log", "--seed-file": "munge.seed"}
-    return ["munged", "-F", "--force", *(word for option, name in files.items() for word in (option, f"{folder}/{name}"))]
+    return [
+        "munged",
+        "-F",
+        "--force",
+        *(word for option, name in files.items() for word in (option, f"{folder}/{name}")),
+    ]
 
 
 def _state(environment: dict[str, str]) -> str:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from gemsdata.shards import work_folder, write
+from gemsdata.shards import write
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import encode_parts, finalise, open_plan, plan_only, shard

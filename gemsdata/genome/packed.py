@@ -137,7 +137,7 @@ def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = Tru
 
 
 def read_file(path: str, report: GenomeReport, *, soft: bool = True) -> Iterator[Contig]:
-    """Yield the packed contigs of one sequence file, and add to ``report``; raises ValueError as `read_contigs` does."""
+    """Yield the packed contigs of one sequence file, and add to ``report``; errors as in `read_contigs`."""
     file_report = fasta.FileReport(path)
     report.files.append(file_report)
     for record in fasta.records(path, file_report):

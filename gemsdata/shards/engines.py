@@ -1,4 +1,4 @@
-"""Where the tasks of sharding run: threads of this process, Ray, Dask or Slurm, each as a `concurrent.futures.Executor`.
+"""Engines that run the tasks of sharding: local threads, Ray, Dask, Slurm; each is a `concurrent.futures.Executor`.
 
 Workers on other machines must see the output folder under the same path and have gemsdata installed.
 """

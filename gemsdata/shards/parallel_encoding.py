@@ -6,9 +6,9 @@ import functools
 from concurrent.futures import Executor
 
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.shards.encode import encode_part, finished_part
 from gemsdata.shards.plan import Part, Plan, open_plan
 from gemsdata.shards.tasks import run_tasks
-from gemsdata.shards.write import encode_part, finished_part
 
 _TASKS_PER_WORKER = 4
 """so that fast workers take more of them"""
@@ -25,9 +25,7 @@ def encode_on(
     num_tasks = min(len(parts), _TASKS_PER_WORKER * max(workers, 1))
     groups = [parts[index::num_tasks] for index in range(num_tasks)]
     total = sum(part.num_rows for part in parts)
-    calls = [
-        (_encode_group, (str(plan.folder), plan.parts_folder, [part.name for part in group])) for group in groups
-    ]
+    calls = [(_encode_group, (str(plan.folder), plan.parts_folder, [part.name for part in group])) for group in groups]
     run_tasks(
         executor,
         calls,

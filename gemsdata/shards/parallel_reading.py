@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def _read_into(path: str, folder: str, max_n: int | None, exclude_soft_masked: b
                 counter.add(contig.packed, countable_runs(contig, exclude_soft_masked))
         writer.finish()
     if counter is not None:
-        np.savez(own / _COUNTS_FILE, **counter.totals())
+        np.savez(own / _COUNTS_FILE, **cast(dict[str, Any], counter.totals()))
     return report
 
 
