@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gemsdata.kernels.best_of_row import NUM_BINS, place_best_of_row
 from gemsdata.kernels.budget import NUM_HALVES_ROWS, place_halves_exactly, trim
 from gemsdata.kernels.centres import bernoulli_centres, shuffled_centres
 from gemsdata.kernels.jit import jit, jit_inline
@@ -17,11 +18,9 @@ from gemsdata.kernels.spans import (
     BEST_OF_ROW,
     CENTRE,
     MASKED,
-    NUM_BINS,
     NUM_WORK_ROWS,
     Chooser,
     num_places,
-    place_best_of_row,
     place_spans,
 )
 
@@ -67,6 +66,16 @@ class SpanList(NamedTuple):
     """int64[B+1]"""
     spans: np.ndarray
     """int32[>= number of spans, 4]: lo, hi, anchor, wide (see kernels.spans)"""
+
+
+class Selection(NamedTuple):
+    """Rows, and all by which their spans are selected."""
+
+    chooser: Chooser
+    layout: Layout
+    rows: Rows
+    rate: Rate
+    budget: Budget
 
 
 class Corruption(NamedTuple):
@@ -151,14 +160,16 @@ def with_wanted(task: Task, wanted: int) -> Task:
 
 
 @jit
-def select(chooser: Chooser, layout: Layout, rows: Rows, rate: Rate, budget: Budget, out: SpanList) -> None:
-    """Select the spans of every row. Without a budget as many as there are Bernoulli centres.
-
-    ``out.spans`` has room for a span at every place of every row, and one more.
-    """
+def select(how: Selection) -> SpanList:
+    """Return the spans of every row. Without a budget there are as many as Bernoulli centres."""
+    chooser, layout, rows, budget = how.chooser, how.layout, how.rows, how.budget
+    capacity = 1
+    for i in range(rows.keys.size):
+        capacity += max(rows.num_tokens[i], rows.num_bases[i])
+    ends, all_spans = np.zeros(rows.keys.size + 1, np.int64), np.empty((capacity, 4), np.int32)
     marks, source, ranks = layout.marks, chooser.source, chooser.ranks
-    ends, all_spans, target, keys = out.ends, out.spans, budget.target, rows.keys
-    tail, guide = rate.tail, rate.guide
+    target, keys = budget.target, rows.keys
+    tail, guide = how.rate.tail, how.rate.guide
     exact = target.size > 0
     halves = exact and chooser.method == BEST_NEAR_CENTRE
     most = NUM_BINS + 1
@@ -167,7 +178,6 @@ def select(chooser: Chooser, layout: Layout, rows: Rows, rate: Rate, budget: Bud
     most += 2 * reach(layout.token_bases, layout.token_stride, layout.varies)
     work = np.empty((NUM_HALVES_ROWS if halves else NUM_WORK_ROWS, most), np.int64)
     at = 0
-    ends[0] = 0
     for i in range(keys.size):
         goal = (exact, budget.by_base, target[i] if exact else 0, 0)
         task = task_of(chooser, layout, (i, rows.num_tokens[i], rows.num_bases[i]), keys[i], goal)
@@ -183,6 +193,7 @@ def select(chooser: Chooser, layout: Layout, rows: Rows, rate: Rate, budget: Bud
         else:
             at += _place_exactly(task, marks, source, ranks, work, spans)
         ends[i + 1] = at
+    return SpanList(ends, all_spans)
 
 
 @jit
@@ -218,6 +229,12 @@ def paint(found: SpanList, layout: Layout, masked: np.ndarray) -> None:
         for j in range(ends[i], ends[i + 1]):
             for t in range(spans[j, 0], spans[j, 1]):
                 masked[i, t] = not restricted or marks[i, FROZEN, t] == 0
+
+
+@jit
+def select_and_paint(how: Selection, masked: np.ndarray) -> None:
+    """Select spans and set what they mask, as `paint` does."""
+    paint(select(how), how.layout, masked)
 
 
 @jit
@@ -305,6 +322,12 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
                 labels[i, t + 1] = token_id
                 seen_id = random_id if tenth == _NINTH else token_id
                 input_ids[i, t + 1] = rule.mask_id if tenth < _NINTH else seen_id
+
+
+@jit
+def select_and_corrupt(ids: np.ndarray, how: Selection, rule: Corruption, out: Batch) -> None:
+    """Select spans and write the batch, as `corrupt` does: one call, since passing the arguments takes microseconds."""
+    corrupt(ids, how.rows, select(how), how.layout, rule, out)
 
 
 @jit
