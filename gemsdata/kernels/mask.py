@@ -278,18 +278,12 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
     tokens); its random replacement comes from the low half of draw t.
     """
     input_ids, labels, attention_mask = out.input_ids, out.labels, out.attention_mask
-    ends, spans, marks, restricted, random_ids = (
-        found.ends,
-        found.spans,
-        layout.marks,
-        layout.restricted,
-        rule.random_ids,
-    )
+    ends, spans, marks, restricted = found.ends, found.spans, layout.marks, layout.restricted
     most = 0
     for i in range(ends.size - 1):
         most = max(most, ends[i + 1] - ends[i])
     order, runs = np.empty(most, np.int64), np.empty((most, 2), np.int32)
-    listed, size, by_run = random_ids.size > 0, np.uint64(rule.num_random), rule.by_run
+    by_run = rule.by_run
     for i in range(ids.shape[0]):
         tokens = rows.num_tokens[i]
         key = fold(rows.keys[i], CORRUPTION)
@@ -307,21 +301,36 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
             lo, hi = spans[first + j, 0], spans[first + j, 1]
             if by_run:
                 lo, hi = runs[j, 0], runs[j, 1]
-            starts, run_tenth = True, _NINTH
-            for t in range(lo, hi):
-                if restricted and marks[i, FROZEN, t] != 0:
-                    starts = True
-                    continue
-                bits = draw(key, np.uint64(t))
-                if starts or not by_run:
-                    run_tenth = below(bits, _TENTHS)
-                starts, tenth = False, run_tenth
-                token_id = np.int64(ids[i, t])
-                chosen = np.int64(((bits & _LOW32) * size) >> _S32)
-                random_id = np.int64(random_ids[chosen]) if listed else rule.first_random + chosen
-                labels[i, t + 1] = token_id
-                seen_id = random_id if tenth == _NINTH else token_id
-                input_ids[i, t + 1] = rule.mask_id if tenth < _NINTH else seen_id
+            while lo < hi:
+                end = hi
+                if restricted:  # up to the next token that is never masked
+                    while lo < hi and marks[i, FROZEN, lo] != 0:
+                        lo += 1
+                    end = lo
+                    while end < hi and marks[i, FROZEN, end] == 0:
+                        end += 1
+                _corrupt_tokens(
+                    ids[i, lo:end], lo, key, rule, input_ids[i, lo + 1 : end + 1], labels[i, lo + 1 : end + 1]
+                )
+                lo = end
+
+
+@jit_inline
+def _corrupt_tokens(
+    ids: np.ndarray, first: int, key: np.uint64, rule: Corruption, input_ids: np.ndarray, labels: np.ndarray
+) -> None:
+    """Corrupt consecutive masked tokens, the first of them token ``first`` of the row."""
+    random_ids, size, listed = rule.random_ids, np.uint64(rule.num_random), rule.random_ids.size > 0
+    run_tenth = below(draw(key, np.uint64(first)), _TENTHS)
+    for i in range(ids.size):
+        bits = draw(key, np.uint64(first + i))
+        tenth = run_tenth if rule.by_run else below(bits, _TENTHS)
+        token_id = np.int64(ids[i])
+        chosen = np.int64(((bits & _LOW32) * size) >> _S32)
+        random_id = np.int64(random_ids[chosen]) if listed else rule.first_random + chosen
+        labels[i] = token_id
+        seen_id = random_id if tenth == _NINTH else token_id
+        input_ids[i] = rule.mask_id if tenth < _NINTH else seen_id
 
 
 @jit

@@ -188,7 +188,8 @@ class Masker:
         """Return rows of overlapping k-mers for the kernels; raise ValueError for what does not fit."""
         ids, counts = self._checked_ids(input_ids, num_tokens, row_ids)
         keys = row_keys(self.seed, epoch, stage, np.asarray(row_ids))
-        num_bases = counts + (self.k - 1) * (counts > 0)
+        num_bases = counts + (self.k - 1)
+        num_bases[counts == 0] = 0
         compiled = isinstance(self.strategy, Compiled)
         if compiled and self.k == self.n:
             rows = kernels.Rows(counts, num_bases, keys)
