@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from gemsdata.cli.engine_options import engine_options, opened_engine
 from gemsdata.cli.options import (
     ESTIMATOR_HELP,
     PATH,
@@ -32,6 +33,8 @@ from gemsdata.views.materialise import WriteOptions
 from gemsdata.views.options import ViewOptions
 
 _FORMAT_HELP = "Format of the shards."
+_NOT_OF_VIEWS = {"k": "-k", "scheme": "--windows", "rank_column": "--rank-column", "rows_per_shard": "--rows-per-shard"}
+"""parameters that say what the rows of a set are, and their options; a view says it otherwise"""
 _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the rows of random length."
 
 
@@ -68,6 +71,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("--rank-column", is_flag=True, help="Also write a column with the NPMI rank of every token.")
 @click.option("--rows-per-shard", type=int, help="A multiple of 1024; default: depends on the size of the genome.")
 @workers_option
+@engine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
 @click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
@@ -79,6 +83,8 @@ def command(
     file_format: str,
     valid_contigs: str,
     workers: int,
+    engine: str,
+    engine_options: tuple[str, ...],
     plan_only: bool,
     resume: bool,
     overwrite: bool,
@@ -99,57 +105,69 @@ def command(
       gemsdata shard hg38.fa.gz -o human --resume
       gemsdata shard hg38.fa.gz -o human --format packed
       gemsdata shard hg38.fa.gz -o human --tokens base --row-bases 1024
+      gemsdata shard assemblies/*.fa.gz -o many --engine slurm --engine-option slurm_partition=cpu --workers 32
     """
     refuse_both("valid_contigs", "valid_fraction")
     refuse_both("resume", "overwrite")
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
     if view.changed():
-        if given("row_tokens"):
-            view = dataclasses.replace(view, row_tokens=options["row_tokens"])
-        refuse_with_views(file_format)
-        del options["row_tokens"], options["scheme"], options["rank_column"], options["rows_per_shard"], options["k"]
-        rows = WriteOptions(format=file_format, compression=options.pop("compression"), seed=options["seed"])
-        genome_options = ShardOptions(valid_contigs=contigs, **options)
         with ProgressBars() as progress:
-            manifest, summary = shard_view(
-                genome,
-                out,
-                genome_options,
-                view,
-                rows,
-                workers=workers,
-                resume=resume,
-                overwrite=overwrite,
-                progress=progress,
-            )
+            run = {"workers": workers, "resume": resume, "overwrite": overwrite, "progress": progress}
+            manifest, summary = _shard_view(genome, out, view, file_format, {"valid_contigs": contigs, **options}, run)
         report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
         return
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
     if plan_only:
-        with ProgressBars() as progress:
-            planned = plan_only_shard(genome, out, chosen, resume=resume, overwrite=overwrite, progress=progress)
+        with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
+            planned = plan_only_shard(
+                genome, out, chosen, resume=resume, overwrite=overwrite, executor=executor, progress=progress
+            )
         if as_json:
             print_json({"folder": str(out), "num_parts": len(planned.parts)})
         else:
             say(f"{out}: planned, {len(planned.parts)} parts; encode them with `gemsdata encode {out} --slice I/N`")
         return
-    with ProgressBars() as progress:
+    with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
         manifest, summary = shard(
-            genome, out, chosen, workers=workers, resume=resume, overwrite=overwrite, progress=progress
+            genome,
+            out,
+            chosen,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            executor=executor,
+            progress=progress,
         )
     report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
 
 
-def refuse_with_views(file_format: str) -> None:
-    """Raise a usage error for an option that has no meaning for rows of a view."""
+def _shard_view(
+    genome: tuple[str, ...],
+    out: Path,
+    view: ViewOptions,
+    file_format: str,
+    options: dict[str, Any],
+    run: dict[str, Any],
+) -> tuple[Manifest, dict[str, Any]]:
+    """Write rows of a view; ``options`` are those of the command, some of which do not apply."""
+    _refuse_with_views(file_format)
+    if given("row_tokens"):
+        view = dataclasses.replace(view, row_tokens=options["row_tokens"])
+    rows = WriteOptions(format=file_format, compression=options["compression"], seed=options["seed"])
+    kept = {name: value for name, value in options.items() if name not in _NOT_OF_VIEWS and name != "compression"}
+    del kept["row_tokens"]
+    return shard_view(genome, out, ShardOptions(**kept), view, rows, **run)
+
+
+def _refuse_with_views(file_format: str) -> None:
+    """Raise a usage error for an option that does not apply to rows of a view."""
     ctx = click.get_current_context()
     if file_format == "packed":
         raise click.UsageError(
             "--format packed stores bases: give --tokens and the other options of views when the set is read", ctx
         )
-    own = {"k": "-k", "scheme": "--windows", "rank_column": "--rank-column", "rows_per_shard": "--rows-per-shard"}
-    for name, label in {**own, "plan_only": "--plan-only"}.items():
+    for name, label in {**_NOT_OF_VIEWS, "plan_only": "--plan-only", "engine": "--engine"}.items():
         if given(name):
             raise click.UsageError(f"{label} does not apply to rows of a view (--tokens and the like)", ctx)
 
