@@ -40,7 +40,7 @@ bench: .bench-peers/.installed
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
-	$(BIN)/python -m tools.mutants --jobs 2 --markdown docs/reliability_mutants.md
+	$(BIN)/python -m tools.mutants --markdown docs/reliability_mutants.md
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json

@@ -1,11 +1,12 @@
 """Command line of mutation testing.
 
-    python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--jobs J] [--results FILE] [--markdown FILE]
+    python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--seconds S] [--results FILE]
+                            [--markdown FILE]
 
-Every mutant runs in a process of its own, with the kernels as plain Python, so that the tests see mutated kernels as
-well. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing observable is
-listed with the reason in ``tools/mutants/equivalent.json``; any other survivor makes the exit status 1. A campaign that
-was stopped goes on where it stood.
+Every mutant runs in a process of its own, with the kernels as plain Python, on the tests that call its function and
+need no real genomes. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing
+observable is listed with the reason in ``tools/mutants/equivalent.json``; any other survivor makes the exit status 1. A
+campaign that was stopped goes on where it stood.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.mutants.campaign import Outcome, choose, outdated, run
+from tools.mutants.campaign import Outcome, Results, choose, outdated, run
 from tools.mutants.operators import REPOSITORY
-from tools.mutants.processes import preload
+from tools.mutants.processes import prepare
 
 KINDS = ("killed", "time limit", "equivalent", "survived")
 
@@ -28,10 +29,10 @@ KINDS = ("killed", "time limit", "equivalent", "survived")
 def main() -> int:
     """Run the command line; return 1 when a mutant survives that is not known to be equivalent."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__.split("\n")[0])
-    parser.add_argument("--per-file", type=int, default=14, help="most mutants of one source file")
+    parser.add_argument("--per-file", type=int, default=12, help="most mutants of one source file")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of mutants")
     parser.add_argument("--only", nargs="*", default=[], help="source files or folders, relative to the repository")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument("--seconds", type=float, default=30, help="processor time of the tests of one mutant")
     parser.add_argument(
         "--results",
         type=Path,
@@ -42,15 +43,12 @@ def main() -> int:
     options = parser.parse_args()
     options.results, options.markdown = (p and p.absolute() for p in (options.results, options.markdown))
     os.chdir(REPOSITORY)
-    preload()
+    prepare()
     for key in (stale := outdated()):
         print(f"equivalent.json names no mutant: {key}", file=sys.stderr)
-    outcomes = []
+    chosen = choose(options.per_file, options.seed, options.only)
     try:
-        for found in run(choose(options.per_file, options.seed, options.only), options.results, options.jobs):
-            outcomes.append(found)
-            if found.kind == "survived":
-                print(f"survived: {found.mutant.line}: {found.mutant.key}", flush=True)
+        outcomes = run(chosen, Results(options.results), options.seconds, _tell)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,6 +56,11 @@ def main() -> int:
     if options.markdown:
         options.markdown.write_text(document(outcomes, options.per_file, options.seed))
     return int(bool(stale) or any(found.kind == "survived" for found in outcomes))
+
+
+def _tell(found: Outcome) -> None:
+    if found.kind == "survived":
+        print(f"survived: {found.mutant.line}: {found.mutant.key} {found.end}", flush=True)
 
 
 def table(outcomes: Sequence[Outcome]) -> list[str]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tools.mutants.operators import REPOSITORY, Mutant, mutants_of
-from tools.mutants.processes import TestRun, observe, survives
+from tools.mutants.processes import TestRun, try_mutant, with_collected
 
 TARGETS = json.loads(Path(__file__).with_name("targets.json").read_text())
-"""source file or folder -> the test files that must kill its mutants, the quickest first"""
+"""source file or folder -> the test files that must kill its mutants"""
 EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text())
 """key of a mutant -> why no test can kill it"""
-OBSERVE_LIMIT_S = 900
 
 
 @dataclass(frozen=True)
@@ -58,57 +57,76 @@ def outdated() -> list[str]:
     return [key for key in EQUIVALENT if key not in keys]
 
 
-def run(chosen: Sequence[tuple[Mutant, tuple[str, ...]]], results: Path, jobs: int) -> Iterator[Outcome]:
-    """Yield what becomes of each mutant, in order; ``results`` keeps it, so that a stopped campaign goes on.
+class Results:
+    """What was found, in a file, so that a stopped campaign goes on."""
 
-    A mutant runs the tests that call its function, the quickest first, and then, where all of them pass, the other
-    tests of the files.
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+
+    def get(self, mutant: Mutant, tests: str, seconds: float) -> Outcome | None:
+        """Return the outcome; None where the function has changed, or the tests of a survivor."""
+        found = self._found.get(mutant.key)
+        if not found or found["function"] != mutant.function_hash:
+            return None
+        if found["kind"] == "survived" and (found["tests"] != tests or found["seconds"] < seconds):
+            return None
+        return Outcome(mutant, found["kind"], found["end"])
+
+    def put(self, outcome: Outcome, tests: str, seconds: float) -> None:
+        """Keep an outcome that was found with these tests in these seconds."""
+        mutant = outcome.mutant
+        self._found[mutant.key] = {"kind": outcome.kind, "end": outcome.end, "function": mutant.function_hash}
+        self._found[mutant.key] |= {"tests": tests, "seconds": seconds}
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(self._found, indent=1) + "\n")
+        os.replace(new, self._path)
+
+
+def run(
+    chosen: Sequence[tuple[Mutant, tuple[str, ...]]], results: Results, seconds: float, tell: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Return what becomes of each mutant, in order, and tell each as it is known.
+
+    A mutant runs the tests that call its function, the quickest first, as many as take ``seconds`` without a mutant.
     """
-    known = json.loads(results.read_text()) if results.exists() else {}
-    observed: dict[tuple[str, ...], dict[str, TestRun]] = {}
-    hashes = {tests: _hash_of(tests) for _, tests in chosen}
-    for mutant, tests in chosen:
-        if tests not in observed and mutant.key not in EQUIVALENT and not _answer(known, mutant, hashes[tests]):
-            observed[tests] = observe(tests, OBSERVE_LIMIT_S)
+    outcomes: dict[str, Outcome] = {}
 
-    def outcome(task: tuple[Mutant, tuple[str, ...]]) -> Outcome:
-        mutant, tests = task
-        if mutant.key in EQUIVALENT:
-            return Outcome(mutant, "equivalent", EQUIVALENT[mutant.key])
-        kind, end = _answer(known, mutant, hashes[tests]) or _try(mutant, observed[tests])
-        known[mutant.key] = {"function": mutant.function_hash, "tests": hashes[tests], "kind": kind, "end": end}
-        return Outcome(mutant, kind, end)
+    def note(outcome: Outcome) -> None:
+        outcomes[outcome.mutant.key] = outcome
+        tell(outcome)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        for found in pool.map(outcome, chosen):
-            new = results.with_suffix(".new")
-            new.write_text(json.dumps(dict(known), indent=1) + "\n")
-            os.replace(new, results)
-            yield found
+    for files in dict.fromkeys(files for _, files in chosen):
+        tests_hash = hashlib.sha256(b"".join((REPOSITORY / name).read_bytes() for name in files)).hexdigest()[:16]
+        left = []
+        for mutant in (mutant for mutant, of in chosen if of == files):
+            if mutant.key in EQUIVALENT:
+                note(Outcome(mutant, "equivalent", EQUIVALENT[mutant.key]))
+            elif found := results.get(mutant, tests_hash, seconds):
+                note(found)
+            else:
+                left.append(mutant)
 
+        def try_all(tests: list[TestRun], left: list[Mutant] = left, tests_hash: str = tests_hash) -> None:
+            for mutant in left:
+                outcome = Outcome(mutant, *_try(mutant, tests, seconds))
+                results.put(outcome, tests_hash, seconds)
+                note(outcome)
 
-def _answer(known: dict[str, dict[str, str]], mutant: Mutant, tests: str) -> tuple[str, str] | None:
-    """Return what an earlier run found, None where the function has changed, or the tests of a survivor."""
-    found = known.get(mutant.key)
-    if not found or found["function"] != mutant.function_hash:
-        return None
-    return None if found["kind"] == "survived" and found["tests"] != tests else (found["kind"], found["end"])
+        if left:
+            with_collected(files, try_all)
+    return [outcomes[mutant.key] for mutant, _ in chosen]
 
 
-def _try(mutant: Mutant, observed: dict[str, TestRun]) -> tuple[str, str]:
+def _try(mutant: Mutant, tests: Sequence[TestRun], seconds: float) -> tuple[str, str]:
     place = (mutant.path, mutant.function_line)
-    calling = [name for name, test in observed.items() if place in test.functions]
-    others = [name for name in observed if name not in set(calling)]
-    for tests in (calling, others):
-        if tests:
-            tests.sort(key=lambda name: observed[name].seconds)
-            limit_s = 10 + 5 * sum(observed[name].seconds for name in tests)
-            passed, end = survives(mutant, tests, limit_s)
-            if not passed:
-                return "time limit" if end == "time limit" else "killed", end
-    return "survived", ""
-
-
-def _hash_of(tests: Sequence[str]) -> str:
-    files = [REPOSITORY / name for name in tests]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+    calling = sorted((test for test in tests if place in test.functions), key=lambda test: test.seconds)
+    taken, total = [], 0.0
+    for test in calling:
+        total += test.seconds
+        if taken and total > seconds:
+            break
+        taken.append(test)
+    if not taken:
+        return "survived", "no test calls it"
+    return try_mutant(mutant, taken, 10 + 5 * total)

@@ -38,10 +38,10 @@ class Mutant:
     line: int
     scope: str
     """class and function in which it stands"""
-    function_line: int | None
-    """first line of that function, decorators included; None in the body of a class"""
+    function_line: int
+    """first line of that function, decorators included"""
     function_hash: str
-    """of that function before the change, without comments; of the file where there is none"""
+    """of that function before the change, without comments"""
     before: str
     after: str
     repeat: int
@@ -62,7 +62,7 @@ def mutants_of(path: Path) -> list[Mutant]:
     found: list[Mutant] = []
     seen: Counter[tuple[str, str, str]] = Counter()
     for scope, function, node in _mutable(tree):
-        whole = ast.unparse(function or tree)
+        whole = ast.unparse(function)
         for owner, attribute, value in _changes(node):
             original = copy.deepcopy(getattr(owner, attribute))
             before = ast.unparse(_shown(node))
@@ -72,7 +72,7 @@ def mutants_of(path: Path) -> list[Mutant]:
             if after == before:
                 continue
             text = (scope, before[:160], after[:160])
-            first = min((function.lineno, *(d.lineno for d in function.decorator_list))) if function else None
+            first = min((function.lineno, *(d.lineno for d in function.decorator_list)))
             digest = hashlib.sha256(whole.encode()).hexdigest()[:16]
             found.append(Mutant(name, node.lineno, scope, first, digest, *text[1:], seen[text], source))
             seen[text] += 1
@@ -83,12 +83,10 @@ def _shown(node: Any) -> Any:
     return node.test if isinstance(node, ast.If | ast.While) else node
 
 
-def _mutable(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | None, Any]]:
+def _mutable(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, Any]]:
     """Yield (scope, function, node) for what may be changed: no annotations, docstrings, messages or decorators."""
 
-    def walk(
-        node: ast.AST, scope: str, function: ast.FunctionDef | None
-    ) -> Iterator[tuple[str, ast.FunctionDef | None, Any]]:
+    def walk(node: ast.AST, scope: str, function: ast.FunctionDef | None) -> Iterator[tuple[str, ast.FunctionDef, Any]]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             inner = f"{scope}.{node.name}".lstrip(".")
             for child in node.body:
@@ -102,7 +100,7 @@ def _mutable(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | None, An
             return
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
-        if scope:  # module-level constants name formats and tags; tests compare files with them
+        if function:  # other constants name formats and tags, or are defaults; tests compare files with them
             yield scope, function, node
         for child in ast.iter_child_nodes(node):
             yield from walk(child, scope, function)
