@@ -10,8 +10,8 @@ BIN := .venv/bin
 	touch $@
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not compiled and not once"
+	$(BIN)/python -m pytest -n auto --dist worksteal
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

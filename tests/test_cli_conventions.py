@@ -26,6 +26,8 @@ from gemsdata.files import extras
 from gemsdata.files.publish import temporary_name
 from tests.genomes import random_dna, write_fasta
 
+pytestmark = pytest.mark.once
+
 REPOSITORY = Path(__file__).parents[1]
 GEMSDATA = [sys.executable, "-m", "gemsdata"]
 SHARD = ["-k", "3", "--row-tokens", "40", "--workers", "1", "--min-count", "2"]
@@ -313,7 +315,6 @@ def test_a_program_without_its_packages_names_its_extra(command: str, module: st
     assert done.returncode == 2
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "program", [command_of("pretrain"), command_of("finetune"), *EVAL_PROGRAMS], ids=lambda p: p.name
 )

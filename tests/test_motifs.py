@@ -32,6 +32,8 @@ from tests.motif_support import (
 )
 from tests.stream_support import make_set
 
+pytestmark = pytest.mark.once
+
 # Files of motifs and rankings
 
 

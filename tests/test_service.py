@@ -26,6 +26,8 @@ from gemsdata.shards.shard_set import ShardSet
 from tests.service_support import command_line, forked, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
+
 RUN = {"masking": "cm-gems", "seed": 4, "reverse_complement": 0.5, "num_steps": 60, "stage_lag": 9}
 OWN_RANKS = np.random.default_rng(1).permutation(vocab_size(3))
 
