@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
+import types
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ class Mutant:
     after: str
     repeat: int
     """how many mutants of the same function and text stand before it"""
-    source: str
-    """the whole file, mutated"""
+    place: int
+    """index of the mutant among those of its file"""
 
     @property
     def key(self) -> str:
@@ -57,26 +58,37 @@ class Mutant:
 
 def mutants_of(path: Path) -> list[Mutant]:
     """Return every mutant of a source file, in the order of the file."""
+    return [mutant for mutant, _ in _with_trees(path)]
+
+
+def code_of(mutant: Mutant) -> types.CodeType:
+    """Compile the mutated file."""
+    path = REPOSITORY / mutant.path
+    tree = next(tree for found, tree in _with_trees(path) if found.place == mutant.place)
+    return compile(ast.fix_missing_locations(tree), str(path), "exec")
+
+
+def _with_trees(path: Path) -> Iterator[tuple[Mutant, ast.Module]]:
+    """Yield each mutant with the tree of its file, which has the change until the next one is asked for."""
     tree = ast.parse(path.read_text())
-    name = str(path.relative_to(REPOSITORY))
-    found: list[Mutant] = []
     seen: Counter[tuple[str, str, str]] = Counter()
+    hashes: dict[tuple[str, int], str] = {}
     for scope, function, node in _mutable(tree):
-        whole = ast.unparse(function)
+        first = min((function.lineno, *(decorator.lineno for decorator in function.decorator_list)))
+        if (scope, first) not in hashes:
+            hashes[scope, first] = hashlib.sha256(ast.unparse(function).encode()).hexdigest()[:16]
+        before = ast.unparse(_shown(node))[:160]
         for owner, attribute, value in _changes(node):
             original = copy.deepcopy(getattr(owner, attribute))
-            before = ast.unparse(_shown(node))
             setattr(owner, attribute, value)
-            after, source = ast.unparse(_shown(node)), ast.unparse(ast.fix_missing_locations(tree))
+            after = ast.unparse(_shown(node))[:160]
+            if after != before:
+                text = (scope, before, after)
+                name, place = str(path.relative_to(REPOSITORY)), sum(seen.values())
+                mutant = Mutant(name, node.lineno, scope, first, hashes[scope, first], before, after, seen[text], place)
+                yield mutant, tree
+                seen[text] += 1
             setattr(owner, attribute, original)
-            if after == before:
-                continue
-            text = (scope, before[:160], after[:160])
-            first = min((function.lineno, *(d.lineno for d in function.decorator_list)))
-            digest = hashlib.sha256(whole.encode()).hexdigest()[:16]
-            found.append(Mutant(name, node.lineno, scope, first, digest, *text[1:], seen[text], source))
-            seen[text] += 1
-    return found
 
 
 def _shown(node: Any) -> Any:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.mutants.operators import REPOSITORY, Mutant
+from tools.mutants.operators import REPOSITORY, Mutant, code_of
 
 MEMORY_LIMIT = 16 << 30
 """bytes of address space of a test process"""
@@ -152,7 +152,7 @@ def _put_in_place(mutant: Mutant) -> None:
     """Give the outermost function of a mutant the mutated code."""
     module = importlib.import_module(mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
     found: Any = module
-    code = compile(mutant.source, module.__file__ or "", "exec")
+    code = code_of(mutant)
     for name in mutant.scope.split("."):
         found = vars(found)[name]
         code = next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == name)
