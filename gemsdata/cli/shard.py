@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from gemsdata.cli.engine_options import engine_options, opened_engine
 from gemsdata.cli.options import (
     ESTIMATOR_HELP,
     PATH,
@@ -61,6 +62,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("--rank-column", is_flag=True, help="Also write a column with the NPMI rank of every token.")
 @click.option("--rows-per-shard", type=int, help="A multiple of 1024; default: depends on the size of the genome.")
 @workers_option
+@engine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
 @click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
@@ -72,6 +74,8 @@ def command(
     file_format: str,
     valid_contigs: str,
     workers: int,
+    engine: str,
+    engine_options: tuple[str, ...],
     plan_only: bool,
     resume: bool,
     overwrite: bool,
@@ -87,6 +91,7 @@ def command(
       gemsdata shard hg38.fa.gz -o human
       gemsdata shard hg38.fa.gz -o human --valid-contigs chr8,chr9 --format both
       gemsdata shard hg38.fa.gz -o human --resume
+      gemsdata shard assemblies/*.fa.gz -o many --engine slurm --engine-option slurm_partition=cpu --workers 32
     """
     refuse_both("valid_contigs", "valid_fraction")
     refuse_both("resume", "overwrite")
@@ -94,16 +99,25 @@ def command(
     contigs = tuple(name for name in valid_contigs.split(",") if name)
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
     if plan_only:
-        with ProgressBars() as progress:
-            planned = plan_only_shard(genome, out, chosen, resume=resume, overwrite=overwrite, progress=progress)
+        with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
+            planned = plan_only_shard(
+                genome, out, chosen, resume=resume, overwrite=overwrite, executor=executor, progress=progress
+            )
         if as_json:
             print_json({"folder": str(out), "num_parts": len(planned.parts)})
         else:
             say(f"{out}: planned, {len(planned.parts)} parts; encode them with `gemsdata encode {out} --slice I/N`")
         return
-    with ProgressBars() as progress:
+    with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
         manifest, summary = shard(
-            genome, out, chosen, workers=workers, resume=resume, overwrite=overwrite, progress=progress
+            genome,
+            out,
+            chosen,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            executor=executor,
+            progress=progress,
         )
     report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
 
