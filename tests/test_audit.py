@@ -16,6 +16,8 @@ from gemsdata.masking.strategies import resolve
 from gemsdata.shards.shard_set import ShardSet
 from tests.naive_masking import hidden_bases
 
+pytestmark = pytest.mark.once
+
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 
 
