@@ -11,6 +11,8 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.shard_set import verify
 from gemsdata.views.view import View
 from tests.genomes import awkward_genome, random_dna
 from tests.test_views_stream import batches, same
@@ -56,6 +58,20 @@ def test_written_rows_are_those_of_the_view(packed, tmp_path, tokens, file_forma
         bases = rows.tokens.bases[i, : rows.tokens.num_bases[i]]
         text = "".join("ATCGN"[base] for base in bases.tolist())
         assert text == text_of(contigs, rows.contig[i], rows.start[i], rows.end[i])
+
+
+@pytest.mark.parametrize("tokens", ["base", "kmer:6:6", "bpe"])
+def test_written_sets_are_verified(packed, tmp_path, tokens):
+    fasta = packed.parent / "genome.fa"
+    view_of(packed, tokens).write(tmp_path / "out", format="both", compression="zstd")
+    verdict = verify(tmp_path / "out", [str(fasta)])
+    assert any("every token spells the bases of the FASTA" in check for check in verdict.checks)
+    assert verify(tmp_path / "out").num_rows == verdict.num_rows
+    lines = fasta.read_text().splitlines()
+    lines[1] = lines[1][:40] + ("A" if lines[1][40] in "cC" else "C") + lines[1][41:]
+    (tmp_path / "other.fa").write_text("\n".join(lines) + "\n")
+    with pytest.raises(VerificationError, match="FASTA"):
+        verify(tmp_path / "out", [str(tmp_path / "other.fa")])
 
 
 @pytest.mark.parametrize("tokens", ["kmer:6:6", "bpe"])

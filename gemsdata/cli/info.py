@@ -35,9 +35,7 @@ def command(shards: Path, as_json: bool) -> None:
         ("genome", f"{genome.name}: {genome.num_bases:,} bases, {len(manifest.contigs):,} contigs"),
         ("not ACGT", f"{genome.num_not_acgt:,}"),
         ("soft-masked", f"{genome.num_soft_masked:,}"),
-        ("blocks", f"{manifest.row_tokens:,} bases, 2 bits a base; tokens are chosen by gemsdata.view")
-        if manifest.packed
-        else ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row, {manifest.token_dtype}"),
+        _tokens(manifest),
         ("windows", manifest.windows.scheme),
         ("validation", f"{sum(end - start for _, start, end in regions):,} bases in {how}"),
         ("NPMI", f"{npmi.estimator}, at least {npmi.min_count} occurrences" + _flags(npmi)),
@@ -59,6 +57,17 @@ def command(shards: Path, as_json: bool) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         click.echo(f"{name:<{width}}  {printable(text)}")
+
+
+def _tokens(manifest: Manifest) -> tuple[str, str]:
+    """Return the line about the tokens of a set, or about the blocks of a packed one."""
+    if manifest.packed:
+        return "blocks", f"{manifest.row_tokens:,} bases, 2 bits a base; tokens are chosen by gemsdata.view"
+    stored = manifest.tokens
+    kind = f"{manifest.k}-mers"
+    if stored is not None:
+        kind = f"{stored.spec}, {stored.num_ids:,} ids, up to {manifest.windows.full_bases:,} bases"
+    return "tokens", f"{kind}, {manifest.row_tokens} a row, {manifest.token_dtype}"
 
 
 def _flags(npmi: NpmiInfo) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gemsdata.genome.vocab import token_dtype
 from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.shard_set import ShardSet
@@ -78,7 +77,7 @@ class RowScan(Scan):
                 "contig": self._contig,
                 "start": pa.int64(),
                 "num_tokens": pa.int32(),
-                "tokens": pa.list_view(pa.from_numpy_dtype(token_dtype(shards.k))),
+                "tokens": pa.list_view(pa.from_numpy_dtype(np.dtype(shards.manifest.token_dtype))),
             }
         )
 

@@ -99,6 +99,11 @@ def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: S
         connection.from_arrow(BlockScan(shards)).create_view("rows")
         message = f"{folder} holds packed bases, which are tokens in a view only (gemsdata.view)"
         _add_absent(connection, "tokens", _SET_COLUMNS["tokens"], message)
+    elif shards.manifest.tokens is not None:
+        connection.from_arrow(RowScan(shards)).create_view("rows")
+        spec = shards.manifest.tokens.spec
+        message = f"{folder} holds rows of tokens {spec}; the table tokens is of overlapping k-mers"
+        _add_absent(connection, "tokens", _SET_COLUMNS["tokens"], message)
     else:
         connection.from_arrow(RowScan(shards)).create_view("rows")
         connection.from_arrow(TokenScan(shards, shards.ranks if has_table else None)).create_view("tokens")

@@ -47,6 +47,12 @@ class StreamCache:
 
     def __init__(self, sets: Sequence[ShardSet], seeds: tuple[int, int] = (0, MAX_SEED)) -> None:
         self.sets = list(sets)
+        for entry in self.sets:
+            if entry.manifest.packed or entry.manifest.tokens is not None:
+                raise ValueError(
+                    f"{entry.store} cannot be served: servers answer with rows of overlapping k-mers, as gemsdata shard"
+                    " GENOME -o SET writes them; read this set with gemsdata.build_loader"
+                )
         self.seeds = seeds
         self.fingerprint = combined_fingerprint([entry.manifest.fingerprint for entry in self.sets])
         self._lock = threading.Lock()

@@ -93,6 +93,11 @@ class masked:
                 if place.parent.name not in SPLITS:
                     raise FileNotFoundError
                 shards = ShardSet.open(folder.rpartition("/")[0] or ".", "webdataset")
+                if shards.manifest.tokens is not None:
+                    raise ValueError(
+                        f"{place} holds rows of tokens {shards.manifest.tokens.spec}: this stage masks overlapping"
+                        " k-mers; read the set with gemsdata.build_loader"
+                    )
                 block_rows = shards.manifest.block_rows
                 ranks = shards.ranks if ranks is None else ranks
             except FileNotFoundError:

@@ -54,7 +54,8 @@ def set_section(shards: ShardSet) -> Section:
 
 
 def _token_fact(manifest: Manifest) -> tuple[str, str]:
-    return "tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row"
+    kind = f"{manifest.k}-mers" if manifest.tokens is None else manifest.tokens.spec
+    return "tokens", f"{kind}, {manifest.row_tokens} a row"
 
 
 def contig_section(shards: ShardSet) -> Section:

@@ -26,6 +26,7 @@ from gemsdata.shards.verify.packed import check_packed_shard, expected_blocks
 from gemsdata.shards.verify.reference import ReferenceGenome, read_reference
 from gemsdata.shards.verify.rows import check_shard
 from gemsdata.shards.verify.windows import expected_regions, expected_windows
+from gemsdata.shards.verify.written import check_written_places, check_written_shard
 from gemsdata.shards.work_folder import holds_work, is_work
 
 _MOST_NAMES_SHOWN = 10
@@ -67,7 +68,8 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
         if genome is not None:
             verdict.against_fasta = True
             _check_genome(folder, manifest, genome)
-            verdict.checks.append("contigs, numbers of bases and validation regions are those of the FASTA")
+            regions = " and validation regions" if manifest.tokens is None else ""
+            verdict.checks.append(f"contigs, numbers of bases{regions} are those of the FASTA")
             verdict.checks.append(f"{INTERVALS_FILE} holds every gap and every soft-masked interval of the FASTA")
         for split in manifest.splits:
             _check_split(folder, manifest, split, ranks, genome, verdict, progress)
@@ -76,12 +78,16 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest says")
     if manifest.rank_column:
         verdict.checks.append("npmi_rank of every token is its rank in every shard")
+    if manifest.tokens is not None:
+        verdict.checks.append("no token is in two rows, and no row crosses the border of the validation split")
     if manifest.packed:
         verdict.checks.append("blocks cover each split's parts of the contigs, in order and once")
     if genome is not None:
         verdict.checks.append("the digest of the genome is that of the FASTA")
         if manifest.packed:
             verdict.checks.append("every base is that of the FASTA; which letter a gap has was not checked")
+        elif manifest.tokens is not None:
+            verdict.checks.append("every token spells the bases of the FASTA; how a tokenizer cuts was not checked")
         else:
             verdict.checks.append("every token and its position are those of the FASTA")
             verdict.checks.append("each window of the FASTA is there once, in its split and in the order of the seed")
@@ -96,7 +102,7 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
 
 
 def _check_file_names(folder: Path, manifest: Manifest) -> None:
-    expected = {MANIFEST_FILE, NPMI_FILE, INTERVALS_FILE}
+    expected = {MANIFEST_FILE, NPMI_FILE, INTERVALS_FILE, *(manifest.tokens.files if manifest.tokens else ())}
     for shards in manifest.splits.values():
         expected |= {file.path for shard in shards for file in shard.files.values()}
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
@@ -130,6 +136,10 @@ def _check_genome(folder: Path, manifest: Manifest, genome: ReferenceGenome) -> 
     _expect("genome.num_bases", stated.num_bases, int(genome.num_bases.sum()))
     _expect("genome.num_not_acgt", stated.num_not_acgt, int((gaps[:, 2] - gaps[:, 1]).sum()))
     _expect("genome.num_soft_masked", stated.num_soft_masked, int((soft[:, 2] - soft[:, 1]).sum()))
+    if manifest.tokens is not None:  # its windows and the choice of its regions are those of the view that was written
+        has_letters = "letter" in pq.read_schema(folder / INTERVALS_FILE).names
+        _check_intervals(folder / INTERVALS_FILE, gaps, soft, with_letters=has_letters)
+        return
     _check_intervals(folder / INTERVALS_FILE, gaps, soft, with_letters=manifest.packed)
     full_bases = manifest.row_tokens if manifest.packed else manifest.row_tokens + manifest.k - 1
     windows = manifest.windows
@@ -213,12 +223,14 @@ def _check_split(
 ) -> None:
     """Check all shards of a split, and where its rows lie."""
     total = sum(manifest.num_rows(name) for name in manifest.splits)
-    places: list[np.ndarray] = [np.empty((0, 3), np.int64)]
+    places: list[np.ndarray] = [np.empty((0, 3 if manifest.tokens is None else 4), np.int64)]
     first_row = 0
     for index, shard in enumerate(manifest.shards(split)):
         _expect(f"{split}: the first row of shard {index}", shard.first_row, first_row)
         where = f"{split}/{index:06d}"
-        if manifest.packed:
+        if manifest.tokens is not None:
+            places.append(check_written_shard(folder, manifest, manifest.tokens, where, shard, genome))
+        elif manifest.packed:
             places.append(check_packed_shard(folder, manifest, where, shard, genome))
         else:
             places.append(check_shard(folder, manifest, where, shard, ranks, genome))
@@ -227,7 +239,9 @@ def _check_split(
         verdict.num_tokens += shard.num_tokens
         first_row += shard.num_rows
         progress("checking", shard.num_rows, total)
-    if manifest.packed:
+    if manifest.tokens is not None:
+        check_written_places(manifest, manifest.tokens, split, np.concatenate(places))
+    elif manifest.packed:
         if not np.array_equal(np.concatenate(places), expected_blocks(manifest, split)):
             raise VerificationError(f"{split}: its blocks do not cover its parts of the contigs, in order and once")
     elif genome is not None:

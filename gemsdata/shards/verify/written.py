@@ -1,0 +1,167 @@
+"""Verification of shards that were written from a view: tokens spelled out and compared with one byte a base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from gemsdata.genome.vocab import BASES, NUM_SPECIAL, UNK_ID
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.manifest_fields import Shard, TokenInfo
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
+from gemsdata.shards.verify.rows import Block, check_bytes, read_blocks
+
+_HASHED = ("input_ids", "num_tokens", "contig", "start")
+_SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
+_MARKS = ("##", "Ġ", "▁")
+CheckBlock = Callable[[Block, "ReferenceGenome | None", str], None]
+"""raises VerificationError for a block whose tokens are not over the bases that it says"""
+
+
+def check_written_shard(
+    folder: Path, manifest: Manifest, tokens: TokenInfo, where: str, shard: Shard, genome: ReferenceGenome | None
+) -> np.ndarray:
+    """Check every file of a shard; return (contig, start, num_bases, num_tokens) of its rows, int64[num_rows, 4].
+
+    ``where`` is the split and the number of the shard. Without ``genome`` tokens are compared with the number of bases
+    of each row and the hashes of the manifest only. Raises VerificationError.
+    """
+    check_block = _check_varying(folder, tokens) if tokens.spec == "tokenizer" else _check_kmers(tokens)
+    places = np.empty((0, 4), np.int64)
+    for file_format, file in shard.files.items():
+        if file.path != where + _SUFFIXES[file_format]:
+            raise VerificationError(f"the manifest lists {file.path} where {where + _SUFFIXES[file_format]} belongs")
+        check_bytes(folder / file.path, file)
+        content, row = xxhash.xxh3_64(), shard.first_row
+        found = [np.empty((0, 4), np.int64)]
+        for block in read_blocks(folder / file.path, file.path, file_format):
+            _check_columns(block, manifest, tokens, f"{file.path} row {row}")
+            check_block(block, genome, f"{file.path}, in the block of row {row}")
+            for name in _HASHED:
+                content.update(np.ascontiguousarray(block[name]).data)
+            columns = [block[name] for name in ("contig", "start", "num_bases", "num_tokens")]
+            found.append(np.column_stack(columns).astype(np.int64))
+            row += len(block["start"])
+        places = np.concatenate(found)
+        if (len(places), int(places[:, 3].sum())) != (shard.num_rows, shard.num_tokens):
+            raise VerificationError(f"{file.path} has {len(places)} rows; the manifest has other numbers")
+        if content.hexdigest() != shard.content_xxh3_64:
+            raise VerificationError(f"{file.path}: its rows are not the ones that the manifest hashed")
+    return places
+
+
+def check_written_places(manifest: Manifest, tokens: TokenInfo, split: str, places: np.ndarray) -> None:
+    """Check that rows lie in their split and that no token is in two of them; ``places`` of `check_written_shard`."""
+    stride = None if tokens.spec == "tokenizer" else int(tokens.spec.split(":")[2])
+    contig, start, num_bases, num_tokens = places[np.lexsort((places[:, 1], places[:, 0]))].T
+    next_token = start + (num_bases if stride is None else num_tokens * stride)
+    twice = (contig[1:] == contig[:-1]) & (start[1:] < next_token[:-1])
+    if twice.any():
+        i = int(np.flatnonzero(twice)[0])
+        name = manifest.contigs[int(contig[i])].name
+        raise VerificationError(f"{split}: rows at {name}:{start[i]} and {name}:{start[i + 1]} have tokens in common")
+    for region_contig, first, last in manifest.validation.regions:
+        here = contig == region_contig
+        inside = here & (start >= first) & (start + num_bases <= last)
+        touches = here & (start < last) & (start + num_bases > first)
+        if (touches if split == "train" else touches & ~inside).any():
+            name = manifest.contigs[region_contig].name
+            raise VerificationError(f"{split}: a row crosses the border of the validation region {name}:{first}-{last}")
+
+
+def _check_columns(block: Block, manifest: Manifest, tokens: TokenInfo, where: str) -> None:
+    wanted = {
+        "input_ids": manifest.token_dtype,
+        "num_tokens": "uint16",
+        "contig": "uint16" if len(manifest.contigs) <= 1 << 16 else "uint32",
+        "start": "int64",
+        "num_bases": "uint32",
+    }
+    if tokens.spec == "tokenizer":
+        wanted["token_bases"] = "uint8"
+    found = {name: column.dtype.name for name, column in block.items()}
+    if found != wanted or block["input_ids"].shape[1] != manifest.row_tokens:
+        raise VerificationError(f"{where}: its columns are {found}; wanted: {wanted}")
+    counts, ids = block["num_tokens"], block["input_ids"]
+    real = np.arange(ids.shape[1]) < counts[:, None]
+    if counts.min() < 1 or counts.max() > ids.shape[1] or int(ids.max()) >= tokens.num_ids:
+        raise VerificationError(f"{where}: it has no row of 1 to {ids.shape[1]} tokens below id {tokens.num_ids}")
+    if len(np.unique(ids[~real])) > 1:
+        raise VerificationError(f"{where}: the ids beyond the tokens of a row are not all the padding id")
+    ends = np.array([contig.num_bases for contig in manifest.contigs])[
+        np.minimum(block["contig"], len(manifest.contigs) - 1)
+    ]
+    last = block["start"] + block["num_bases"].astype(np.int64)
+    if int(block["contig"].max()) >= len(manifest.contigs) or block["start"].min() < 0 or (last > ends).any():
+        raise VerificationError(f"{where}: a row is outside the contigs of the manifest")
+
+
+def _check_kmers(tokens: TokenInfo) -> CheckBlock:
+    k, stride = (int(part) for part in tokens.spec.split(":")[1:])
+
+    def check(block: Block, genome: ReferenceGenome | None, where: str) -> None:
+        ids, counts = block["input_ids"], block["num_tokens"].astype(np.int64)
+        if ((counts - 1) * stride + k != block["num_bases"]).any():
+            raise VerificationError(f"{where}: num_bases is not what the tokens cover")
+        if genome is None:
+            return
+        first = genome.offset[block["contig"].astype(np.int64)] + block["start"]
+        position = first[:, None] + np.arange(ids.shape[1]) * stride
+        expected = np.zeros(ids.shape, np.int64)
+        broken = np.zeros(ids.shape, bool)
+        for j in range(k):
+            codes = genome.codes[np.minimum(position + j, len(genome.codes) - 1)] & 7
+            expected = 4 * expected + codes
+            broken |= codes == OTHER
+        expected = np.where(broken, UNK_ID, expected + NUM_SPECIAL)
+        real = np.arange(ids.shape[1]) < counts[:, None]
+        if tokens.unknown == "break" and (broken & real).any():
+            raise VerificationError(f"{where}: a row crosses a letter other than A, C, G, T")
+        wrong = real & (expected != ids)
+        if wrong.any():
+            row, token_pos = np.argwhere(wrong)[0].tolist()
+            base = f"{genome.names[int(block['contig'][row])]}:{block['start'][row] + token_pos * stride}"
+            raise VerificationError(
+                f"{where}: token {token_pos} of a row has id {ids[row, token_pos]}; the FASTA has id"
+                f" {expected[row, token_pos]} at {base}"
+            )
+
+    return check
+
+
+def _check_varying(folder: Path, tokens: TokenInfo) -> CheckBlock:
+    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    pairs = (
+        vocabulary.items() if isinstance(vocabulary, dict) else ((entry[0], i) for i, entry in enumerate(vocabulary))
+    )
+    texts = [""] * tokens.num_ids
+    for text, token_id in pairs:
+        for mark in _MARKS:
+            text = text.removeprefix(mark)
+        texts[token_id] = text
+
+    def check(block: Block, genome: ReferenceGenome | None, where: str) -> None:
+        letters = np.array([*BASES, "N"])
+        for i, count in enumerate(block["num_tokens"].tolist()):
+            words = [texts[token_id] for token_id in block["input_ids"][i, :count].tolist()]
+            sizes = block["token_bases"][i]
+            if [len(word) for word in words] != sizes[:count].tolist() or sizes[count:].any():
+                raise VerificationError(
+                    f"{where}: token_bases of row {i} of the block are not the lengths of its tokens"
+                )
+            spelled, start, num_bases = "".join(words), int(block["start"][i]), int(block["num_bases"][i])
+            if len(spelled) != num_bases:
+                raise VerificationError(f"{where}: num_bases of row {i} of the block is not what its tokens cover")
+            if genome is not None:
+                contig = int(block["contig"][i])
+                codes = genome.contig(contig)[start : start + num_bases] & 7
+                if "".join(letters[np.minimum(codes, 4)]) != spelled:
+                    place = f"{genome.names[contig]}:{start}-{start + num_bases}"
+                    raise VerificationError(f"{where}: the tokens of row {i} of the block are not the FASTA's {place}")
+
+    return check
