@@ -12,6 +12,9 @@ import numpy as np
 from gemsdata.files.hashing import sha256_of
 from gemsdata.views.regions import Contigs
 
+_MAGIC = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")
+"""first bytes of a bigWig file, in either byte order"""
+
 
 class Track:
     """A bigWig file; where it has no value, the weight is 0.
@@ -24,6 +27,9 @@ class Track:
         self.path, self._names = str(path), contigs.names
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such file; a bigWig file is needed")
+        with open(path, "rb") as stream:
+            if stream.read(4) not in _MAGIC:  # the library prints lines of its own for other files
+                raise ValueError(f"{path} is no bigWig file")
         self._start()
         lengths = self._open().chroms()
         for name, num_bases in zip(contigs.names, contigs.num_bases.tolist(), strict=True):
