@@ -22,10 +22,11 @@ NOT_RUN = ("ini", "json", "mermaid", "sql", "text", "toml", "yaml")
 """Languages of output, diagrams, configuration files, and of the queries that tests/test_queries_doc.py runs"""
 REASONS = {
     "a clone": "it installs packages or runs the whole test suite",
-    "a cluster": "it needs a job scheduler or several hosts",
+    "a cluster": "it needs a job scheduler or several hosts with GPUs",
     "a GPU": "it needs a GPU",
     "a network": "it needs an account or files on another machine",
-    "minutes": "it trains models for minutes; other tests run these commands at a small size",
+    "minutes": "it trains models; its options are parsed, and other tests run these programs at a small size",
+    "several hosts": "it needs a second machine, and certificates of both",
 }
 """What a page says after "needs", and what it means"""
 

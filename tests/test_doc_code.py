@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import gzip
+import importlib
 import io
 import json
 import os
@@ -23,13 +25,39 @@ import pytest
 import yaml
 
 import gemsdata as gd
+from gemsdata.cli import group as gemsdata_command
 from tests.doc_blocks import NOT_RUN, PAGES, REASONS, REPOSITORY, RUN, Block, blocks, commands, prints
+from tests.genomes import random_dna
 from tests.ports import free_port
+from tools.synthesize import GenomeRecipe, write_fasta
+from train import options
 
 BLOCKS = {page.relative_to(REPOSITORY).as_posix(): blocks(page) for page in PAGES}
-NUM_NOT_RUN = {}
+NUM_NOT_RUN: dict[str, dict[str, int]] = {
+    "README.md": {"a clone": 1, "minutes": 1},
+    "docs/evaluation.md": {"minutes": 3},
+    "docs/experiments.md": {"minutes": 4},
+    "docs/format.md": {"a cluster": 1},
+    "docs/motifs.md": {"minutes": 1},
+    "docs/queries.md": {"a network": 1},
+    "docs/service.md": {"several hosts": 3},
+    "docs/training.md": {"a cluster": 1, "minutes": 1},
+}
 """Blocks of each page that are not run, by reason: a new one is to be justified here"""
 PORT = "8815"
+"""of a server in the pages; the tests take a free one"""
+PROGRAMS = {
+    "gemsdata pretrain": "train.pretrain",
+    "gemsdata finetune": "train.finetune",
+    "gemsdata eval compare": "eval.compare.__main__",
+    "gemsdata eval fewshot": "eval.fewshot.__main__",
+    "gemsdata eval gue": "eval.gue.__main__",
+    "gemsdata eval motifs": "eval.motifs.__main__",
+    "python train/pretrain.py": "train.pretrain",
+    "python -m eval.compare": "eval.compare.__main__",
+    "python -m eval.fewshot": "eval.fewshot.__main__",
+    "python -m eval.gue": "eval.gue.__main__",
+}
 
 
 def test_every_block_is_run_or_says_why_not():
@@ -54,23 +82,71 @@ def test_configuration_files_parse(name):
             parsers[block.language](block.text)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_options_of_programs_that_train_exist(name, monkeypatch):
+    """Blocks that need minutes: every command is parsed, and stops before it does anything."""
+    for block in BLOCKS[name]:
+        if block.reason == "minutes":
+            lines = [line for line in block.text.replace("\\\n", " ").splitlines() if line.strip()]
+            for line in lines:
+                _parse(block, line, monkeypatch)
+
+
+class _ParsedError(Exception):
+    """The options were parsed."""
+
+
+def _parse(block: Block, line: str, monkeypatch) -> None:
+    words = shlex.split(line, comments=True)
+    for prefix, module in PROGRAMS.items():
+        if words[: len(prefix.split())] == prefix.split():
+            program, arguments = importlib.import_module(module), words[len(prefix.split()) :]
+            break
+    else:
+        command = gemsdata_command.get_command(None, words[1])
+        assert words[0] == "gemsdata", f"{block}: what is {line!r}?"
+        assert command is not None, f"{block}: there is no command {words[1]!r}"
+        command.make_context(words[1], words[2:], resilient_parsing=False)
+        return
+
+    def parse(config, given, *, prog, description):
+        options.parse(config, given, prog=prog, description=description)
+        raise _ParsedError
+
+    monkeypatch.setattr(program, "parse", parse)
+    with pytest.raises(_ParsedError):
+        program.main(arguments)
+
+
 @pytest.fixture(scope="session")
 def small_files(tmp_path_factory) -> Path:
-    """The files that the pages name: genomes, an Arrow set and a packed set of one of them."""
+    """The files that the pages name: genomes, sets, intervals, labelled sequences and the log of a run."""
     folder = tmp_path_factory.mktemp("small_files")
-    from tools.synthesize import GenomeRecipe, write_fasta
-
     for name, seed in (("genome.fa", 0), ("yeast.fa", 1)):
         with open(folder / name, "wb") as stream:
             write_fasta(GenomeRecipe(num_bases=200_000, num_contigs=2, seed=seed), stream)
-    options = gd.ShardOptions(min_count=5)
-    for name, genome in (("human", "genome.fa"), ("yeast", "yeast.fa")):
-        gd.shard([folder / genome], folder / name, options)
-    gd.shard([folder / "genome.fa"], folder / "SET", gd.ShardOptions(min_count=5, format="packed"))
-    for alias in ("OUT", "hg38", "SHARDS"):
+        text = (folder / name).read_bytes().replace(b">synth", b">chr")
+        (folder / name).write_bytes(text)
+        (folder / f"{name}.gz").write_bytes(gzip.compress(text, 1))
+    gd.shard([folder / "genome.fa"], folder / "human", gd.ShardOptions(min_count=5))
+    gd.shard([folder / "yeast.fa"], folder / "yeast", gd.ShardOptions(min_count=5))
+    gd.shard(
+        [folder / "genome.fa"], folder / "tars", gd.ShardOptions(min_count=5, format="webdataset", rows_per_shard=1024)
+    )
+    for alias in ("OUT", "SHARDS"):
         (folder / alias).symlink_to("human")
-    (folder / "tss.bed").write_text("synth1\t20000\t20001\nsynth1\t60000\t60001\n")
-    (folder / "blacklist.bed").write_text("synth1\t61000\t62000\n")
+    (folder / "tss.bed").write_text("chr1\t20000\t20001\nchr1\t60000\t60001\n")
+    (folder / "blacklist.bed").write_text("chr1\t61000\t62000\n")
+    for task in ("GUE/tf/4", "fewshot/Prom-core/10"):
+        (folder / task).mkdir(parents=True)
+        for number, name in enumerate(("train.csv", "test.csv")):
+            rows = [f"{random_dna(60, 10 * number + i)},{i % 2}" for i in range(10)]
+            (folder / task / name).write_text("\n".join(["sequence,label", *rows]) + "\n")
+    for name in ("RUN1", "RUN2"):
+        (folder / name).mkdir()
+        lines = [json.dumps({"step": step, "loss": 8 - step / 10, "stage": 0}) for step in (1, 2, 3)]
+        (folder / name / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -81,12 +157,17 @@ def test_the_code_of_a_page_runs(name, small_files, tmp_path, monkeypatch):
     shutil.copytree(small_files, folder, symlinks=True)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with contextlib.ExitStack() as page:
         port, variables = str(free_port()), {"__name__": "__main__"}
         for block in BLOCKS[name]:
             if block.is_run:
-                import time; t=time.time(); _run(block, block.text.replace(PORT, port), variables, page); print(block, time.time()-t, file=sys.stderr)
+                import time
+
+                t = time.time()
+                _run(block, block.text.replace(PORT, port), variables, page)
+                print(block, time.time() - t, file=sys.stderr)
 
 
 def _run(block: Block, text: str, variables: dict, page: contextlib.ExitStack) -> None:
@@ -94,7 +175,7 @@ def _run(block: Block, text: str, variables: dict, page: contextlib.ExitStack) -
         printed = io.StringIO()
         padded = "\n" * (block.line - 1) + text  # so that a traceback has the line of the page
         with contextlib.redirect_stdout(printed):
-            exec(compile(padded, REPOSITORY / block.page, "exec"), variables)  # noqa: S102
+            exec(compile(padded, REPOSITORY / block.page, "exec"), variables)
         if block.output is not None:
             assert prints(block.output, printed.getvalue()), f"{block} printed:\n{printed.getvalue()}"
     elif block.language == "console":
@@ -111,7 +192,7 @@ def _bash(block: Block, text: str) -> str:
     """Run a script in bash, and return what it prints to either stream."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200, check=False,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{block}: exit status {done.returncode}\n{done.stdout}"
     return done.stdout
