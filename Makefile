@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants fuzz soak clean
+.PHONY: demo docs test lint format bench mutants fuzz soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -24,6 +24,14 @@ format: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/python -m tools.demo $(if $(FASTA),--fasta $(FASTA))
+
+# The site in site/. Notebooks are executed by hand: $(BIN)/python -m tools.tutorials
+docs: .venv/.docs-installed
+	$(BIN)/python -m tools.build_docs
+
+.venv/.docs-installed: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
 
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed
@@ -50,4 +58,4 @@ soak: .venv/.installed
 	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
 
 clean:
-	rm -rf .venv .bench-peers demo build *.egg-info
+	rm -rf .venv .bench-peers demo build site docs/assets *.egg-info

@@ -1,4 +1,4 @@
-"""The fenced code blocks of the README and of docs/, and what the pages say of them.
+"""The fenced code blocks of the README and of docs/, the cells of notebooks, and what the pages say of them.
 
 A block of python, bash or console is run. One that is not has this line before it, with one of `REASONS`:
 
@@ -7,6 +7,7 @@ A block of python, bash or console is run. One that is not has this line before 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,11 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [
+    REPOSITORY / "README.md",
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *sorted((REPOSITORY / "docs" / "tutorials").glob("*.ipynb")),
+]
 RUN = ("bash", "console", "python")
 NOT_RUN = ("ini", "json", "mermaid", "sql", "text", "toml", "yaml")
 """Languages of output, diagrams, configuration files, and of the queries that tests/test_queries_doc.py runs"""
@@ -55,6 +60,8 @@ class Block:
 
 def blocks(page: Path) -> list[Block]:
     """Return the code blocks of a page in order; indented ones have no language."""
+    if page.suffix == ".ipynb":
+        return list(_cells(page))
     tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text())
     found = list(_fences(tokens))
     return [
@@ -68,6 +75,18 @@ def blocks(page: Path) -> list[Block]:
         )
         for index, token, following in found
     ]
+
+
+def _cells(notebook: Path) -> Iterator[Block]:
+    """Yield the code cells of a notebook as blocks of python; their lines are those of the code alone."""
+    line = 1
+    for cell in json.loads(notebook.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            text = "".join(cell["source"]) + "\n"
+            printed = ["".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream"]
+            name = notebook.relative_to(REPOSITORY).as_posix()
+            yield Block(page=name, language="python", text=text, line=line, reason="", output="".join(printed))
+            line += text.count("\n")
 
 
 def _fences(tokens: Sequence[Token]) -> Iterator[tuple[int, Token, Token | None]]:

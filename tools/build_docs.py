@@ -1,6 +1,6 @@
 """Build the documentation site, with no address of another host in it that a browser would load; see `make docs`.
 
-    python -m tools.build_docs
+python -m tools.build_docs
 """
 
 from __future__ import annotations

@@ -32,7 +32,8 @@ def masked_rates(text: str) -> dict[str, int]:
     Raises ValueError if there is no such table.
     """
     block = re.search(r"<!-- bench:loader -->.*?\n\n\| loaders that mask \|.*?\n\n", text, flags=re.DOTALL)
-    rows = re.findall(r"^\| ([^|]+) \| (?:genemask|HF collator) \| ([\d,]+) \|", block[0] if block else "", re.MULTILINE)
+    row = re.compile(r"^\| ([^|]+) \| (?:genemask|HF collator) \| ([\d,]+) \|", re.MULTILINE)
+    rows = row.findall(block[0] if block else "")
     if not rows:
         raise ValueError(f"{BENCHMARKS} has no table of loaders that mask; run make bench")
     return {name: int(rate.replace(",", "")) for name, rate in rows}

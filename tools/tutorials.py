@@ -1,6 +1,6 @@
 """Execute the notebooks of docs/tutorials in an empty folder, and keep their output.
 
-    python -m tools.tutorials
+python -m tools.tutorials
 """
 
 from __future__ import annotations
