@@ -36,6 +36,7 @@ from train import options
 BLOCKS = {page.relative_to(REPOSITORY).as_posix(): blocks(page) for page in PAGES}
 NUM_NOT_RUN: dict[str, dict[str, int]] = {
     "README.md": {"a clone": 1, "minutes": 1},
+    "docs/cli.md": {"minutes": 1},
     "docs/evaluation.md": {"minutes": 3},
     "docs/experiments.md": {"minutes": 4},
     "docs/format.md": {"a cluster": 1},
@@ -51,6 +52,7 @@ PORT = "8815"
 LONG = {"NUM_STEPS = 60": "NUM_STEPS = 2", "SEEDS = (1, 2, 3)": "SEEDS = (1, 2)"}
 """Settings of a notebook that trains several models, and shorter ones; what it then prints is not compared"""
 PROGRAMS = {
+    "accelerate launch -m gemsdata pretrain": "train.pretrain",
     "gemsdata pretrain": "train.pretrain",
     "gemsdata finetune": "train.finetune",
     "gemsdata eval compare": "eval.compare.__main__",

@@ -1,5 +1,7 @@
 """Draw the figures of the README: loader speeds, read from docs/benchmarks.md, and the two kinds of span.
 
+The speeds in the README's text are replaced by those of docs/benchmarks.md, too.
+
     python -m tools.doc_figures
 
 docs/images/audit.png is drawn by the command that the README names.
@@ -18,7 +20,10 @@ from gemsdata.inspect.plot.style import BLUE, FAINT, INK, ORANGE, THOUSANDS, fig
 
 REPOSITORY = Path(__file__).parents[1]
 BENCHMARKS = REPOSITORY / "docs" / "benchmarks.md"
+README = REPOSITORY / "README.md"
 FOLDER = REPOSITORY / "docs" / "images"
+COLUMNS = ("gemsdata, 2 processes", "litdata", "MosaicML streaming", "webdataset", "HF datasets")
+"""of the README's comparison; of several loaders that begin alike the fastest counts"""
 
 _K = 6
 _SEQUENCE = "GATTACAGCCTGGGAGGCTGAGGTAGGA"
@@ -37,6 +42,16 @@ def masked_rates(text: str) -> dict[str, int]:
     if not rows:
         raise ValueError(f"{BENCHMARKS} has no table of loaders that mask; run make bench")
     return {name: int(rate.replace(",", "")) for name, rate in rows}
+
+
+def readme(rates: dict[str, int], text: str) -> str:
+    """Return the README with these speeds in its comparison and in the description of its figure."""
+    best = [max(rate for name, rate in rates.items() if name.startswith(column)) for column in COLUMNS]
+    row = "| masked rows/s, 2 processes, 512 tokens | " + " | ".join(f"{rate:,}" for rate in best) + " |"
+    ours = " and ".join(f"{rate:,}" for name, rate in rates.items() if name.startswith("gemsdata"))
+    shown = f"![Masked rows per second: gemsdata {ours}, the others at most {max(best[1:]):,}]"
+    text = re.sub(r"^\| masked rows/s.*$", row, text, flags=re.MULTILINE)
+    return re.sub(r"!\[Masked rows per second[^\]]*\]", shown, text)
 
 
 def draw_speed(rates: dict[str, int]) -> Figure:
@@ -90,11 +105,13 @@ def write(name: str, figure: Figure) -> Path:
 
 
 def main() -> None:
-    """Draw all figures."""
+    """Draw all figures, and write the speeds into the README."""
     FOLDER.mkdir(exist_ok=True)
+    rates = masked_rates(BENCHMARKS.read_text())
     with figure_style():
-        print(write("speed", draw_speed(masked_rates(BENCHMARKS.read_text()))))
+        print(write("speed", draw_speed(rates)))
         print(write("masking", draw_spans()))
+    README.write_text(readme(rates, README.read_text()))
 
 
 if __name__ == "__main__":
