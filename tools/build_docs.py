@@ -15,8 +15,12 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 SITE = REPOSITORY / "site"
-MERMAID = REPOSITORY / "docs" / "assets" / "mermaid.min.js"
-MERMAID_VERSION = "11.9.0"
+ASSETS = REPOSITORY / "docs" / "assets"
+SCRIPTS = {
+    "mermaid.min.js": ("mermaid@11.9.0", "dist/mermaid.min.js"),  # draws the diagrams in the browser
+    "iframe-worker.js": ("iframe-worker@1.0.4", "shim/index.js"),  # lets search work in pages opened as files
+}
+"""{name in docs/assets: (npm package, file in it)}"""
 _ENVIRONMENT = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
 """without the advertisement of Material for MkDocs for its successor"""
 _LOADED = re.compile(
@@ -25,20 +29,19 @@ _LOADED = re.compile(
 """what a browser loads by itself from another host, in HTML and CSS; links that a reader may follow are not"""
 
 
-def fetch_mermaid() -> None:
-    """Take mermaid, which draws the diagrams in the browser, out of its npm package."""
-    if MERMAID.exists():
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        packed = subprocess.run(
-            ["npm", "pack", "--silent", f"mermaid@{MERMAID_VERSION}"],
-            cwd=folder, check=True, capture_output=True, text=True,
-        ).stdout.split()[-1]  # fmt: skip
-        with tarfile.open(Path(folder, packed)) as archive:
-            script = archive.extractfile("package/dist/mermaid.min.js")
-            assert script is not None
-            MERMAID.parent.mkdir(exist_ok=True)
-            MERMAID.write_bytes(script.read())
+def fetch_scripts() -> None:
+    """Take the scripts that are not in docs/assets yet out of their npm packages."""
+    for name, (package, member) in SCRIPTS.items():
+        if (ASSETS / name).exists():
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            pack = ["npm", "pack", "--silent", package]
+            printed = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout
+            with tarfile.open(Path(folder, printed.split()[-1])) as archive:
+                script = archive.extractfile(f"package/{member}")
+                assert script is not None
+                ASSETS.mkdir(exist_ok=True)
+                (ASSETS / name).write_bytes(script.read())
 
 
 def loaded_from_elsewhere(site: Path) -> list[str]:
@@ -53,7 +56,7 @@ def loaded_from_elsewhere(site: Path) -> list[str]:
 
 def main() -> None:
     """Build the site; exit with status 1 on a warning of mkdocs, or if a page would load something from elsewhere."""
-    fetch_mermaid()
+    fetch_scripts()
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     status = subprocess.run(command, cwd=REPOSITORY, check=False, env=_ENVIRONMENT).returncode
     if status:

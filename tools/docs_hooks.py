@@ -11,6 +11,7 @@ from typing import Any
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -36,6 +37,17 @@ def on_page_content(content: str, **_: Any) -> str:
         return convert(html.unescape(found[2]), display="block" if found[1] == "[" else "inline")
 
     return re.sub(r"\\([(\[])(.*?)\\[)\]](?=</(?:span|div)>)", mathml, content, flags=re.DOTALL)
+
+
+def on_post_page(output: str, *, page: Page, **_: Any) -> str:
+    """Let pages take Material's helper for search from docs/assets, and not from another host."""
+    up = "../" * page.url.count("/")
+    return output.replace("https://unpkg.com/iframe-worker/shim", f"{up}assets/iframe-worker.js")
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Do the same in the page for missing pages, which a server shows."""
+    return output_content.replace("https://unpkg.com/iframe-worker/shim", "/assets/iframe-worker.js")
 
 
 def page_of_notebook(notebook: dict[str, Any]) -> str:
