@@ -83,7 +83,7 @@ def _cells(notebook: Path) -> Iterator[Block]:
     for cell in json.loads(notebook.read_text())["cells"]:
         if cell["cell_type"] == "code":
             text = "".join(cell["source"]) + "\n"
-            printed = ["".join(output["text"]) for output in cell["outputs"] if output["output_type"] == "stream"]
+            printed = ["".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stdout"]
             name = notebook.relative_to(REPOSITORY).as_posix()
             yield Block(page=name, language="python", text=text, line=line, reason="", output="".join(printed))
             line += text.count("\n")

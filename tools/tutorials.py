@@ -21,6 +21,8 @@ def execute(path: Path) -> None:
         NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
     for cell in notebook.cells:
         cell.metadata = {}  # times of execution
+        if "outputs" in cell:  # warnings name paths of this machine
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
     nbformat.write(notebook, path)
 
