@@ -13,6 +13,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tomllib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -206,9 +208,10 @@ def _bash(block: Block, text: str) -> str:
 
 
 @contextlib.contextmanager
-def _served(command: str):
-    """Run a server until the page ends."""
-    words = [sys.executable, "-m", *shlex.split(command, comments=True)]
+def _served(command: str) -> Iterator[None]:
+    """Run a server until the page ends, on the port that its comment names."""
+    port = re.search(r"127\.0\.0\.1:(\d+)", command)
+    words = [sys.executable, "-m", *shlex.split(command, comments=True), "--port", port[1]]
     server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout.readline().startswith("serving")
