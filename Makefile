@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo docs test lint format bench mutants fuzz soak clean
+.PHONY: demo docs test lint format dist bench mutants fuzz soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -33,6 +33,12 @@ docs: .venv/.docs-installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@
 
+# The sdist and the wheel, and both used in fresh environments, without torch and with all extras.
+dist: .venv/.installed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m tools.try_dist dist
+
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target .bench-peers --upgrade -r bench/peers.txt
@@ -59,4 +65,4 @@ soak: .venv/.installed
 	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
 
 clean:
-	rm -rf .venv .bench-peers demo build site docs/assets *.egg-info
+	rm -rf .venv .bench-peers demo build dist site docs/assets *.egg-info
