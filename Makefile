@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants fuzz soak clean
+.PHONY: demo test lint format bench mutants fuzz chaos soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -44,6 +44,10 @@ mutants: .venv/.installed
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
+
+# Kill commands and trainings at random moments, fill disks, change files under readers; mounts small file systems (root).
+chaos: .venv/.installed
+	$(BIN)/python -m tools.chaos --output-dir chaos --kills 200 --training-kills 40 --markdown docs/reliability_chaos.md
 
 # Minutes of the loader in threads, in processes and from a server: memory, descriptors and mappings must not grow.
 soak: .venv/.installed
