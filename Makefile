@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants fuzz chaos soak clean
+.PHONY: demo test lint format bench mutants fuzz chaos tamper soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -48,6 +48,10 @@ fuzz: .venv/.installed
 # Kill commands and trainings at random moments, fill disks, change files under readers; mounts small file systems (root).
 chaos: .venv/.installed
 	$(BIN)/python -m tools.chaos --output-dir chaos --kills 200 --training-kills 40 --markdown docs/reliability_chaos.md
+
+# Flip, cut, append, swap and mix the files of sets of every format: verify finds all, a loader never gives other batches.
+tamper: .venv/.installed
+	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
 
 # Minutes of the loader in threads, in processes and from a server: memory, descriptors and mappings must not grow.
 soak: .venv/.installed
