@@ -229,10 +229,7 @@ FAULTS: dict[str, Callable[[Example, random.Random], int]] = {
 def _batches(shards: Path | ShardSet, limit: int | None) -> list[dict[str, np.ndarray]]:
     loader = gd.build_loader(shards, batch_size=16, num_steps=limit or 60)
     try:
-        return [
-            {name: np.array(value) for name, value in batch.items() if name in ("input_ids", "sample_ids")}
-            for batch in loader
-        ]
+        return [{name: batch[name].numpy().copy() for name in ("input_ids", "sample_ids")} for batch in loader]
     finally:
         loader.close()
 

@@ -42,6 +42,7 @@ _FORMATS = {
     "packed": {"format": "packed"},
 }
 _TAR_BLOCK = 512
+_COMPARED = ("input_ids", "labels", "sample_ids")
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Example:
         source = gd.view(folder, tokens="kmer:3", row_tokens=24) if self.name == "packed" else folder
         loader = gd.build_loader(source, batch_size=8, check=check, num_epochs=1)
         try:
-            return [{name: np.array(value) for name, value in batch.items()} for batch in loader]
+            return [{name: batch[name].numpy().copy() for name in _COMPARED} for batch in loader]
         finally:
             loader.close()
 
@@ -105,9 +106,10 @@ class Example:
             got = self.batches(folder, check)
         except _CLEAN:
             return None
-        names = ("input_ids", "labels", "sample_ids")
         same = len(got) == len(self.right) and all(
-            np.array_equal(one[name], other[name]) for one, other in zip(got, self.right, strict=True) for name in names
+            np.array_equal(one[name], other[name])
+            for one, other in zip(got, self.right, strict=True)
+            for name in _COMPARED
         )
         return not same
 
