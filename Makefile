@@ -10,8 +10,8 @@ BIN := .venv/bin
 	touch $@
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not compiled and not once"
+	$(BIN)/python -m pytest -n auto --dist worksteal
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -46,7 +46,7 @@ bench: .bench-peers/.installed
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
-	$(BIN)/python -m tools.mutants --per-file 25 --jobs 2
+	$(BIN)/python -m tools.mutants --markdown docs/reliability_mutants.md
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
