@@ -51,9 +51,7 @@ class PyfaidxWindows(torch.utils.data.Dataset):
 
         self.fasta, self.num_bases = Fasta(str(fasta), sequence_always_upper=True), num_bases
         self.starts = [
-            (record.name, start)
-            for record in self.fasta
-            for start in range(0, len(record) - num_bases, num_bases)
+            (record.name, start) for record in self.fasta for start in range(0, len(record) - num_bases, num_bases)
         ]
 
     def __len__(self) -> int:
