@@ -120,7 +120,8 @@ def mask_row(
 def _described(tokens: Tokens) -> str:
     if tokens.varying:
         return f"of {tokens.spec}, {tokens.token_bases} bases on average"
-    return f"of {tokens.token_bases} base{'s' * (tokens.token_bases > 1)}, one every {tokens.token_stride}"
+    every = f", one every {tokens.token_stride}" if tokens.token_stride > 1 else ""
+    return f"of {tokens.token_bases} base{'s' * (tokens.token_bases > 1)}{every}"
 
 
 def _marks(spans: Spans, rows: TokenRows, first_base: np.ndarray, anchors_are_tokens: bool) -> str:
