@@ -30,8 +30,14 @@ def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, d
     """Return a ``config`` with the values of a command line (default: sys.argv).
 
     A bool field is a flag; tuple[T, ...] takes one or more values (``--seeds 1 2 3``); ``T | None`` is optional.
-    ``--help`` raises SystemExit(0); a mistake raises ValueError.
+    ``--help`` raises SystemExit(0); a mistake raises ValueError. Started as a sub-command of gemsdata, the program is
+    called by that name.
     """
+    outer = click.get_current_context(silent=True)
+    layout = {}
+    if outer is not None:
+        prog = outer.command_path
+        layout = {"terminal_width": outer.terminal_width}
     hints = typing.get_type_hints(config)
     parameters = [_parameter(field, hints[field.name]) for field in dataclasses.fields(config)]  # type: ignore[arg-type]
     command = _Command(
@@ -39,10 +45,11 @@ def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, d
         params=parameters,
         callback=lambda **values: config(**values),
         help=description,
+        epilog=outer and outer.command.epilog,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     try:
-        made = command.main(arguments, prog_name=prog, standalone_mode=False)
+        made = command.main(arguments, prog_name=prog, standalone_mode=False, **layout)
     except click.ClickException as error:
         raise ValueError(f"{error.format_message()} See {prog} --help") from error
     if not isinstance(made, config):  # click returns the exit status after --help

@@ -21,7 +21,7 @@ CACHE_BYTES_VARIABLE = "GEMSDATA_CACHE_BYTES"
 
 
 class Store(Protocol):
-    """What a shard set asks of the place where its files are."""
+    """Interface to the location of a shard set's files."""
 
     max_bytes: int | None
     """how much of the set may be on this machine at a time; None: all of it is"""
