@@ -109,7 +109,8 @@ def build_loader(
         ``source``.
     **loader_options
         num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. Workers of a loader that
-        asks servers are always threads: each waits for one batch.
+        asks servers are always threads: each waits for one batch. Worker processes that read from a URL start by
+        "forkserver" instead of "fork", so a script needs ``if __name__ == "__main__":``.
 
     Raises
     ------
@@ -126,7 +127,10 @@ def build_loader(
     places = _places(shards)
     servers = Servers.of(places)
     if servers is None:
+        places = [place if isinstance(place, ShardSet | View) else ShardSet.open(str(place)) for place in places]
         sources, make_stream = _open_sets(places, split, check, faults, ranks, coordinates)
+        if not all((place if isinstance(place, ShardSet) else place.shards).store.survives_fork for place in places):
+            loader_options = _without_fork(loader_options)
     else:
         if coordinates:
             raise ValueError("coordinates = True is for sets that are read here: servers do not send them")
@@ -145,6 +149,13 @@ def build_loader(
         world=world,
     )
     return Loader(stream, num_steps=num_steps, **loader_options)
+
+
+def _without_fork(options: LoaderOptions) -> LoaderOptions:
+    """Return the options with a start method that clients of object stores survive."""
+    if options.get("start_method") == "fork":
+        raise ValueError('start_method = "fork" is not for sets at URLs; give "forkserver" or "spawn", or threads=True')
+    return {**options, "start_method": options.get("start_method") or "forkserver"}
 
 
 def _global_batch(batch_size: int | None, global_batch_size: int | None, world: World) -> int:
@@ -175,7 +186,7 @@ def _places(shards: Any) -> list[Any]:
 
 
 def _open_sets(
-    places: Sequence[Any], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
+    places: Sequence[ShardSet | View], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
     """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
     readers: list[RowReader] = []
@@ -185,9 +196,8 @@ def _open_sets(
             readers.append(place.reader(split, check=check, faults=faults))
             tables.append(place.ranks if ranks is None else ranks)
         else:
-            shards = place if isinstance(place, ShardSet) else ShardSet.open(str(place))
-            readers.append(SplitReader(shards, split, check=check, faults=faults))
-            tables.append(shards.ranks if ranks is None else ranks)
+            readers.append(SplitReader(place, split, check=check, faults=faults))
+            tables.append(place.ranks if ranks is None else ranks)
     return readers, functools.partial(MaskedStream, readers, ranks=tables, coordinates=coordinates)
 
 

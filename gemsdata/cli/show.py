@@ -22,7 +22,7 @@ from gemsdata.masking.strategies import Strategy
 @click.option("--tokens", help="Print only this range of token positions in detail, such as 100:150.")
 @json_option
 def command(
-    shards: Path,
+    shards: str | Path,
     row: int,
     strategy: Strategy,
     split: str,

@@ -249,4 +249,3 @@ def _is(path: Path, stream: BinaryIO) -> bool:
         return path.stat().st_ino == os.fstat(stream.fileno()).st_ino
     except FileNotFoundError:
         return False
-

@@ -1,7 +1,8 @@
 """Files of a folder at a URL: ``s3://``, ``gs://``, ``az://`` and ``http(s)://`` by obstore, others by fsspec.
 
 A request that fails (no connection, a 5xx or 429 status, no byte for `READ_TIMEOUT_S`) is repeated by obstore, with
-exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did, as long as that brings bytes.
+exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did,
+as long as that brings bytes.
 """
 
 from __future__ import annotations
@@ -85,8 +86,8 @@ class _ObjectStore:
                 if "ExpiredToken" in str(error):
                     raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
                 raise ConnectionError(
-                    f"{self.url}/{name} could not be read: {_reason(error)}; retried for up to {self.retry_s:g} s. Check"
-                    f" the address and the server, or set {RETRY_VARIABLE} to more seconds"
+                    f"{self.url}/{name} cannot be read: {_reason(error)}; retried for up to {self.retry_s:g} s: check"
+                    f" address and server, or set {RETRY_VARIABLE} to more seconds"
                 ) from None
 
     @staticmethod

@@ -220,6 +220,16 @@ class ShardSet:
         return {**self.__dict__, "_shards": {}}  # a process opens files itself
 
     @functools.cached_property
+    def has_npmi(self) -> bool:
+        """Whether the set's NPMI table is there."""
+        if isinstance(self.store, LocalStore):
+            return (self.store.folder / NPMI_FILE).exists()
+        try:
+            return bool(self.npmi.counts)
+        except FileNotFoundError:
+            return False
+
+    @functools.cached_property
     def npmi(self) -> NpmiTable:
         """The set's NPMI table."""
         with self.store.file(NPMI_FILE) as path:

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol
 
 from gemsdata.files.cache import ContentError, FileCache, Pin
 from gemsdata.files.remote_folder import remote_folder
@@ -103,7 +103,7 @@ class RemoteStore:
     def path(self, file: ShardFile) -> tuple[Path, Pin]:
         """Return a pinned file of the cache, fetched if it is not there.
 
-        What is not what the manifest says, such as an old copy of a proxy, is fetched once more before that is an error.
+        Content that is not what the manifest says, such as an old copy of a proxy, is fetched once more.
         """
 
         def fetch() -> Pin:
@@ -122,10 +122,16 @@ class RemoteStore:
 
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:  # noqa: D102
-        with tempfile.NamedTemporaryFile(prefix="gemsdata-", suffix=Path(name).suffix) as stream:
-            self._folder.copy(name, cast(BinaryIO, stream))
-            stream.flush()
-            yield Path(stream.name)
+        with tempfile.TemporaryDirectory(prefix="gemsdata-") as folder:
+            yield self.download(name, Path(folder))
+
+    def download(self, name: str, folder: Path) -> Path:
+        """Copy a file of the set to the same place in ``folder``, beside the cache; return its path."""
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as stream:
+            self._folder.copy(name, stream)
+        return path
 
     def __str__(self) -> str:
         return self.url

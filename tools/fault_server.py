@@ -38,6 +38,8 @@ class FaultServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.fault = folder, fault
         self.requests: Counter[str] = Counter()
+        self.ranges: list[tuple[str, int]] = []
+        """name and first byte of every request for content"""
         self.released = threading.Event()
         self.lock = threading.Lock()
 
@@ -71,10 +73,12 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = self.server.folder / name
         fault = None
+        first_byte = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
         if with_body:
             with self.server.lock:
                 before = self.server.requests[name]
                 self.server.requests[name] += 1
+                self.server.ranges.append((name, first_byte))
             fault = self.server.fault(name, before)
         if fault == "reset":
             self.close_connection = True
