@@ -110,7 +110,7 @@ def build_loader(
     **loader_options
         num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. Workers of a loader that
         asks servers are always threads: each waits for one batch. Worker processes that read from a URL start by
-        "forkserver" instead of "fork", so a script needs ``if __name__ == "__main__":``.
+        "spawn", so a script needs ``if __name__ == "__main__":``.
 
     Raises
     ------
@@ -152,10 +152,13 @@ def build_loader(
 
 
 def _without_fork(options: LoaderOptions) -> LoaderOptions:
-    """Return the options with a start method that clients of object stores survive."""
+    """Return the options with a start method that clients of object stores survive.
+
+    It is "spawn": a forkserver would give workers the environment, with the credentials, of when it was started.
+    """
     if options.get("start_method") == "fork":
-        raise ValueError('start_method = "fork" is not for sets at URLs; give "forkserver" or "spawn", or threads=True')
-    return {**options, "start_method": options.get("start_method") or "forkserver"}
+        raise ValueError('start_method = "fork" is not for sets at URLs; give "spawn", or threads=True')
+    return {**options, "start_method": options.get("start_method") or "spawn"}
 
 
 def _global_batch(batch_size: int | None, global_batch_size: int | None, world: World) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from gemsdata.files.remote_folder import is_url
 from gemsdata.npmi.estimators import DISCOUNT_COUNT
-from gemsdata.shards.storage import is_url
 
 PATH = click.Path(path_type=Path)
 

@@ -171,7 +171,10 @@ class FileCache:
         return sum({pin.path: pin.num_bytes for pin in self._pins if pin.pinned}.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pins": weakref.WeakSet()}  # pins are of this process
+        return {name: value for name, value in self.__dict__.items() if name != "_pins"}  # they are of this process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.iterdir():
@@ -185,7 +188,7 @@ class _Bounded:
 
     def __init__(self, stream: BinaryIO, num_bytes: int) -> None:
         self._stream, self._num_bytes = stream, num_bytes
-        self.tell = stream.tell
+        self.tell, self.flush = stream.tell, stream.flush
 
     def write(self, content: bytes) -> int:
         """Write ``content``; raise ContentError when it is too much."""

@@ -7,9 +7,13 @@ as long as that brings bytes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gemsdata.files.extras import missing_module
@@ -22,6 +26,7 @@ _MOST_RETRIES = 1000  # the time limit comes first
 _PIECE_BYTES = 1 << 20
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
 """what obstore opens"""
+_METADATA_ADDRESS = "169.254.169.254"
 _used_by: int | None = None
 """the process that first used obstore, or whose parent did"""
 
@@ -37,6 +42,22 @@ class RemoteFolder(Protocol):
 
         Raises FileNotFoundError, PermissionError (also for expired credentials) or ConnectionError, with the URL.
         """
+
+
+def is_url(place: object) -> bool:
+    """Return whether a place is a URL and not the path of a file or folder."""
+    return "://" in str(place)
+
+
+@contextlib.contextmanager
+def downloaded(url: str) -> Iterator[Path]:
+    """Hold a copy of the file at a URL in a temporary folder; raises what `RemoteFolder.copy` does."""
+    folder, _, name = url.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="gemsdata-") as scratch:
+        path = Path(scratch) / (name or "file")
+        with open(path, "wb") as stream:
+            remote_folder(folder, {}).copy(name, stream)
+        yield path
 
 
 def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | None = None) -> RemoteFolder:
@@ -83,6 +104,8 @@ class _ObjectStore:
             except failures.BaseError as error:
                 if target.tell() > begin:
                     continue  # the answer broke off
+                if _METADATA_ADDRESS in str(error):  # where credentials are looked for last
+                    raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
                 if "ExpiredToken" in str(error):
                     raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
                 raise ConnectionError(
@@ -104,7 +127,7 @@ class _ObjectStore:
         if _used_by is not None and _used_by != os.getpid():
             raise RuntimeError(
                 f"{self.url} cannot be read in a process that was forked from one that has read from a URL; start"
-                ' processes with the start method "forkserver" or "spawn"'
+                ' processes with the start method "spawn"'
             )
         if self._store is None:
             try:
@@ -175,7 +198,7 @@ class _FileSystem:
         return {**self.__dict__, "_filesystem": None, "_opened_by": -1}
 
 
-_CREDENTIALS = "check the credentials in the environment or in storage_options, and whether they have expired"
+_CREDENTIALS = "check the credentials in the environment or in storage_options (docs/remote.md)"
 
 
 def _is_plain_http(url: str, config: dict[str, Any]) -> bool:

@@ -25,13 +25,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gemsdata.files.remote_folder import is_url
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, SPECIAL_TOKENS
 from gemsdata.inspect.scan import BlockScan, RowScan, TokenScan
 from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.shards.storage import is_url, place_name
+from gemsdata.shards.storage import place_name
 
 VIEWS = ("npmi", "rows", "tokens", "shards", "contigs", "intervals")
 MACROS = ("kmer(token_id)", "token_id(kmer)", "revcomp(kmer)", "gc(kmer)", "npmi_of(kmer)", "bases(tokens)")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gemsdata.files.cache import ContentError, FileCache, Pin
-from gemsdata.files.remote_folder import remote_folder
+from gemsdata.files.remote_folder import is_url, remote_folder
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
 
@@ -135,11 +135,6 @@ class RemoteStore:
 
     def __str__(self) -> str:
         return self.url
-
-
-def is_url(place: object) -> bool:
-    """Return whether a place is a URL and not the path of a folder."""
-    return "://" in str(place)
 
 
 def place_name(place: str | Path) -> str:

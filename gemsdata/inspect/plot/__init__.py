@@ -9,12 +9,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.remote_folder import is_url
 from gemsdata.inspect.plot import set_figures, table_figures
 from gemsdata.inspect.plot.style import figure_style, save
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.shards.storage import is_url, place_name
+from gemsdata.shards.storage import place_name
 
 __all__ = ["PlotSource", "make_figures", "open_source", "save"]
 
