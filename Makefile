@@ -1,17 +1,17 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants fuzz soak remote-faults clean
+.PHONY: demo test lint format dist bench mutants fuzz soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[plot,train,track,lint,eval,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[plot,train,track,lint,eval,ray,dask,slurm,dev]'
 	touch $@
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not compiled and not once"
+	$(BIN)/python -m pytest -n auto --dist worksteal
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -24,6 +24,12 @@ format: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/python -m tools.demo $(if $(FASTA),--fasta $(FASTA))
+
+# The sdist and the wheel, and both used in fresh environments, without torch and with all extras.
+dist: .venv/.installed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m tools.try_dist dist
 
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed
@@ -40,7 +46,7 @@ bench: .bench-peers/.installed
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
-	$(BIN)/python -m tools.mutants --per-file 25 --jobs 2
+	$(BIN)/python -m tools.mutants --markdown docs/reliability_mutants.md
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
@@ -54,4 +60,4 @@ remote-faults: .venv/.installed
 	$(BIN)/python -m tools.remote_faults --times 20 --markdown docs/reliability_remote.md
 
 clean:
-	rm -rf .venv .bench-peers demo build *.egg-info
+	rm -rf .venv .bench-peers demo build dist *.egg-info
