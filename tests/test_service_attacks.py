@@ -18,7 +18,7 @@ import gemsdata as gd
 from gemsdata.service.server import MAX_ANSWERS
 from tests.service_support import Served, command_line, served
 from tests.stream_support import make_set
-from tests.test_service import flight_ticket
+from tests.test_service_stops import flight_ticket
 
 NUM_CONNECTIONS = 200
 
