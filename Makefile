@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format dist bench mutants fuzz soak remote-faults clean
+.PHONY: demo test lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -41,6 +41,7 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --write
+	$(BIN)/python -m bench.bench_views --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
 
@@ -50,6 +51,14 @@ mutants: .venv/.installed
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
+
+# Kill commands and trainings at random moments, fill disks, change files under readers; mounts small file systems (root).
+chaos: .venv/.installed
+	$(BIN)/python -m tools.chaos --output-dir chaos --kills 200 --training-kills 40 --markdown docs/reliability_chaos.md
+
+# Flip, cut, append, swap and mix the files of sets of every format: verify finds all, a loader never gives other batches.
+tamper: .venv/.installed
+	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
 
 # An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow.
 soak: .venv/.installed

@@ -16,7 +16,7 @@ Fault = Callable[[str, int], "str | bytes | None"]
 """(name of the file, how many requests for its content came before) -> what goes wrong; None: nothing.
 
 A number is that status; "reset" closes the connection without an answer, "cut" in the middle of one, "stall" sends half
-and then nothing; "short" sends half as if it were all; bytes are sent in the place of the content.
+and then nothing, or nothing of a range; "short" sends half as if it were all; bytes stand in the place of the content.
 """
 _EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
 _DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
@@ -99,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
             content, status = content[begin : end + 1], 206
         if fault == "short":
             content = content[: len(content) // 2]
-        sent = len(content) // 2 if fault in ("cut", "stall") else len(content)
+        sent = len(content)
+        if fault in ("cut", "stall"):
+            sent = 0 if fault == "stall" and status == 206 else len(content) // 2
         self._send(status, content, headers, with_body=with_body, sent=sent)
         if fault == "stall":
             self.server.released.wait(60)

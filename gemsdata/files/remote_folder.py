@@ -1,8 +1,8 @@
 """Files of a folder at a URL: ``s3://``, ``gs://``, ``az://`` and ``http(s)://`` by obstore, others by fsspec.
 
 A request that fails (no connection, a 5xx or 429 status, no byte for `READ_TIMEOUT_S`) is repeated by obstore, with
-exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did,
-as long as that brings bytes.
+exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did, until no byte has come for
+``retry_s``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,10 @@ RETRY_VARIABLE = "GEMSDATA_RETRY_S"
 READ_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 20.0
 _MOST_RETRIES = 1000  # the time limit comes first
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 18  # what an answer that breaks off may lose
+_PAUSE_S = 0.1
+_BROKE_OFF = "response body error"
+"""what obstore says of an answer that began and did not end"""
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
 """what obstore opens"""
 _METADATA_ADDRESS = "169.254.169.254"
@@ -92,6 +96,7 @@ class _ObjectStore:
         store = self._opened()
         import obstore.exceptions as failures
 
+        progress_s = time.monotonic()
         while True:
             begin = target.tell()
             try:
@@ -103,7 +108,10 @@ class _ObjectStore:
                 raise PermissionError(f"{self.url}/{name}: access denied ({_reason(error)}); {_CREDENTIALS}") from None
             except failures.BaseError as error:
                 if target.tell() > begin:
-                    continue  # the answer broke off
+                    progress_s = time.monotonic()
+                if _BROKE_OFF in str(error) and time.monotonic() < progress_s + self.retry_s:
+                    time.sleep(_PAUSE_S)
+                    continue
                 if _METADATA_ADDRESS in str(error):  # where credentials are looked for last
                     raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
                 if "ExpiredToken" in str(error):
