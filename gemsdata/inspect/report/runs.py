@@ -37,6 +37,8 @@ _EVALUATION = {
 _GUESSING = "unigram_perplexity"
 _MOST_TABLE_ROWS = 200
 _SMOOTHED = 50
+_LOG_RATIO = 20
+"""of the largest to the smallest perplexity, above which the axis is logarithmic"""
 _TABLE_HEADER = re.compile(r"<th(?=[ >])")
 
 
@@ -136,7 +138,8 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
                 va="top",
             )
     axes.set_ylabel("training loss" if attribute == "loss" else "validation perplexity")
-    if attribute == "perplexity" and any((run.perplexity[:, 1] > 0).all() and len(run.perplexity) for run in runs):
+    values = np.concatenate([getattr(run, attribute)[:, 1] for run in runs])
+    if attribute == "perplexity" and values.size and values.max() > _LOG_RATIO * values.min() > 0:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(THOUSANDS)
         axes.yaxis.set_minor_formatter(NullFormatter())
