@@ -30,7 +30,7 @@ def _figure(audit: Audit, figure: Figure) -> Figure:
     for axis in axes.flat:
         axis.title.set_size(10)
     figure.suptitle(
-        f"{_title(audit)}\n{audit.num_rows:,} rows, {audit.num_tokens:,} tokens of {audit.k} bases", fontsize=12
+        f"{_title(audit)}\n{audit.num_rows:,} rows, {audit.num_tokens:,} tokens {audit.tokens}", fontsize=12
     )
     lines = [f"{alert.level.upper()}: {alert.text}" for alert in audit.alerts] or ["no alerts"]
     figure.supxlabel("\n".join(lines), fontsize=9, color=RED if audit.alarms else INK, wrap=True)
@@ -63,14 +63,15 @@ def _draw_positions(axis: Axes, audit: Audit) -> None:
     axis.plot(np.arange(len(rates)), rates, color=BLUE, linewidth=0.8)
     axis.axhline(audit.masked_token_rate, color=ORANGE, linewidth=1.2, linestyle="--", label="mean")
     known = rates[~np.isnan(rates)]
-    title = f"Positions are masked at {np.quantile(known, 0.05):.1%} to {np.quantile(known, 0.95):.1%}"
+    low, high = np.quantile(known, (0.05, 0.95)) if known.size else (0, 0)
+    title = f"Positions are masked at {low:.1%} to {high:.1%}"
     axis.set(title=title, xlabel="token position in the row (title: 5 to 95 %)", ylabel="masked", ylim=(0, None))
     axis.legend(frameon=False)
     _per_cent(axis)
 
 
 def _draw_deciles(axis: Axes, audit: Audit) -> None:
-    axis.set(title="Masked rate by NPMI rank", xlabel="rank decile of the k-mer (1 = best)", ylabel="masked")
+    axis.set(title="Masked rate by NPMI rank", xlabel="rank decile of the n-gram (1 = best)", ylabel="masked")
     if audit.rate_by_rank_decile is None:
         axis.text(0.5, 0.5, "no ranks", ha="center", transform=axis.transAxes)
         return
@@ -142,5 +143,5 @@ def _draw_kmers(axis: Axes, audit: Audit) -> None:
     labels = [f"{entry['kmer']} {'#' + str(entry['rank']):>6}" if entry["rank"] else entry["kmer"] for entry in top]
     axis.set_yticks(range(len(top)), labels, fontsize=8, family="monospace")
     axis.invert_yaxis()
-    axis.set(title="Most masked k-mers (# NPMI rank)", xlabel="share of occurrences masked")
+    axis.set(title="Most masked tokens (# NPMI rank)", xlabel="share of occurrences masked")
     _per_cent(axis, "x")
