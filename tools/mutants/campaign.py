@@ -14,7 +14,7 @@ from tools.mutants.operators import REPOSITORY, Mutant, mutants_of
 from tools.mutants.processes import TestRun, try_mutant, with_collected
 
 TARGETS = json.loads(Path(__file__).with_name("targets.json").read_text())
-"""source file or folder -> the test files that must kill its mutants"""
+"""source file or folder (the files that are not named before it) -> the test files that must kill its mutants"""
 EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text())
 """key of a mutant -> why no test can kill it"""
 
@@ -40,9 +40,13 @@ def choose(per_file: int, seed: int, only: Sequence[str]) -> list[tuple[Mutant, 
         return hashlib.sha256(f"{seed}/{mutant.key}".encode()).digest()
 
     chosen = []
+    taken: set[Path] = set()
     for target, tests in TARGETS.items():
         place = REPOSITORY / target
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            if path in taken:
+                continue
+            taken.add(path)
             if only and not any(str(path.relative_to(REPOSITORY)).startswith(prefix) for prefix in only):
                 continue
             found = sorted(mutants_of(path), key=draw)[:per_file]

@@ -109,16 +109,18 @@ class _Campaign:
 
 def _observe(items: Sequence[Any], log: Path) -> int:
     """Run every test and write its processor time and the functions of gemsdata that it calls."""
-    prefix, calls = f"{REPOSITORY}/gemsdata/", set()
+    calls: dict[int, types.CodeType] = {}
 
     def trace(frame: Any, event: str, argument: Any) -> None:
-        code = frame.f_code
-        if code.co_filename.startswith(prefix):
-            calls.add((os.path.relpath(code.co_filename, REPOSITORY), code.co_firstlineno))
+        calls.setdefault(id(frame.f_code), frame.f_code)  # by identity: the hash of code is slow
+
+    def called() -> set[tuple[str, int]]:
+        found = ((os.path.relpath(code.co_filename, REPOSITORY), code.co_firstlineno) for code in calls.values())
+        return {(path, line) for path, line in found if path.startswith("gemsdata/")}
 
     tests, in_fixtures = [], defaultdict(set)
     for i, item in enumerate(items):
-        calls, began = set(), time.process_time()
+        calls, began = {}, time.process_time()
         threading.settrace(trace)  # type: ignore[arg-type]
         sys.settrace(trace)  # type: ignore[arg-type]
         failed = _first_failure(items[i : i + 1], last=i + 1 == len(items), following=items[i + 1 : i + 2])
@@ -126,11 +128,11 @@ def _observe(items: Sequence[Any], log: Path) -> int:
         if failed:
             log.write_text(json.dumps({"failed": failed}))
             return KILLED
-        tests.append((time.process_time() - began, calls))
+        tests.append((time.process_time() - began, called()))
         if i == 0 or item.path != items[i - 1].path:  # its fixtures serve the other tests of the file
-            in_fixtures[item.path] |= calls
+            in_fixtures[item.path] |= tests[-1][1]
     found = [
-        (seconds, sorted(calls | in_fixtures[item.path])) for item, (seconds, calls) in zip(items, tests, strict=True)
+        (seconds, sorted(found | in_fixtures[item.path])) for item, (seconds, found) in zip(items, tests, strict=True)
     ]
     log.write_text(json.dumps({"tests": found}))
     return 0
