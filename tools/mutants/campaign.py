@@ -133,4 +133,4 @@ def _try(mutant: Mutant, tests: Sequence[TestRun], seconds: float) -> tuple[str,
         taken.append(test)
     if not taken:
         return "survived", "no test calls it"
-    return try_mutant(mutant, taken, 10 + 5 * total)
+    return try_mutant(mutant, taken)

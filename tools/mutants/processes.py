@@ -26,9 +26,12 @@ from tools.mutants.operators import REPOSITORY, Mutant, code_of
 
 MEMORY_LIMIT = 16 << 30
 """bytes of address space of a test process"""
-WALL_FACTOR = 100
-"""how much longer than its processor time a test process may take"""
+LEAST_LIMIT_S, LIMIT_FACTOR = 2, 5
+"""processor time that a test may take on a mutant: seconds, and times that without it"""
 OBSERVE_LIMIT_S = 1800
+"""processor time of all tests without a mutant"""
+WALL_FACTOR = 20
+"""how much longer than its processor time a process may take"""
 KILLED, NOT_RUN = 1, 3
 """exit statuses of a fork: a test failed, the mutant could not be put in place"""
 
@@ -68,8 +71,11 @@ def with_collected(test_files: Sequence[str], use: Callable[[list[TestRun]], Non
         raise ValueError(f"the tests fail without any mutant: {plugin.failed or status}: {' '.join(test_files)}")
 
 
-def try_mutant(mutant: Mutant, tests: Sequence[TestRun], limit_s: float) -> tuple[str, str]:
-    """Run tests on a mutant in a fork; return (killed, time limit or survived, what failed)."""
+def try_mutant(mutant: Mutant, tests: Sequence[TestRun]) -> tuple[str, str]:
+    """Run tests on a mutant in a fork; return (killed, time limit or survived, what failed).
+
+    Each test may take some times its usual processor time.
+    """
 
     def run(log: Path) -> int:
         try:
@@ -77,14 +83,20 @@ def try_mutant(mutant: Mutant, tests: Sequence[TestRun], limit_s: float) -> tupl
         except (ValueError, AttributeError, KeyError) as error:
             log.write_text(f"{type(error).__name__}: {error}")
             return NOT_RUN
-        failed = _first_failure([test.item for test in tests])
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        failed = ""
+        for test, after in zip(tests, [*tests[1:], None], strict=True):
+            signal.setitimer(signal.ITIMER_PROF, LEAST_LIMIT_S + LIMIT_FACTOR * test.seconds)
+            failed = _failure(test.item, after and after.item)
+            if failed:
+                break
         log.write_text(failed or "")
         return KILLED if failed else 0
 
-    status, said = _in_fork(run, limit_s)
+    status, said = _in_fork(run, 15 + LIMIT_FACTOR * sum(test.seconds for test in tests))
     if status == NOT_RUN:
         raise RuntimeError(f"{mutant.key}: {said}")
-    if status == -signal.SIGXCPU or status == -signal.SIGKILL:
+    if status in (-signal.SIGPROF, -signal.SIGXCPU, -signal.SIGKILL):
         return "time limit", ""
     return ("killed", said or f"exit status {status}") if status else ("survived", "")
 
@@ -123,7 +135,7 @@ def _observe(items: Sequence[Any], log: Path) -> int:
         calls, began = {}, time.process_time()
         threading.settrace(trace)  # type: ignore[arg-type]
         sys.settrace(trace)  # type: ignore[arg-type]
-        failed = _first_failure(items[i : i + 1], last=i + 1 == len(items), following=items[i + 1 : i + 2])
+        failed = _failure(item, items[i + 1] if i + 1 < len(items) else None)
         sys.settrace(None)
         if failed:
             log.write_text(json.dumps({"failed": failed}))
@@ -138,15 +150,13 @@ def _observe(items: Sequence[Any], log: Path) -> int:
     return 0
 
 
-def _first_failure(items: Sequence[Any], last: bool = True, following: Sequence[Any] = ()) -> str:
-    """Run tests until one fails; return its name and its error, "" where all pass."""
+def _failure(item: Any, following: Any) -> str:
+    """Run a test; return its name and its error, "" where it passes."""
     from _pytest.runner import runtestprotocol
 
-    queue = [*items, *following, *([None] if last or not following else [])]
-    for item, after in zip(items, queue[1:], strict=False):
-        for report in runtestprotocol(item, log=False, nextitem=after):
-            if report.failed:
-                return f"{item.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}"
+    for report in runtestprotocol(item, log=False, nextitem=following):
+        if report.failed:
+            return f"{item.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}"
     return ""
 
 
