@@ -150,14 +150,25 @@ def _observe(items: Sequence[Any], log: Path) -> int:
     return 0
 
 
+class _Failures:
+    """Pytest plug-in that keeps what failed."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep the name of a test and its error."""
+        if report.failed:
+            self.found.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}")
+
+
 def _failure(item: Any, following: Any) -> str:
     """Run a test; return its name and its error, "" where it passes."""
-    from _pytest.runner import runtestprotocol
-
-    for report in runtestprotocol(item, log=False, nextitem=following):
-        if report.failed:
-            return f"{item.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}"
-    return ""
+    failures = _Failures()
+    item.config.pluginmanager.register(failures)
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+    item.config.pluginmanager.unregister(failures)
+    return "".join(failures.found[:1])
 
 
 def _put_in_place(mutant: Mutant) -> None:
