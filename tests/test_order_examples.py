@@ -121,6 +121,30 @@ def test_a_mixture_equals_a_simulation_slot_by_slot(weights):
     assert mixture.steps_per_epoch == mixture.num_steps(1)
 
 
+def test_a_mixture_whose_epoch_fills_its_batches_exactly_has_no_batch_more():
+    assert build(2, 2, global_batch=4).num_steps(1) == 1
+    assert build(2, 2, global_batch=4).num_steps(3) == 3
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_the_ranks_of_a_mixture_share_its_batches_in_order(num_ranks):
+    mixture = build(10, 30, global_batch=6)
+    for step in range(8):
+        shares_of_ranks = []
+        for rank in range(num_ranks):
+            slots = [()] * (6 // num_ranks)
+            for group in mixture.row_groups(step, World(rank=rank, num_ranks=num_ranks)):
+                for slot, row in zip(group.slots.tolist(), group.row_ids.tolist(), strict=True):
+                    slots[slot] = (group.source, group.epoch, row)
+            shares_of_ranks += slots
+        alone = {
+            slot: (group.source, group.epoch, row)
+            for group in mixture.row_groups(step, ALONE)
+            for slot, row in zip(group.slots.tolist(), group.row_ids.tolist(), strict=True)
+        }
+        assert shares_of_ranks == [alone[slot] for slot in range(6)]
+
+
 def test_shares_are_thousandths_by_largest_remainder():
     assert shares([1, 1]) == (1, 1)
     assert shares([1, 1, 1]) == (334, 333, 333)
