@@ -88,9 +88,14 @@ class Results:
 
 
 def run(
-    chosen: Sequence[tuple[Mutant, tuple[str, ...]]], results: Results, seconds: float, tell: Callable[[Outcome], None]
+    chosen: Sequence[tuple[Mutant, tuple[str, ...]]],
+    results: Results,
+    seconds: float,
+    tell: Callable[[Outcome], None],
+    *,
+    known_only: bool = False,
 ) -> list[Outcome]:
-    """Return what becomes of each mutant, in order, and tell each as it is known.
+    """Return what becomes of each mutant, in order, and tell each as it is known; or only what is known already.
 
     A mutant runs the tests that call its function, the quickest first, as many as take ``seconds`` without a mutant.
     """
@@ -117,9 +122,9 @@ def run(
                 results.put(outcome, tests_hash, seconds)
                 note(outcome)
 
-        if left:
+        if left and not known_only:
             with_collected(files, try_all)
-    return [outcomes[mutant.key] for mutant, _ in chosen]
+    return [outcomes[mutant.key] for mutant, _ in chosen if mutant.key in outcomes]
 
 
 def _try(mutant: Mutant, tests: Sequence[TestRun], seconds: float) -> tuple[str, str]:
