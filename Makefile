@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format dist bench mutants fuzz chaos tamper soak clean
+.PHONY: demo docs test lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -25,6 +25,14 @@ format: .venv/.installed
 demo: .venv/.installed
 	$(BIN)/python -m tools.demo $(if $(FASTA),--fasta $(FASTA))
 
+# The site in site/. Notebooks are executed by hand: $(BIN)/python -m tools.tutorials
+docs: .venv/.docs-installed
+	$(BIN)/python -m tools.build_docs
+
+.venv/.docs-installed: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 # The sdist and the wheel, and both used in fresh environments, without torch and with all extras.
 dist: .venv/.installed
 	rm -rf dist
@@ -44,6 +52,7 @@ bench: .bench-peers/.installed
 	$(BIN)/python -m bench.bench_views --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
+	$(BIN)/python -m tools.doc_figures
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
@@ -60,9 +69,13 @@ chaos: .venv/.installed
 tamper: .venv/.installed
 	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
 
-# Minutes of the loader in threads, in processes and from a server: memory, descriptors and mappings must not grow.
+# An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow.
 soak: .venv/.installed
-	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
+	$(BIN)/python -m tools.soak --markdown docs/reliability_soak.md
+
+# What sets at URLs do when their server fails.
+remote-faults: .venv/.installed
+	$(BIN)/python -m tools.remote_faults --times 20 --markdown docs/reliability_remote.md
 
 clean:
-	rm -rf .venv .bench-peers demo build dist *.egg-info
+	rm -rf .venv .bench-peers demo build dist site docs/assets *.egg-info
