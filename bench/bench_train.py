@@ -28,6 +28,7 @@ from transformers import DataCollatorForLanguageModeling
 import gemsdata as gd
 from bench.table import machine, markdown
 from gemsdata.cli.malloc import keep_freed_memory
+from gemsdata.masking.token_rows import Vocabulary
 from train.masked_lm import MaskedLM
 from train.models import build_model
 from train.optimizer import adamw
@@ -78,7 +79,9 @@ def serve(side: str, setup: Setup, pipe: Connection) -> None:
         keep_freed_memory()  # as train/pretrain.py does
     torch.manual_seed(0)
     shards = gd.ShardSet.open(setup.shards)
-    model = build_model(setup.model, k=shards.k, max_positions=shards.row_tokens + 2).to(setup.device)
+    model = build_model(setup.model, Vocabulary.of_kmers(shards.k), max_positions=shards.row_tokens + 2).to(
+        setup.device
+    )
     wrapped = MaskedLM(model)
     optimizer: torch.optim.Optimizer
     if side == "ours":

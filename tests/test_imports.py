@@ -12,8 +12,10 @@ from tools.architecture import LEVEL_OF, ORDER, REPOSITORY, SOURCES, imported, p
 
 FIRST_WITH_TORCH = "stream"
 TRAIN = [
-    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models", "masked_lm", "run_log"},
-    {"config", "checkpoint", "encoder", "evaluate", "figure"},
+    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models"},
+    {"masked_lm", "run_log", "token_bases"},
+    {"rows", "checkpoint", "encoder", "figure"},
+    {"config", "evaluate"},
     {"baselines", "classifier"},
     {"pretrain", "finetune"},
 ]

@@ -29,7 +29,8 @@ def argument(default: Any = dataclasses.MISSING) -> Any:
 def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, description: str) -> Config:
     """Return a ``config`` with the values of a command line (default: sys.argv).
 
-    A bool field is a flag; tuple[T, ...] takes one or more values (``--seeds 1 2 3``); ``T | None`` is optional.
+    A bool field is a flag, ``--flag/--no-flag`` where it is not False by default; tuple[T, ...] takes one or more
+    values (``--seeds 1 2 3``); ``T | None`` is optional.
     ``--help`` raises SystemExit(0); a mistake raises ValueError.
     """
     hints = typing.get_type_hints(config)
@@ -79,9 +80,10 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Parameter:
         return click.Argument([field.name], required=required, **default)
     name = field.metadata["option"] or "--" + field.name.replace("_", "-")
     text = field.metadata["help"][0].upper() + field.metadata["help"][1:] + "."
-    if hint is bool:
-        return click.Option([name, field.name], is_flag=True, default=False, help=text)
     inner = [part for part in typing.get_args(hint) if part not in (types.NoneType, Ellipsis)]
+    if hint is bool or inner == [bool]:
+        switch = name if field.default is False else f"{name}/--no-{name[2:]}"
+        return click.Option([switch, field.name], default=field.default, help=text, show_default=field.default is True)
     several = typing.get_origin(hint) is tuple
     return click.Option(
         [name, field.name],
