@@ -126,3 +126,15 @@ def test_stored_rows_take_no_other_tokens(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert printed.startswith("error: ")
     assert "--format packed" in printed
+
+
+def test_options_of_rows_are_those_of_a_view():
+    from train.config import PretrainConfig
+    from train.options import parse
+
+    words = ["--shards", "a", "b", "--output-dir", "out", "--no-jitter", "--no-mask-soft-masked", "--flank", "5"]
+    config = parse(PretrainConfig, words, prog="pretrain", description="")
+    assert config.shards == ("a", "b")
+    assert config.view_options() == {"jitter": False, "mask_soft_masked": False, "flank": 5}
+    assert (config.resume, config.compile) == (False, False)
+    assert parse(PretrainConfig, [*words[:5], "--resume"], prog="pretrain", description="").resume is True

@@ -83,7 +83,9 @@ def _parameter(field: dataclasses.Field, hint: Any) -> click.Parameter:
     inner = [part for part in typing.get_args(hint) if part not in (types.NoneType, Ellipsis)]
     if hint is bool or inner == [bool]:
         switch = name if field.default is False else f"{name}/--no-{name[2:]}"
-        return click.Option([switch, field.name], default=field.default, help=text, show_default=field.default is True)
+        return click.Option(
+            [switch, field.name], is_flag=True, default=field.default, help=text, show_default=field.default is True
+        )
     several = typing.get_origin(hint) is tuple
     return click.Option(
         [name, field.name],

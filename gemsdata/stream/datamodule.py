@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from lightning import LightningDataModule
 
 from gemsdata.stream.loader import Loader
-from gemsdata.stream.passes import Passes, resume
+from gemsdata.stream.passes import Passes
 
 
 class LoaderDataModule(LightningDataModule):
@@ -51,13 +50,3 @@ class LoaderDataModule(LightningDataModule):
     def val_dataloader(self) -> Passes | list:
         """Return the validation batches."""
         return [] if self.valid_loader is None else Passes(self.valid_loader, from_start=True)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state of the training loader."""
-        assert self.train_loader is not None
-        return self.train_loader.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
-        assert self.train_loader is not None
-        resume(self.train_loader, state_dict)

@@ -23,6 +23,14 @@ class Passes:
             restart(self.loader)
         return iter(self.loader)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the loader; Lightning keeps it in its checkpoints."""
+        return self.loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state`` stands, as `resume` does."""
+        resume(self.loader, state)
+
 
 def restart(loader: Loader) -> None:
     """Let the next iteration of a loader begin with its first batch, also after one that was broken off."""
