@@ -32,11 +32,11 @@ demo: .venv/.installed
 	touch $@
 
 bench: .bench-peers/.installed
-	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --readme
-	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking
-	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --readme
-	$(BIN)/python -m bench.bench_queries
-	$(BIN)/python -m bench.bench_serve --readme
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --write
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking --write
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --write
+	$(BIN)/python -m bench.bench_queries --write
+	$(BIN)/python -m bench.bench_serve --write
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed

@@ -1,6 +1,6 @@
 """Rows of 512 tokens masked per second on one core: every strategy, HF's collator and vectorised numpy, side by side.
 
-    python -m bench.bench_masking [--rounds 7]
+    python -m bench.bench_masking [--rounds 7] [--write]
 
 All make the same thing of the same rows: corrupted ids, labels and an attention mask, 512 wide. The rounds are
 interleaved, so that a change of the machine's speed hits all of them; the figures are medians. HF's collator gets
@@ -16,6 +16,7 @@ from collections.abc import Callable
 import click
 import numpy as np
 
+from bench.table import machine, markdown, write_section
 from gemsdata.masking import masker as masking
 from gemsdata.masking.registry import names
 from gemsdata.masking.strategies import Strategy, resolve
@@ -160,16 +161,24 @@ def measure(num_rows: int, rounds: int) -> dict[str, float]:
 @click.command()
 @click.option("--rows", type=int, default=8192, show_default=True, help="Rows in a round.")
 @click.option("--rounds", type=int, default=7, show_default=True)
-def main(rows: int, rounds: int) -> None:
+@click.option("--write", is_flag=True, help="Write the table into docs/benchmarks.md.")
+def main(rows: int, rounds: int, write: bool) -> None:
     """Print a Markdown table of rows per second on one core."""
     speeds = measure(rows // BATCH_ROWS * BATCH_ROWS, rounds)
     collator = speeds["HF DataCollatorForLanguageModeling"]
-    click.echo("| masking, one core | rows of 512 tokens/s | times HF collator | times numpy, same strategy |")
-    click.echo("|---|---:|---:|---:|")
+    lines = []
     for name, speed in speeds.items():
         same = speeds.get("numpy " + name.split(",")[0])
         versus = f"{speed / same:.1f}" if same and not name.startswith("numpy") else ""
-        click.echo(f"| {name} | {speed:,.0f} | {speed / collator:.1f} | {versus} |")
+        lines.append([name, f"{speed:,.0f}", f"{speed / collator:.1f}", versus])
+    header = ["masking, one core", "rows of 512 tokens/s", "times faster than HF's collator", "times faster than numpy"]
+    text = (
+        f"Measured by `make bench` on {machine()}; medians of {rounds} rounds in which the contenders take turns; numpy"
+        f" masks by the same strategy.\n\n{markdown(header, lines)}"
+    )
+    click.echo(text)
+    if write:
+        write_section("masking", text)
 
 
 if __name__ == "__main__":

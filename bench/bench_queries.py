@@ -1,4 +1,4 @@
-"""Time the worked queries of docs/queries.md: python -m bench.bench_queries [DATA]
+"""Time the worked queries of docs/queries.md: python -m bench.bench_queries [DATA] [--write]
 
 DATA is the folder with genomes/ and npmi/ (by default ../shared/data beside the repository).
 Prints a Markdown table, best of three.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import click
+
 import gemsdata as gd
+from bench.table import machine, markdown, write_section
 from gemsdata.shards.write import shard
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,10 +27,14 @@ STREAMING = {
 }
 
 
-def main() -> None:
-    data = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared" / "data").resolve()
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path), default=ROOT.parent / "shared" / "data")
+@click.option("--write", is_flag=True, help="Write the table into docs/benchmarks.md.")
+def main(data: Path, write: bool) -> None:
+    """Print a Markdown table of the seconds of each query."""
+    data = data.resolve()
     if not (data / "genomes").is_dir():
-        print(f"no genomes in {data}: the worked queries are not timed; name the folder with genomes/ and npmi/")
+        click.echo(f"no genomes in {data}: the worked queries are not timed; name the folder with genomes/ and npmi/")
         return
     text = (ROOT / "docs" / "queries.md").read_text()
     worked = re.findall(r"^## (\d+\. .*?)$.*?^```sql\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
@@ -37,9 +43,12 @@ def main() -> None:
             shard([data / "genomes" / genome], Path(folder) / name, workers=2)
         os.chdir(data / "npmi")
         with gd.catalog(human=Path(folder) / "human", yeast=Path(folder) / "yeast") as connection:
-            print("| query | seconds |\n|---|---|")
-            for title, sql in [*worked, *((f"streaming: {title}", sql) for title, sql in STREAMING.items())]:
-                print(f"| {title} | {min(seconds(connection, sql) for _ in range(3)):.3f} |")
+            queries = [*worked, *((f"streaming: {title}", sql) for title, sql in STREAMING.items())]
+            lines = [[title, f"{min(seconds(connection, sql) for _ in range(3)):.3f}"] for title, sql in queries]
+    text = f"Measured by `make bench` on {machine()}; the best of three.\n\n{markdown(['query', 'seconds'], lines)}"
+    click.echo(text)
+    if write:
+        write_section("queries", text)
 
 
 def seconds(connection, sql: str) -> float:

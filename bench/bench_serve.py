@@ -1,6 +1,6 @@
 """Masked batches over loopback from one and two servers, beside the local loader in the same run.
 
-    python -m bench.bench_serve [--megabases 50] [--rounds 3] [--seconds 4] [--readme]
+    python -m bench.bench_serve [--megabases 50] [--rounds 3] [--seconds 4] [--write]
 
 Rows of 512 tokens, batches of 256, `genemask`. Servers and client share the processors of one machine, so this is the
 price of the service, not its purpose: there the servers' processors come on top. "Its own processor time" is that of
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import gemsdata as gd
-from bench.table import machine, markdown, put_in_readme
+from bench.table import machine, markdown, write_section
 from gemsdata.shards import write as sharding
 from gemsdata.shards.options import ShardOptions
 from tools.synthesize import GenomeRecipe, write_fasta
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--megabases", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--readme", action="store_true", help="put the table into the README")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
     options = parser.parse_args()
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gemsdata-bench-") as scratch:
@@ -99,14 +99,21 @@ def main() -> None:
         ]
         ratios = [f"{rate / other:.2f}" for other in local]
         lines.append([title, name, f"{rate:,.0f}", *ratios, f"{cost:.1f}"])
-    header = ["tensors", "loader", "rows/s", "/ local processes", "/ local threads", "its own processor time, µs a row"]
+    header = [
+        "tensors",
+        "loader",
+        "rows/s",
+        "speed / that of local processes",
+        "speed / that of local threads",
+        "processor time of the training process, µs a row",
+    ]
     text = (
         f"Measured by `make bench` on {machine()}; medians of {options.rounds} rounds in which the loaders take turns;"
         f" servers and client on the same machine, whose load was {load:.1f} before.\n\n{markdown(header, lines)}"
     )
     print(text)
-    if options.readme:
-        put_in_readme("serve", text)
+    if options.write:
+        write_section("serve", text)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Markdown tables of a benchmark, and their place in the README."""
+"""Markdown tables of a benchmark, and their place in docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-README = Path(__file__).parents[1] / "README.md"
+BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def machine() -> str:
@@ -30,10 +30,10 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def put_in_readme(marker: str, text: str) -> None:
-    """Replace what stands in the README between <!-- bench:marker --> and <!-- /bench:marker -->."""
+def write_section(marker: str, text: str) -> None:
+    """Replace the text of docs/benchmarks.md between <!-- bench:marker --> and <!-- /bench:marker -->."""
     begin, end = f"<!-- bench:{marker} -->", f"<!-- /bench:{marker} -->"
-    content = README.read_text()
-    if begin not in content:
-        raise ValueError(f"{README} has no {begin}")
-    README.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", content, flags=re.DOTALL))
+    content = BENCHMARKS.read_text()
+    if begin not in content or end not in content:
+        raise ValueError(f"{BENCHMARKS} has no {begin} ... {end}")
+    BENCHMARKS.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", content, flags=re.DOTALL))

@@ -15,13 +15,13 @@ from gemsdata.masking.strategies import Strategy
 from gemsdata.service.client import Servers
 from gemsdata.service.remote_stream import RemoteSets, RemoteSplit, RemoteStream
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.split_reader import SplitReader
 from gemsdata.stream.loader import Loader
 from gemsdata.stream.order import RowSource, build_order
-from gemsdata.stream.reader import SplitReader
+from gemsdata.stream.row_reader import RowReader
 from gemsdata.stream.source import BatchSource
 from gemsdata.stream.stream import MaskedStream, Ranks
 from gemsdata.stream.world import World
-from gemsdata.views.reader import ViewReader
 from gemsdata.views.view import View
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def build_loader(
     ranks
         NPMI ranks to mask by, integers[4**k + 5]; default: each set's own.
     check, faults
-        see `gemsdata.stream.reader.SplitReader`.
+        see `gemsdata.shards.split_reader.SplitReader`.
     world
         rank and number of ranks; default: detected.
     coordinates
@@ -178,7 +178,7 @@ def _open_sets(
     places: Sequence[Any], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
     """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
-    readers: list[SplitReader | ViewReader] = []
+    readers: list[RowReader] = []
     tables: list[Ranks] = []
     for place in places:
         if isinstance(place, View):

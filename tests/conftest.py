@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from hypothesis import Phase, settings
 
 from gemsdata.genome import vocab
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # background jobs of a shell; commands inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("gemsdata", deadline=None)  # the first call of a kernel compiles it
 settings.register_profile("mutants", deadline=None, max_examples=25, phases=(Phase.explicit, Phase.generate))

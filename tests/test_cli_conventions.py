@@ -19,7 +19,9 @@ import click
 import pytest
 
 from gemsdata.cli import COMMANDS, errors, group, main
+from gemsdata.cli.eval import PROGRAMS as EVAL_PROGRAMS
 from gemsdata.cli.output import printable
+from gemsdata.cli.programs import Program
 from gemsdata.files import extras
 from gemsdata.files.publish import temporary_name
 from tests.genomes import random_dna, write_fasta
@@ -74,7 +76,7 @@ def test_every_option_has_help(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_examples_that_parse(name: str) -> None:
-    text = command_of(name).help or ""
+    text = (command_of(name).help or "") + (command_of(name).epilog or "")
     examples = re.findall(r"^\s+gemsdata (\w+) (.*)$", text.partition("\b\n")[2], flags=re.MULTILINE)
     examples = examples or re.findall(r"^\s+gemsdata (\w+) (.*)$", text, flags=re.MULTILINE)
     assert any(used == name for used, _ in examples)
@@ -82,7 +84,8 @@ def test_every_command_has_examples_that_parse(name: str) -> None:
         command = command_of(used)
         # below the group, as in use: click keeps the help option that a command's first context has made
         with group.make_context("gemsdata", [used]) as parent:
-            assert command.make_context(used, shlex.split(rest), parent=parent).params
+            context = command.make_context(used, shlex.split(rest), parent=parent)
+            assert context.params or isinstance(command, click.Group)
 
 
 def test_inputs_are_called_shards() -> None:
@@ -147,11 +150,13 @@ def report_commands(shards: str, genome: str, folder: Path) -> dict[str, list[st
 
 
 NO_REPORT = {"plot", "report", "serve"}
+PROGRAMS = {"eval", "finetune", "pretrain"}
+"""of train and eval: their results are files"""
 
 
 def test_every_command_that_reports_has_json(shards: str, genome: str, tmp_path: Path, capfd) -> None:
     calls = report_commands(shards, genome, tmp_path)
-    assert set(calls) | NO_REPORT == set(COMMANDS)
+    assert set(calls) | NO_REPORT | PROGRAMS == set(COMMANDS)
     for name, arguments in calls.items():
         assert any("--json" in parameter.opts for parameter in command_of(name).params), name
         if arguments:
@@ -295,6 +300,34 @@ def test_temporary_files_appear_under_their_final_name() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "module", "extra"), [("pretrain", "torch", "train"), ("eval fewshot", "torch", "eval")]
+)
+def test_a_program_without_its_packages_names_its_extra(command: str, module: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", code, *command.split(), "--help"], capture_output=True, text=True)
+    assert (
+        done.stderr == f"error: gemsdata {command} needs {module}; install it with: pip install 'gemsdata[{extra}]'\n"
+    )
+    assert done.returncode == 2
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "program", [command_of("pretrain"), command_of("finetune"), *EVAL_PROGRAMS], ids=lambda p: p.name
+)
+def test_the_options_in_the_examples_of_a_program_exist(program: Program, capsys) -> None:
+    words = [program.name] if program.name in COMMANDS else ["eval", program.name]
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    shown = capsys.readouterr().out
+    usage, _, examples = shown.partition("Examples:")
+    assert usage.startswith(f"Usage: gemsdata {' '.join(words)} [OPTIONS]")
+    used = set(re.findall(r"--[a-z-]+", examples))
+    assert used
+    assert used <= set(re.findall(r"--[a-z-]+", usage))
+
+
 def test_a_missing_package_is_named_with_its_extra(shards: str) -> None:
     code = "import sys; sys.modules['torch'] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
     done = subprocess.run([sys.executable, "-c", code, "serve", shards], capture_output=True, text=True)
@@ -312,7 +345,12 @@ def test_the_extras_in_messages_are_those_of_the_package() -> None:
     for module, extra in extras.EXTRA_OF.items():
         assert module in packages[extra], (module, extra)
     mentioned = {extra: packages[extra] for extra in project if extra != "dev"}
-    assert set().union(*mentioned.values()) == set(extras.EXTRA_OF)
+    assert set().union(*mentioned.values()) == {*extras.EXTRA_OF, "gemsdata"}
+
+
+def test_the_extra_all_has_every_extra_of_users() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert project["all"] == [f"gemsdata[{','.join(name for name in project if name not in ('all', 'dev'))}]"]
 
 
 @pytest.mark.parametrize(("module", "extra"), [("fsspec", "train"), ("s3fs", "s3")])

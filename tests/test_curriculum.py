@@ -52,7 +52,7 @@ def test_cm_gems_names_its_maskings_and_how_it_wants_to_be_evaluated():
     assert gd.CMGems(threshold=3.0).decide([50.0, 48.0]) == 1
     with pytest.raises(ValueError, match="NaN"):
         gd.CMGems().decide([1.0, float("nan")])
-    with pytest.raises(ValueError, match="does not listen to perplexities"):
+    with pytest.raises(ValueError, match="does not depend on perplexities"):
         gd.Constant().decide([1.0])
 
 

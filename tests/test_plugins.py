@@ -117,6 +117,9 @@ def test_an_imported_module_works_in_audit_and_show(shards, module_folder, tmp_p
     rate = float(re.search(r"masked tokens +([0-9.]+)%", audit)[1])
     assert 28 < rate < 39
     assert "every-third: " in run(["-m", "gemsdata.cli", "show", *options], module_folder).stdout
+    curriculum = [shards, "--masking", "third-later", "--import", "my_masks", "--stage"]
+    assert "genemask: " in run(["-m", "gemsdata.cli", "show", *curriculum, "0"], module_folder).stdout
+    assert "every-third: " in run(["-m", "gemsdata.cli", "show", *curriculum, "1"], module_folder).stdout
 
 
 def test_an_installed_package_works_in_audit_and_show_and_a_broken_one_is_named(shards, site_folder, tmp_path):
@@ -172,6 +175,17 @@ def test_unknown_names_are_told_with_the_nearest_one():
 
 
 @pytest.mark.once
+def test_a_command_names_curricula_that_it_has_not_imported():
+    code = "from gemsdata.masking.strategies import resolve\nresolve('{}')"
+    said = [
+        subprocess.run([sys.executable, "-c", code.format(name)], capture_output=True, text=True).stderr
+        for name in ("cmgems", "cm-gems")
+    ]
+    assert "did you mean 'cm-gems'?" in said[0]
+    assert "cm-step-released" in said[0]
+    assert "masking 'cm-gems' is a curriculum" in said[1]
+
+
 def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="module 'no_such_masks' cannot be imported: No module named"):
         load_plugins(["no_such_masks"])

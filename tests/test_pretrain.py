@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
 
+from gemsdata.views.options import ViewOptions
 from tests.stream_support import make_set
 from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
 from train import checkpoint, pretrain, run_log
 from train.evaluate import validation_rows
-from train.rows import RowOptions, open_rows
+from train.rows import open_rows
 from train.run_log import read_metrics
 
 pytestmark = pytest.mark.compiled
@@ -85,7 +86,7 @@ def test_micro_batches_change_nothing_but_the_dropout(shards, tmp_path):  # noqa
 @pytest.mark.parametrize("eval_rows", [5, 16])
 def test_validation_rows_and_masks_depend_on_nothing_but_their_number(shards, eval_rows):  # noqa: F811
     """The same rows and masks for any micro-batch and any number of processes, none twice and none left out."""
-    opened = open_rows(RowOptions(shards=(str(shards),)))
+    opened = open_rows([str(shards)], ViewOptions())
     rows = validation_rows(opened, "genemask", max_rows=eval_rows)
     assert len(rows) == min(eval_rows, opened.sources[0].num_rows("valid"))
     again = validation_rows(opened, "genemask", max_rows=eval_rows)

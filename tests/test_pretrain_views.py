@@ -11,6 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import gemsdata as gd
 from gemsdata.masking.token_rows import hidden_bases
+from gemsdata.views.options import ViewOptions
 from tests.genomes import random_dna
 from tests.test_views_tokens import bpe_folder
 from tests.train_support import _fresh_accelerate, arguments, lines, run  # noqa: F401
@@ -21,7 +22,7 @@ from train.evaluate import ValidationRows
 from train.masked_lm import IGNORED, MaskedLM
 from train.models import build_model
 from train.pretrain import _backward
-from train.rows import RowOptions, bases_of, open_rows
+from train.rows import bases_of, open_rows
 from train.run_log import batch_counts
 from train.token_bases import NO_BASE, TokenBases
 
@@ -99,7 +100,7 @@ def test_the_loss_is_the_mean_weighted_by_loss_weights(packed, micro_batch_rows)
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_bases_of_rows_are_found_again_from_their_tokens(packed, bpe, tokens):
     """With the same bases hidden as masking counts them, tokens masked at random."""
-    opened = open_rows(RowOptions(shards=(str(packed),), tokens=str(bpe) if tokens == "bpe" else tokens, row_bases=48))
+    opened = open_rows([str(packed)], ViewOptions(tokens=str(bpe) if tokens == "bpe" else tokens, row_bases=48))
     (view,) = opened.sources
     rows = view.rows(np.arange(12)).tokens
     num_tokens = np.asarray(rows.num_tokens)
@@ -132,9 +133,10 @@ def test_options_of_rows_are_those_of_a_view():
     from train.config import PretrainConfig
     from train.options import parse
 
-    words = ["--shards", "a", "b", "--output-dir", "out", "--no-jitter", "--no-mask-soft-masked", "--flank", "5"]
+    words = ["--shards", "a", "b", "--output-dir", "out", "--no-jitter", "--no-mask-soft-masked", "--view-seed", "5"]
     config = parse(PretrainConfig, words, prog="pretrain", description="")
     assert config.shards == ("a", "b")
-    assert config.view_options() == {"jitter": False, "mask_soft_masked": False, "flank": 5}
+    assert config.seed == 0
+    assert config.view.changed() == {"jitter": False, "mask_soft_masked": False, "seed": 5}
     assert (config.resume, config.compile) == (False, False)
     assert parse(PretrainConfig, [*words[:5], "--resume"], prog="pretrain", description="").resume is True

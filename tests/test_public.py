@@ -101,13 +101,15 @@ except ModuleNotFoundError as error:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
     """An environment with the wheel of this working tree, beside the packages of the one that runs the tests."""
+    pytest.importorskip("hatchling", reason="an environment of before hatchling; make test installs it")
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source)
-    shutil.copytree(REPOSITORY / "gemsdata", source / "gemsdata", ignore=shutil.ignore_patterns("__pycache__"))
-    build = "import setuptools.build_meta as b, sys; print(b.build_wheel(sys.argv[1]))"
+    for name in ("gemsdata", "train", "eval", "tools"):
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "import hatchling.build as b, sys; print(b.build_wheel(sys.argv[1]))"
     done = subprocess.run(
         [sys.executable, "-c", build, str(folder)], cwd=source, capture_output=True, text=True, check=False
     )
@@ -157,3 +159,35 @@ def test_a_type_checker_finds_the_mistakes_of_a_user(environment):
     assert len(errors) == 3
     for line, wanted in zip(errors, ('"batch_size"', '"num_worker"', '"mask_row"'), strict=True):
         assert wanted in line
+
+
+@pytest.mark.once
+def test_the_wheel_has_one_package_at_the_top(environment):
+    folder = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
+    version = gd.__version__
+    assert {path.name for path in folder.iterdir()} - {"others.pth"} == {"gemsdata", f"gemsdata-{version}.dist-info"}
+    ours = {path.relative_to(REPOSITORY / "gemsdata") for path in (REPOSITORY / "gemsdata").rglob("*.*")}
+    ours |= {
+        "_programs" / path.relative_to(REPOSITORY)
+        for name in ("train", "eval")
+        for path in (REPOSITORY / name).rglob("*.*")
+    }
+    packed = {path.relative_to(folder / "gemsdata") for path in (folder / "gemsdata").rglob("*.*")}
+    assert packed == {path for path in ours if "__pycache__" not in path.parts}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("command", ["pretrain", "eval compare"])
+def test_the_programs_run_from_the_wheel(environment, tmp_path, command):
+    """Also in a folder that has files and folders with the names of our packages."""
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "__init__.py").write_text("raise RuntimeError('not this one')")
+    (tmp_path / "eval.py").write_text("raise RuntimeError('not this one')")
+    python = environment / "bin" / "python"
+    done = subprocess.run(
+        [python, "-m", "gemsdata", *command.split(), "--help"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(f"Usage: gemsdata {command} [OPTIONS]"), done.stderr
+    assert f"Examples:\n    gemsdata {command} " in done.stdout
+    absent = [python, "-c", "import importlib.util as i; print(i.find_spec('train'), i.find_spec('eval'))"]
+    assert subprocess.run(absent, cwd=environment, capture_output=True, text=True).stdout == "None None\n"

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gemsdata.masking.token_rows import Vocabulary
+from gemsdata.views.options import ViewOptions
 from gemsdata.views.tokens import resolve_tokens
 from tests.stream_support import make_set
 from tests.train_support import _fresh_accelerate  # noqa: F401
@@ -26,7 +27,7 @@ from train.baselines import (
 from train.evaluate import KINDS, ValidationRows, evaluate, hidden_bases, kinds_of, validation_rows
 from train.masked_lm import MaskedLM
 from train.models import build_model
-from train.rows import RowOptions, open_rows
+from train.rows import open_rows
 from train.token_bases import TokenBases
 
 K = 3
@@ -112,7 +113,7 @@ def test_the_order_of_a_chain_is_found_on_rows_left_out():
 @pytest.mark.compiled
 def test_an_untrained_model_and_the_baselines_need_two_bits_a_base(tmp_path):
     """On a random genome nothing can be predicted; a model that shows all its probability on the truth needs none."""
-    training = open_rows(RowOptions(shards=(str(make_set(tmp_path / "set")),)))
+    training = open_rows([str(make_set(tmp_path / "set"))], ViewOptions())
     rows = validation_rows(training, "genemask", max_rows=16)
     found = baselines(training, rows)
     assert 60 < found.unigram_perplexity < 70

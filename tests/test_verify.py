@@ -83,7 +83,7 @@ def dirty_padding(rows: Rows) -> None:
 BUGS: dict[str, tuple[Callable[[Rows], None], str]] = {
     "token": (wrong_token, r"row 2 token 7: .* in the FASTA reads"),
     "start": (wrong_start, r"row 1 token \d+: .* in the FASTA reads"),
-    "lost": (lost_token, r"train: window .* stands where .* should"),
+    "lost": (lost_token, r"train: window .* was found, .* was expected"),
     "padding": (dirty_padding, r"token 39: id 9 is out of place"),
 }
 

@@ -299,7 +299,7 @@ def test_sets_and_regions_that_leave_nothing(packed, tmp_path):
         gd.view(packed, tokens="base", row_tokens=50, regions=tmp_path / "gap.bed")
     fasta = write_fasta(tmp_path / "g.fa", {"a": random_dna(5000, 1)})
     shard([fasta], tmp_path / "arrow", ShardOptions())
-    with pytest.raises(ValueError, match="holds rows of tokens, not packed bases"):
+    with pytest.raises(ValueError, match="stores rows of 510 tokens 'kmer:6'; a set made with --format packed"):
         gd.view(tmp_path / "arrow", tokens="base")
     with pytest.raises(ValueError, match=r"holds packed bases: say which tokens .* with gemsdata\.view"):
         next(iter(gd.build_loader(packed, batch_size=4)))

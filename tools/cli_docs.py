@@ -10,6 +10,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from gemsdata.cli import COMMANDS, group
+from gemsdata.cli.eval import PROGRAMS
 
 PATH = Path(__file__).parents[1] / "docs" / "cli.md"
 _WIDTH = 100
@@ -24,6 +25,15 @@ commands, `gemsdata COMMAND --help` the help of one. `python -m gemsdata` is the
   progress bars. Progress bars are shown on a terminal only.
 - A reader that closes the pipe (`gemsdata query ... | head`) ends the command without an error.
 
+`gemsdata pretrain`, `finetune` and `eval fewshot | gue | compare | motifs` run the programs of `train/` and `eval/`,
+which are installed with gemsdata. On several devices, start them with accelerate, which needs a module:
+
+```bash
+accelerate launch -m gemsdata pretrain --shards SHARDS --model logo --output-dir RUN
+```
+
+In a clone, `accelerate launch train/pretrain.py ...` and `python -m eval.fewshot ...` are the same programs.
+
 Shell completion, for bash (zsh and fish alike, with their name in place of `bash`):
 
 ```bash
@@ -35,8 +45,9 @@ eval "$(_GEMSDATA_COMPLETE=bash_source gemsdata)"       # in ~/.bashrc
 def text() -> str:
     """Return what docs/cli.md must contain."""
     parts = [_HEADER]
-    for name in sorted(COMMANDS):
-        shown = CliRunner().invoke(group, [name, "--help"], prog_name="gemsdata", terminal_width=_WIDTH).output
+    for name in sorted([*COMMANDS, *(f"eval {program.name}" for program in PROGRAMS)]):
+        call = [*name.split(), "--help"]
+        shown = CliRunner().invoke(group, call, prog_name="gemsdata", terminal_width=_WIDTH).output
         parts.append(f"## gemsdata {name}\n\n```text\n{shown.strip()}\n```\n")
     return "\n".join(parts)
 

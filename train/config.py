@@ -10,11 +10,11 @@ from accelerate.tracking import get_available_trackers
 
 from gemsdata.masking.curriculum import CMGems, Curriculum, resolve_curriculum
 from gemsdata.masking.registry import load_plugins
+from gemsdata.views.options import ViewOptions
 from train.models import model_names
 from train.optimizer import learning_rate
-from train.options import option
+from train.options import group, option
 from train.recipes import pretrain_recipe
-from train.rows import RowOptions
 
 _PRECISIONS = ("no", "bf16", "fp16")
 _DEFAULT_RECIPE = {"logo": "papers", "dnabert": "papers", "small": "small", "modern-small": "small", "smoke": "smoke"}
@@ -32,9 +32,11 @@ FIXED_FOR_A_RUN = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig(RowOptions):
+class PretrainConfig:
     """Options of train/pretrain.py; None stands for the recipe's value, see `resolved`."""
 
+    shards: tuple[str, ...] = option("shard sets made by `gemsdata shard`; several are mixed")
+    view: ViewOptions = group(ViewOptions)  # noqa: RUF009
     output_dir: str = option("folder of the run")
     model: str = option(f"model: {', '.join(model_names())}, a Hugging Face config.json or a folder with one", "logo")
     init_from: str | None = option("Hugging Face checkpoint of a masked LM to start from, such as DNABERT-6", None)

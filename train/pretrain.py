@@ -51,7 +51,7 @@ def train(config: PretrainConfig) -> bool:
     """
     config = config.resolved()
     run = Path(config.output_dir)
-    rows = open_rows(config)
+    rows = open_rows(config.shards, config.view)
     accelerator = _start(config, run)
     note_compilation(accelerator.is_main_process, model=config.compile)
     newest = _checkpoint_to_resume(config, run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,36 +12,11 @@ import numpy as np
 import gemsdata as gd
 from gemsdata.genome.vocab import NUM_SPECIAL
 from gemsdata.masking.token_rows import Vocabulary
+from gemsdata.views.options import ViewOptions
 from gemsdata.views.tokens import KmerTokens, Tokens
-from train.options import option
 from train.token_bases import NO_BASE
 
 Source = gd.ShardSet | gd.View
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowOptions:
-    """Options that decide what rows are; all but ``shards`` are those of `gemsdata.view`."""
-
-    shards: tuple[str, ...] = option("shard sets made by `gemsdata shard`; several are mixed")
-    tokens: str | None = option(
-        "tokens of a packed set: base, kmer:K, kmer:K:STRIDE or the folder of a tokenizer; default: kmer:6", None
-    )
-    row_tokens: int | None = option("tokens of a row of a packed set; default: 510", None)
-    row_bases: int | None = option("bases of a row of a packed set, in place of --row-tokens", None)
-    regions: str | None = option("BED file of the intervals that rows lie in", None)
-    flank: int = option("bases added at either end of a region", 0)
-    exclude: str | None = option("BED file of intervals that no row touches", None)
-    jitter: bool | None = option("shift the cuts between training rows in every epoch; default: yes", None)
-    unknown: str = option("what a letter other than A, C, G, T does: break a row, or become an unknown token", "break")
-    loss_weight_soft_masked: float = option("weight of soft-masked bases in the loss, 0 to 1", 1.0)
-    mask_soft_masked: bool = option("hide soft-masked bases as others", True)
-    track: str | None = option("bigWig file of the weights of the loss", None)
-
-    def view_options(self) -> dict[str, Any]:
-        """Return the options of `gemsdata.view` that differ from their defaults."""
-        fields = [field for field in dataclasses.fields(RowOptions) if field.name != "shards"]
-        return {field.name: value for field in fields if (value := getattr(self, field.name)) != field.default}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,22 +59,22 @@ class TrainingRows:
         return np.sum([table.counts[k] for table in tables], axis=0, dtype=np.float64)
 
 
-def open_rows(options: RowOptions) -> TrainingRows:
+def open_rows(folders: Sequence[str], options: ViewOptions) -> TrainingRows:
     """Open the shard sets of a run.
 
     A packed set is read through a view, whatever the options; a set of stored rows is as soon as one of them is given.
     Raises FileNotFoundError and ValueError as `gemsdata.view` does, and ValueError when the rows of the sets differ in
     their tokens.
     """
-    chosen = options.view_options()
     sources: list[Source] = []
-    for folder in options.shards:
+    for folder in folders:
         shards = gd.ShardSet.open(Path(folder))
-        sources.append(gd.view(shards, **chosen) if chosen or shards.manifest.packed else shards)
+        seen = shards.manifest.packed or options.changed()
+        sources.append(gd.view(shards, **options.changed()) if seen else shards)
     kinds = [source.tokens if isinstance(source, gd.View) else KmerTokens(source.k) for source in sources]
     if len({(kind.identity, source.row_tokens) for kind, source in zip(kinds, sources, strict=True)}) > 1:
         found = ", ".join(f"{folder}: {kind.spec}, {source.row_tokens} tokens"
-                          for folder, kind, source in zip(options.shards, kinds, sources, strict=True))  # fmt: skip
+                          for folder, kind, source in zip(folders, kinds, sources, strict=True))  # fmt: skip
         raise ValueError(f"the shard sets differ in their tokens ({found}); mix sets of one kind")
     return TrainingRows(sources=sources, tokens=kinds[0], row_tokens=sources[0].row_tokens)
 

@@ -55,7 +55,8 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
     configs = {
         (arm.name, seed): pretraining_of(study, arm, seed, out, **options) for seed in study.seeds for arm in study.arms
     }
-    open_rows(next(iter(configs.values())))
+    first = next(iter(configs.values()))
+    open_rows(first.shards, first.view)
     tasks, remarks, _ = find_tasks(
         Path(config.data),
         out,

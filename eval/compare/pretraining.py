@@ -51,5 +51,7 @@ def pretrain(config: PretrainConfig) -> None:
 def _identity(config: PretrainConfig) -> dict[str, Any]:
     """Return everything that determines the weights."""
     options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_COMPARED}
-    identity: dict[str, Any] = json.loads(json.dumps({**options, "shards": open_rows(config).fingerprints}))
+    identity: dict[str, Any] = json.loads(
+        json.dumps({**options, "shards": open_rows(config.shards, config.view).fingerprints})
+    )
     return identity

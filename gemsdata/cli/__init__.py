@@ -15,17 +15,21 @@ import click
 from gemsdata import __version__
 from gemsdata.cli import errors
 from gemsdata.cli.output import error_line, quiet_option, stderr_note
+from gemsdata.cli.programs import Program
 from gemsdata.kernels.compiling import notify_once
 from gemsdata.shards.verify import VerificationError
 
 COMMANDS = {
     "audit": "Mask rows of a shard set and report rates, leaks and problems.",
     "encode": "Encode a slice of the parts of a planned shard set (for clusters).",
+    "eval": "Evaluate pretrained models and masking strategies.",
     "finalise": "Write the manifest of a shard set after all parts are encoded.",
+    "finetune": "Fine-tune a pretrained model on labelled sequences, or predict.",
     "info": "Print a summary of a shard set.",
     "lint": "Check labelled DNA files for leaks, duplicates and format errors.",
     "npmi": "Count the n-grams of a genome and write their NPMI table.",
     "plot": "Plot figures of a shard set or an NPMI table.",
+    "pretrain": "Pretrain a masked language model on shard sets.",
     "query": "Query shard sets and NPMI tables with SQL.",
     "report": "Write an HTML report of a shard set and its training runs.",
     "serve": "Serve masked batches of shard sets over the network.",
@@ -69,7 +73,8 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"gemsdata.cli.{name}").command
-        if not any(option.name == "quiet" for option in command.params):
+        own_options = isinstance(command, (Program, click.Group))
+        if not own_options and not any(option.name == "quiet" for option in command.params):
             quiet_option(command)
         return command
 

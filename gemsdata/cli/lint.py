@@ -18,7 +18,7 @@ _COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 _CODE_WIDTH = 18
 
 
-@click.command("lint")
+@click.command("lint", short_help="Check labelled DNA files for leaks, duplicates and format errors.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--k", type=int, default=6, show_default=True, help="Bases per token.")
 @click.option(

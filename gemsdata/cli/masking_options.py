@@ -9,15 +9,15 @@ from typing import Any
 import click
 
 from gemsdata.cli.options import refuse_both, require
+from gemsdata.masking.curriculum import strategy_in_stage
 from gemsdata.masking.registry import load_plugins, names
-from gemsdata.masking.strategies import resolve
 
 import_option = click.option(
     "--import",
     "modules",
     multiple=True,
     metavar="MODULE",
-    help="Import a module that registers a masking strategy; may be repeated.",
+    help="Import a module that registers a strategy or a curriculum; may be repeated.",
 )
 
 
@@ -32,16 +32,21 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         budget_unit: str,
         corruption: str,
         modules: tuple[str, ...],
+        stage: int,
         **others: Any,
     ) -> Any:
         refuse_both("rate", "budget")
         require("budget_unit", "budget")
         load_plugins(modules)
-        strategy = resolve(masking, rate=rate, budget=budget, budget_unit=budget_unit, corruption=corruption)
-        return command(strategy=strategy, **others)
+        options = {"rate": rate, "budget": budget, "budget_unit": budget_unit, "corruption": corruption}
+        return command(strategy=strategy_in_stage(masking, stage, **options), stage=stage, **others)
 
     options = [
-        click.option("--masking", "masking", required=True, help=f"Strategy: {', '.join(names(plugins=False))}."),
+        click.option(
+            "--masking",
+            required=True,
+            help=f"Strategy: {', '.join(names(plugins=False))}; or a curriculum, for its strategy in --stage.",
+        ),
         import_option,
         click.option(
             "--rate",
@@ -66,7 +71,7 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--split", default="train", show_default=True, help="Split of the rows: train or valid."),
         click.option("--seed", type=int, default=0, show_default=True, help="Random key of the masks."),
         click.option(
-            "--stage", type=int, default=0, show_default=True, help="Curriculum stage, if the strategy has any."
+            "--stage", type=int, default=0, show_default=True, help="Stage of the curriculum, or of the strategy."
         ),
     ]
     for option in reversed(options):

@@ -1,1 +1,1 @@
-"""How files are written whole, cached and read ahead."""
+"""Files: atomic writing, caching, prefetching and hashing."""

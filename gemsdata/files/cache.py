@@ -126,7 +126,7 @@ def _pinned(path: Path) -> Pin | None:
 
 
 def _evicted(path: Path) -> bool:
-    """Remove ``path`` unless somebody pins it."""
+    """Remove ``path`` unless it is pinned."""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

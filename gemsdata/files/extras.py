@@ -26,14 +26,15 @@ EXTRA_OF = {
 """extra by top-level module name"""
 
 
-def missing_module(error: ModuleNotFoundError, what: str) -> ImportError:
+def missing_module(error: ModuleNotFoundError, what: str, *, extra: str | None = None) -> ImportError:
     """Return an ImportError that names the extra which installs a missing module; ``what`` is the part that needs it.
 
-    The error itself is returned if no extra installs the module.
+    ``extra`` is the extra of that part; without it, the one of the module. The error itself is returned if no extra
+    installs the module.
     """
     module = (error.name or "").partition(".")[0]
     if module not in EXTRA_OF:
         return error
     return ImportError(
-        f"{what} needs {module}; install it with: pip install 'gemsdata[{EXTRA_OF[module]}]'", name=error.name
+        f"{what} needs {module}; install it with: pip install 'gemsdata[{extra or EXTRA_OF[module]}]'", name=error.name
     )

@@ -1,4 +1,4 @@
-"""Publish files by rename: a final name only ever stands for a whole file."""
+"""Publish files by rename, so that a final name always refers to a complete file."""
 
 from __future__ import annotations
 

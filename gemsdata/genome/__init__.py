@@ -1,1 +1,1 @@
-"""What a genome is: sequence files, the packed genome, the token vocabulary."""
+"""Genomes: sequence files, the packed genome, the token vocabulary."""

@@ -12,6 +12,7 @@ import numpy as np
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, token
 from gemsdata.inspect.mask_counts import MaskCounts
+from gemsdata.masking.curriculum import strategy_in_stage
 from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import TARGET_RATE, Strategy
 from gemsdata.shards.schema import Rows
@@ -100,7 +101,7 @@ def audit(
     shards
         an open shard set, or its folder.
     masking
-        a strategy, or the name of one.
+        a strategy, or the name of one or of a curriculum, for its strategy in ``stage``.
     num_rows
         rows to mask, evenly spaced over the split; all rows if the split has fewer.
     split
@@ -120,7 +121,7 @@ def audit(
     if num_rows < 2:
         raise ValueError(f"{num_rows} rows are too few to audit: give 2 or more (2000 is usual)")
     shards = shards if isinstance(shards, ShardSet) else ShardSet.open(shards)
-    masker = Masker(masking, ranks=shards.ranks, seed=seed)
+    masker = Masker(strategy_in_stage(masking, stage), ranks=shards.ranks, seed=seed)
     available = shards.num_rows(split)
     if available < 2:
         raise ValueError(f"split {split!r} has {available} rows, too few to audit")

@@ -12,6 +12,7 @@ import numpy as np
 
 from gemsdata.genome.vocab import MASK_ID, token
 from gemsdata.kernels.mask import hidden_bases
+from gemsdata.masking.curriculum import strategy_in_stage
 from gemsdata.masking.masker import UNMASKED, Masker
 from gemsdata.masking.strategies import Strategy
 from gemsdata.shards.shard_set import ShardSet
@@ -81,7 +82,7 @@ def mask_row(
 ) -> MaskedRow:
     """Return row number ``row`` of a split before and after masking; raise ValueError if there is no such row."""
     shards = shards if isinstance(shards, ShardSet) else ShardSet.open(shards)
-    masker = Masker(masking, ranks=shards.ranks, seed=seed)
+    masker = Masker(strategy_in_stage(masking, stage), ranks=shards.ranks, seed=seed)
     if not 0 <= row < shards.num_rows(split):
         raise ValueError(f"row {row} is not in split {split!r}: give 0 to {shards.num_rows(split) - 1}")
     row_ids = np.array([row])

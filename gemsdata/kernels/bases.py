@@ -161,6 +161,44 @@ def encode_kmers(bases: np.ndarray, num_tokens: np.ndarray, k: int, stride: int,
 
 
 @jit
+def decode_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, stride: int, out: np.ndarray) -> None:
+    """Write the bases under rows of k-mers (`encode_kmers`) to out uint8[B, W]; 4 where only unknown k-mers lie."""
+    for i in range(num_tokens.size):
+        tokens = np.int64(num_tokens[i])
+        if tokens > 0:
+            out[i, : (tokens - 1) * stride + k] = NOT_ACGT
+        for t in range(tokens):
+            value = np.int64(ids[i, t]) - _NUM_SPECIAL
+            if value < 0:
+                continue
+            # the last bases of a k-mer are the first of the next, if that one is known
+            count = stride if t + 1 < tokens and ids[i, t + 1] >= _NUM_SPECIAL else k
+            for j in range(count):
+                out[i, t * stride + j] = (value >> (2 * (k - 1 - j))) & 3
+
+
+@jit
+def decode_varying(
+    ids: np.ndarray, num_tokens: np.ndarray, digits: np.ndarray, first: np.ndarray, out: np.ndarray, start: np.ndarray
+) -> None:
+    """Write the bases under rows of tokens to out uint8[B, W], and where tokens begin to start int32[B, L + 1].
+
+    Token id v has the bases digits[first[v] : first[v + 1]] (uint8, int64). Beyond a row's tokens start is its end; a
+    row ends before the token that would reach beyond W.
+    """
+    for i in range(num_tokens.size):
+        place = np.int64(0)
+        for t in range(ids.shape[1]):
+            start[i, t] = place
+            if t < num_tokens[i]:
+                low, high = first[ids[i, t]], first[ids[i, t] + 1]
+                for j in range(low, min(high, low + out.shape[1] - place)):
+                    out[i, place + j - low] = digits[j]
+                place = min(place + high - low, out.shape[1])
+        start[i, ids.shape[1]] = place
+
+
+@jit
 def copy_packed(packed: np.ndarray, offset: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
     """Copy stretches of packed bases to out uint8[B, W], each to the beginning of its row; what is left is 0.
 

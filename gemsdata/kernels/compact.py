@@ -1,4 +1,4 @@
-"""Masked rows in few bytes: two bits for each base, and two for what became of each token.
+"""Compact encoding of masked rows: two bits for each base, and two for the state of each token.
 
 Row i has tokens[i] tokens (uint16[B], without [CLS] and [SEP]). ``head`` (uint16[B]) holds the k-1 bases before the
 last one of its first token; byte g of ``bases`` (uint8[B, ceil(L / 4)]) the last bases of tokens 4g .. 4g+3, the first
@@ -34,7 +34,7 @@ def compress(
     listed_id: np.ndarray,
     listed_label: np.ndarray,
 ) -> None:
-    """Write rows [B, L+2] in few bytes; row i's listed tokens are those ends[i] : ends[i+1].
+    """Encode rows [B, L+2] compactly; row i's listed tokens are those ends[i] : ends[i+1].
 
     ``ends`` is int32[B+1], of which the caller sets ends[0]: how many tokens are already listed.
     """
@@ -104,7 +104,7 @@ def expand(
     labels: np.ndarray,
     attention_mask: np.ndarray,
 ) -> int:
-    """Write rows [B, L+2] again, in whatever integers the arrays have; return how many tokens should be listed.
+    """Decode rows to arrays [B, L+2] of any integer dtype; return the number of listed tokens that they need.
 
     ``tokens`` must not exceed L; everything else may hold anything: nothing is read or written outside the arrays.
     """

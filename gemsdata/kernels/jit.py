@@ -1,4 +1,4 @@
-"""The one decorator under which every kernel compiles."""
+"""The decorator that compiles every kernel."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Which tokens of a row are hidden, and when that changes."""
+"""Masking: strategies, which choose the tokens of a row to hide, and curricula, which change the strategy."""

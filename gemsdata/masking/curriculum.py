@@ -26,7 +26,7 @@ _MASKING_FIELDS = ("masking", "easy", "hard")
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Curriculum:
-    """What all curricula have in common."""
+    """Base class of curricula."""
 
     name: ClassVar[str] = ""
     when: ClassVar[str] = "as Curriculum.stage says"
@@ -48,7 +48,7 @@ class Curriculum:
 
     def decide(self, perplexities: Sequence[float]) -> int:
         """Return the stage that follows from all perplexities so far, in the order of the evaluations."""
-        raise ValueError(f"curriculum {self.name!r} does not listen to perplexities; use 'cm-gems'")
+        raise ValueError(f"curriculum {self.name!r} does not depend on perplexities; use 'cm-gems'")
 
     def with_options(self, **options: Any) -> Curriculum:
         """Return the same curriculum over maskings with these options, such as ``budget=0.15``."""
@@ -234,3 +234,14 @@ def resolve_curriculum(
         raise ValueError(f"curriculum {name!r} needs the length of the run: give num_steps, in batches")
     needs_length: Any = cls
     return cast("Curriculum", needs_length(num_steps=num_steps))
+
+
+def strategy_in_stage(masking: str | Strategy, stage: int = 0, **options: Any) -> Strategy:
+    """Return what masks the rows of a stage: the strategy of a name, or the one of a curriculum in this stage.
+
+    ``options`` replace fields of the strategy, such as ``budget=0.15``. Raises ValueError as `resolve_curriculum` does.
+    """
+    if isinstance(masking, str) and is_curriculum(masking):
+        maskings = resolve_curriculum(masking, num_steps=1).maskings()
+        masking = maskings[min(stage, len(maskings) - 1)]
+    return resolve(masking, **options)

@@ -1,4 +1,4 @@
-"""Masked batches: rows of tokens in, what the model sees and what it has to predict out.
+"""Masked batches: from rows of tokens to the inputs and labels of a model.
 
 A batch is a pure function of (strategy, ranks, seed, epoch, stage, row ids, rows); there is no state.
 """

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STRATEGY_GROUP = "gemsdata.strategies"
 CURRICULUM_GROUP = "gemsdata.curricula"
+_OWN_MODULES = ("gemsdata.masking.strategies", "gemsdata.masking.curriculum")
 
 _S = TypeVar("_S", bound="type[Strategy]")
 _C = TypeVar("_C", bound="type[Curriculum]")
@@ -54,20 +55,20 @@ def register_curriculum(name: str) -> Callable[[_C], _C]:
 def names(*, plugins: bool = True) -> list[str]:
     """Return the names of all strategies; with ``plugins`` those that installed packages offer as well."""
     if plugins:
-        _load_entry_points()
+        _load_all()
     return list(_STRATEGIES)
 
 
 def curriculum_names() -> list[str]:
     """Return the names of all curricula, those of installed packages included."""
-    _load_entry_points()
+    _load_all()
     return list(_CURRICULA)
 
 
 def find_strategy(name: str) -> type[Strategy]:
     """Return the strategy class of a name; raise ValueError, with the nearest name, when there is none."""
     if name not in _STRATEGIES:
-        _load_entry_points()
+        _load_all()
     if name in _STRATEGIES:
         return _STRATEGIES[name]
     if name in _CURRICULA:
@@ -81,7 +82,7 @@ def find_strategy(name: str) -> type[Strategy]:
 def find_curriculum(name: str) -> type[Curriculum]:
     """Return the curriculum class of a name; raise ValueError, with the nearest name, when there is none."""
     if name not in _CURRICULA:
-        _load_entry_points()
+        _load_all()
     if name not in _CURRICULA:
         raise ValueError(_unknown("curriculum", name))
     return _CURRICULA[name]
@@ -90,7 +91,7 @@ def find_curriculum(name: str) -> type[Curriculum]:
 def is_curriculum(name: str) -> bool:
     """Return whether a name is that of a curriculum."""
     if name not in _CURRICULA and name not in _STRATEGIES:
-        _load_entry_points()
+        _load_all()
     return name in _CURRICULA
 
 
@@ -124,8 +125,10 @@ def _unknown(kind: str, name: str) -> str:
 
 
 @functools.cache
-def _load_entry_points() -> None:
-    """Import what installed packages offer; one that fails is left out with a warning."""
+def _load_all() -> None:
+    """Import gemsdata's own classes and those that installed packages offer; one that fails gives a warning."""
+    for module in _OWN_MODULES:
+        importlib.import_module(module)
     for group, known, add in (
         (STRATEGY_GROUP, _STRATEGIES, register),
         (CURRICULUM_GROUP, _CURRICULA, register_curriculum),

@@ -33,7 +33,7 @@ MIN_N, MAX_N = 2, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a strategy of your own sees of a row of T tokens over W bases."""
+    """A row of T tokens over W bases, as it is passed to a strategy written in Python."""
 
     bases: np.ndarray
     """A0 T1 C2 G3, 4 for any other letter, uint8[W]"""
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
-    """What all strategies have in common. Subclass it and write `place` to add one; see docs/masking.md."""
+    """Base class of masking strategies. Subclass it and write `place` to add one; see docs/masking.md."""
 
     rate: float | None = None
     """probability that a base (an n-gram, a token: what the strategy draws) is a centre; default: such that 15 % of the

@@ -1,1 +1,1 @@
-"""How often each n-gram occurs, and how surprising that is."""
+"""Counts of n-grams, and their PMI, NPMI and ranks."""

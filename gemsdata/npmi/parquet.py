@@ -33,7 +33,7 @@ _MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet`"
 
 @dataclass(frozen=True, kw_only=True)
 class TableSettings:
-    """How the counts were made and are scored; stands in the file's metadata."""
+    """How the counts were made and are scored; stored in the file's metadata."""
 
     estimator: str
     min_count: int

@@ -22,8 +22,8 @@ import numpy as np
 
 from gemsdata.masking.registry import names
 from gemsdata.masking.strategies import MASKING_VERSION, Strategy, resolve
+from gemsdata.shards.split_reader import CHECKS, FAULT_POLICIES
 from gemsdata.stream.order import REMAINDERS
-from gemsdata.stream.reader import CHECKS, FAULT_POLICIES
 
 VERSION = 3
 """version of the protocol: of requests and of the record batches that answer them"""

@@ -1,4 +1,4 @@
-"""The life of a server process: read its options, warm up, serve, and finish open answers before it stops."""
+"""Run a server process: read its options, warm up, serve, and finish open answers before it stops."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.strategies import MASKING_VERSION, Strategy
 from gemsdata.service.batch_request import MAX_SEED, BatchRequest
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.split_reader import SplitReader
 from gemsdata.stream.config import combined_fingerprint
 from gemsdata.stream.order import build_order
-from gemsdata.stream.reader import SplitReader
 from gemsdata.stream.stream import MaskedStream
 from gemsdata.stream.world import World
 

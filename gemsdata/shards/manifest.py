@@ -292,7 +292,7 @@ def _check_shards(manifest: Manifest, split: str, shards: list[Shard]) -> None:
 
 def _require(holds: bool, where: str, value: Any) -> None:
     if not holds:
-        raise ValueError(f"{where} = {value!r:.80} cannot be")
+        raise ValueError(f"{where} = {value!r:.80} is not a valid value")
 
 
 def _is_hex(text: str, num_digits: int) -> bool:

@@ -22,6 +22,14 @@ class Rows:
     """index into the manifest's contigs, uint16[B] (uint32 beyond 65,536 contigs)"""
     start: np.ndarray
     """0-based position of the row's first base in its contig, int64[B]"""
+    num_bases: np.ndarray | None = None
+    """bases that the tokens cover, uint32[B]; None for rows of overlapping k-mers, which have ``num_tokens`` + k - 1"""
+    token_bases: np.ndarray | None = None
+    """bases of each token, uint8[B, L], where they vary in length; else None"""
+
+    def covered_bases(self, k: int) -> np.ndarray:
+        """Return how many bases the tokens of each row cover, int64[B]; ``k`` is that of overlapping k-mers."""
+        return self.num_tokens.astype(np.int64) + k - 1 if self.num_bases is None else self.num_bases.astype(np.int64)
 
     def __len__(self) -> int:
         return len(self.num_tokens)

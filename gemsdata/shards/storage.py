@@ -19,7 +19,7 @@ CACHE_VARIABLE = "GEMSDATA_CACHE"
 
 
 class Store(Protocol):
-    """What a shard set asks of the place where its files are."""
+    """Interface to the location of a shard set's files."""
 
     max_bytes: int | None
     """how much of the set may be on this machine at a time; None: all of it is"""

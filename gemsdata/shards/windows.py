@@ -168,7 +168,7 @@ def _gap_bases(genome: PackedGenome, regions: np.ndarray) -> np.ndarray:
 
 
 def _line(genome: PackedGenome) -> tuple[np.ndarray, int]:
-    """Put the contigs on one line, a position apart; return where each begins, int64[C], and the length of the line."""
+    """Place the contigs end to end on one axis, one position apart; return their starts, int64[C], and its length."""
     ends = np.cumsum(genome.num_bases + 1)
     return ends - genome.num_bases - 1, int(ends[-1])
 

@@ -77,7 +77,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise ValueError(
-            f"{folder} is being written by another gemsdata; wait for it, or give another folder"
+            f"{folder} is being written by another gemsdata process; wait for it, or give another folder"
         ) from None
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error.strerror}; give another folder") from None

@@ -1,1 +1,1 @@
-"""Which batch comes when: order, stage log, stream and loader."""
+"""The stream of batches: order, stage log, stream and loader."""

@@ -1,4 +1,4 @@
-"""Our own ``prepare`` for accelerate, whose own would shard a stream that shards itself a second time.
+"""``prepare`` for accelerate, whose own method would shard an already sharded stream again.
 
 (Measured with accelerate 1.15: two ranks that each read half of 64 rows saw 32 rows in all, without a warning.)
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def prepare(accelerator: Accelerator, loader: Loader) -> Loader:
-    """Make ``loader`` fit ``accelerator``, and return it.
+    """Register a loader with an accelerator, set its device, and return it.
 
     Batches go to the accelerator's device, widened there; ``accelerator.save_state`` and ``load_state`` carry the
     loader's state, which is equal on all ranks; gradient accumulation sees the last batch of a run of known length.

@@ -97,7 +97,7 @@ class BatchLayout:
 
 
 class PendingBatch(Protocol):
-    """A batch that was computed ahead and is read once, when its turn comes."""
+    """A batch that was computed ahead of its use and is read once."""
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the batch to arrays of the layout's shapes, each of the layout's dtype or a wider one."""

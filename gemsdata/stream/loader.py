@@ -290,7 +290,7 @@ class Loader(torch.utils.data.DataLoader):
             )
 
     def _from_rank_0(self, value: Any) -> Any:
-        """Return rank 0's value where ranks can talk, else the own one."""
+        """Return the value of rank 0 if torch.distributed is initialised, else this rank's own."""
         if self.stream.config.world.num_ranks == 1 or not torch.distributed.is_initialized():
             return value
         values = [value]
@@ -299,18 +299,18 @@ class Loader(torch.utils.data.DataLoader):
 
     @property
     def _is_accelerate_prepared(self) -> bool:
-        """What accelerate asks of every DataLoader before it wraps it."""
+        """Whether accelerate takes the loader for prepared; raises RuntimeError before `gemsdata.prepare`."""
         if not self.prepared:
             raise RuntimeError(
-                "accelerator.prepare(loader) would shard or dispatch a second time a stream that shards itself, and"
-                " lose rows without a word; call gemsdata.prepare(accelerator, loader) instead, and accelerator.prepare"
+                "accelerator.prepare(loader) would shard the stream a second time, and"
+                " silently lose rows; call gemsdata.prepare(accelerator, loader) instead, and accelerator.prepare"
                 " for the rest"
             )
         return True
 
     @_is_accelerate_prepared.setter
     def _is_accelerate_prepared(self, value: bool) -> None:
-        """Accelerate says so after it passed a prepared loader through."""
+        """Ignore the value that accelerate sets on a loader that it returned unchanged."""
 
 
 def _refuse_foreign_worker() -> None:

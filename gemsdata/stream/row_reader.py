@@ -1,16 +1,21 @@
-"""What a stream asks of what it reads rows from: a split of a shard set, or of a view of one."""
+"""The interface between a stream and what it reads rows from: a split of a shard set, or of a view of one."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from gemsdata.masking.token_rows import Vocabulary
 
+if TYPE_CHECKING:
+    from gemsdata.shards.split_reader import SplitReader
+    from gemsdata.views.reader import ViewReader
+    from gemsdata.views.stored_reader import StoredReader
+
 
 class RowReader(Protocol):
-    """Random access to the rows of one split: what a stream asks of shard sets and of views of them."""
+    """Random access to the rows of one split of a shard set or of a view."""
 
     @property
     def num_rows(self) -> int:
@@ -83,3 +88,9 @@ class RowReader(Protocol):
 
     def loss_weights(self, rows: Any) -> np.ndarray | None:
         """Return the weight of each token of ``rows``, float32[B, L]; None where rows have none."""
+
+
+if TYPE_CHECKING:
+
+    def _fulfil_the_protocol(rows: SplitReader, view: ViewReader, stored: StoredReader) -> tuple[RowReader, ...]:
+        return rows, view, stored

@@ -1,4 +1,4 @@
-"""What a loader iterates: a source of batches, computed in this process or asked of a server."""
+"""The interface between a loader and its source of batches: computed in this process, or by a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gemsdata.stream.stage_log import StageLog
 
 @dataclass(frozen=True, kw_only=True)
 class BatchInfo:
-    """What a batch says of itself, besides its arrays."""
+    """Metadata of a batch."""
 
     step: int
     epoch: int

@@ -70,7 +70,7 @@ class StageLog:
     def _check(self) -> None:
         if self.detached:
             raise RuntimeError(
-                "this stage log is a copy (pickle or deepcopy) and would never hear of a stage set elsewhere; build the"
+                "this stage log is a copy (pickle or deepcopy) and would not receive stages set elsewhere; build the"
                 " loader in the process that uses it, with gemsdata.build_loader, and carry its state_dict instead"
             )
 

@@ -1,4 +1,4 @@
-"""Who computes batches ahead: nobody, threads, or worker processes that write to a ring of slots in shared memory."""
+"""Computing batches ahead of their use: inline, in threads, or in processes that write to shared memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def in_threads(source: BatchSource, steps: range, *, num_threads: int, depth: in
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerPlan:
-    """What the worker processes are told when they start."""
+    """The parameters that worker processes receive when they start."""
 
     steps: range
     ring: torch.Tensor

@@ -13,9 +13,9 @@ from gemsdata.files.mapped import MappedFiles
 from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
 from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.views.regions import Contigs
+from gemsdata.views.regions import contigs_of
 
-_OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps", "_soft")
+_OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps")
 
 
 class BaseReader:
@@ -51,7 +51,7 @@ class BaseReader:
         self._start()
 
     def _start(self) -> None:
-        """Set what a process has of its own."""
+        """Initialise the state that each process has for itself."""
         self._lock = threading.Lock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
         self._files = MappedFiles()
@@ -91,18 +91,10 @@ class BaseReader:
             why = next(self._why[shard] for shard in range(first[index], last[index] + 1) if shard in self._why)
         return lost, why
 
-    def mark_soft(self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, value: Any, out: Any) -> None:
-        """Set out[i, j] ([B, W], any dtype) to ``value`` where base j of row i is soft-masked; rows as in `read`."""
-        mark(*self._soft, self.contigs.offset[contig] + start, num_bases, value, out)
-
     @functools.cached_property
     def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
         """Where letters other than ACGT begin and end on the line of the contigs, int64[m] each."""
         return _edges(self.contigs.on_line(self.shards.intervals("gap")))
-
-    @functools.cached_property
-    def _soft(self) -> tuple[np.ndarray, np.ndarray]:
-        return _edges(self.contigs.on_line(self.shards.intervals("soft")))
 
     def _shard_of(self, block: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._first_of_shard, block, side="right") - 1
@@ -148,12 +140,6 @@ class BaseReader:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
-
-
-def contigs_of(shards: ShardSet) -> Contigs:
-    """Return the contigs of a shard set."""
-    lengths = np.array([contig.num_bases for contig in shards.manifest.contigs], np.int64)
-    return Contigs(names=shards.contig_names, num_bases=lengths)
 
 
 def _edges(intervals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,32 +1,58 @@
-"""What a user can ask of a view, checked once."""
+"""The options of a view, checked once: which windows are rows, and of which tokens."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from gemsdata.views.tokens import Tokens
+from gemsdata.views.tokens import SPECS, Tokens
 
 UNKNOWN = ("break", "token")
+DEFAULT_TOKENS = "kmer:6"
 DEFAULT_ROW_TOKENS = 510
 MOST_ROW_BASES = 1 << 24
 
 
+def _shown(help_text: str, option: str | None = None) -> dict[str, str | None]:
+    """Return the metadata of a field."""
+    return {"help": help_text, "option": option}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions:
-    """What rows are; see `gemsdata.view`."""
+    """What the rows of a view are; `gemsdata.view` describes each option.
 
-    row_tokens: int | None = None
-    row_bases: int | None = None
-    regions: str | Path | None = None
-    flank: int = 0
-    exclude: str | Path | None = None
-    jitter: bool | None = None
-    unknown: str = "break"
-    loss_weight_soft_masked: float = 1.0
-    mask_soft_masked: bool = True
-    track: str | Path | None = None
-    seed: int = 0
+    The metadata of every field has its ``help`` on a command line, and its ``option`` there, such as "--view-seed",
+    where that is not the field's name with dashes.
+    """
+
+    tokens: str | Path | Tokens | None = field(
+        default=None,
+        metadata=_shown(f"tokens of a row: {SPECS}; default: {DEFAULT_TOKENS}, or those that the set stores"),
+    )
+    row_tokens: int | None = field(
+        default=None, metadata=_shown(f"tokens of a full row; default: {DEFAULT_ROW_TOKENS}")
+    )
+    row_bases: int | None = field(default=None, metadata=_shown("bases of a full row, in place of its tokens"))
+    regions: str | Path | None = field(default=None, metadata=_shown("BED file; rows lie inside its intervals"))
+    flank: int = field(default=0, metadata=_shown("bases to add at both ends of every region"))
+    exclude: str | Path | None = field(default=None, metadata=_shown("BED file; no row touches its intervals"))
+    jitter: bool | None = field(
+        default=None, metadata=_shown("whether windows are shifted in every epoch; default: in train, not in valid")
+    )
+    unknown: str = field(
+        default="break", metadata=_shown("letters other than A, C, G, T: rows break at them, or have the unknown token")
+    )
+    loss_weight_soft_masked: float = field(
+        default=1.0, metadata=_shown("weight of soft-masked bases in the loss, 0 to 1")
+    )
+    mask_soft_masked: bool = field(default=True, metadata=_shown("whether soft-masked bases may be masked"))
+    track: str | Path | None = field(
+        default=None, metadata=_shown("bigWig file with the weight of every base in the loss")
+    )
+    seed: int = field(default=0, metadata=_shown("random key of the shifts of the windows", "--view-seed"))
 
     def __post_init__(self) -> None:
         if self.unknown not in UNKNOWN:
@@ -50,6 +76,14 @@ class ViewOptions:
     def weighted(self) -> bool:
         """Whether batches carry weights of the loss."""
         return self.track is not None or self.loss_weight_soft_masked != 1
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        return {
+            option.name: getattr(self, option.name)
+            for option in dataclasses.fields(self)
+            if getattr(self, option.name) != option.default
+        }
 
     def geometry(self, tokens: Tokens) -> tuple[int, int]:
         """Return (tokens, bases) of a full row; raise ValueError where the two options contradict each other."""

@@ -1,71 +1,45 @@
-"""The rows of a view, as they go into a batch: any row of any epoch, from the packed bases of a shard set."""
+"""The rows of a view of packed bases, as they go into a batch: any row of any epoch."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gemsdata.kernels.bases import can_be_predicted, reverse_complement_rows, reverse_rows, token_means
-from gemsdata.kernels.keys import keys_of
-from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.token_rows import TokenRows
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.annotation import Annotation
 from gemsdata.views.base_reader import BaseReader
-from gemsdata.views.windows import Located
+from gemsdata.views.rows import RowSpec, ViewBuffer, ViewRows, read_predictable
+from gemsdata.views.tokens import EncodedRows, Tokens
+from gemsdata.views.windows import EpochWindows, Located
 
-if TYPE_CHECKING:
-    from gemsdata.views.view import View
-
-_MOST_REDRAWS = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewRows:
-    """B rows of a view."""
-
-    tokens: TokenRows
-    """their tokens, and the bases under them; a row that was lost has none"""
-    contig: np.ndarray
-    """index into the set's contigs, int64[B]"""
-    start: np.ndarray
-    """first base that a token covers, 0-based in the contig, on the forward strand, int64[B]"""
-    end: np.ndarray
-    """one past the last, int64[B]"""
-    loss_weights: np.ndarray | None
-    """weight of each token, the mean over its bases, float32[B, L]; None where the view gives no weights"""
-    lost: np.ndarray
-    """rows that could not be read, or hold nothing to predict, bool[B]"""
-    why_lost: str
-
-
-class ViewBuffer:
-    """What `ViewReader.read` fills: rows of its own each time."""
-
-    rows: ViewRows
-
-    @property
-    def tokens(self) -> TokenRows:
-        """Tokens of the rows, and the bases under them."""
-        return self.rows.tokens
+NO_FLAGS = np.empty((0, 0), np.bool_)
 
 
 class ViewReader:
-    """Reads the rows of one split of a view of packed bases."""
+    """Reads the rows of one split of a view of packed bases: a `gemsdata.stream.row_reader.RowReader`."""
 
-    def __init__(self, view: View, split: str, *, check: str = "size", faults: str = "raise") -> None:
-        self.view, self.split = view, split
-        self.windows = view.windows(split)
-        self.num_rows = len(self.windows)
-        self._bases = BaseReader(view.shards, split, check=check, faults=faults)
-        options = view.options
-        self.weighted = options.weighted
+    def __init__(
+        self,
+        shards: ShardSet,
+        split: str,
+        windows: EpochWindows,
+        spec: RowSpec,
+        *,
+        check: str = "size",
+        faults: str = "raise",
+    ) -> None:
+        self.split, self.windows, self.spec = split, windows, spec
+        self.num_rows = len(windows)
+        self._bases = BaseReader(shards, split, check=check, faults=faults)
+        self._annotation = Annotation(shards, self._bases.contigs, spec.options, spec.track)
+        self.weighted = spec.options.weighted
         """whether rows have weights of the loss"""
-        self.row_tokens, self.vocabulary = view.row_tokens, view.vocabulary
-        self.k = view.tokens.token_bases
-        self.token_identity = view.tokens.identity
-        self.fingerprint = view.fingerprint
-        self._may_be_empty = options.unknown == "token" or not options.mask_soft_masked
+        self.row_tokens, self.vocabulary = spec.row_tokens, spec.tokens.vocabulary
+        self.k = spec.tokens.token_bases
+        self.token_identity = spec.tokens.identity
+        self.fingerprint = spec.fingerprint
+        self._may_be_empty = spec.options.unknown == "token" or self._annotation.restricts
 
     @property
     def needs_windows(self) -> bool:
@@ -100,100 +74,77 @@ class ViewReader:
         Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. A row with nothing to predict gives
         its place to another of the epoch, drawn by its number.
         """
-        view, count = self.view, len(row_ids)
+        count, tokens = len(row_ids), self.spec.tokens
         flip = np.zeros(count, np.uint8) if flip is None else flip
-        bases = np.zeros((count, view.row_bases), np.uint8)
-        place, lost, why = self._read_bases(epoch, row_ids, bases)
-        contig, start, num_bases = place
-        maskable = None
-        if not view.options.mask_soft_masked:
-            maskable = np.ones(bases.shape, np.bool_)
-            self._bases.mark_soft(contig, start, num_bases, False, maskable)
-        weights = self._base_weights(contig, start, num_bases, bases.shape) if self.weighted else None
+        bases = np.zeros((count, self.spec.row_bases), np.uint8)
+        located, lost, why = self._read_bases(epoch, row_ids, bases)
+        contig, start, num_bases = located.contig, located.start, located.num_bases
+        maskable = self._annotation.maskable(located, num_bases, bases.shape)
+        weights = self._annotation.weights(located, num_bases, bases.shape)
         if flip.any():
             reverse_complement_rows(flip, num_bases, bases)
             for values in (maskable, weights):
                 if values is not None:
                     reverse_rows(flip, num_bases, values)
-        encoded = view.tokens.encode(bases, num_bases, view.row_tokens)
+        encoded = tokens.encode(bases, num_bases, self.spec.row_tokens)
         end = np.where(flip > 0, start + num_bases, start + encoded.num_bases)
-        token_weights = None
-        if weights is not None:
-            token_weights = np.empty(encoded.input_ids.shape, np.float32)
-            starts = encoded.token_start if encoded.token_start is not None else np.empty((0, 0), np.int32)
-            token_means(
-                weights, encoded.num_tokens, starts, view.tokens.token_bases, view.tokens.token_stride, token_weights
-            )
         return ViewRows(
-            tokens=TokenRows(
-                input_ids=encoded.input_ids,
-                num_tokens=encoded.num_tokens,
-                bases=bases,
-                num_bases=encoded.num_bases,
-                token_bases=view.tokens.token_bases,
-                token_stride=view.tokens.token_stride,
-                token_start=encoded.token_start,
-                maskable=maskable,
-            ),
+            tokens=token_rows(encoded, bases, tokens, maskable),
             contig=contig,
             start=end - encoded.num_bases,
             end=end,
-            loss_weights=token_weights,
+            loss_weights=None if weights is None else mean_weights(weights, encoded, tokens),
             lost=lost,
             why_lost=why,
         )
 
-    def _read_bases(
-        self, epoch: int, row_ids: np.ndarray, bases: np.ndarray
-    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], np.ndarray, str]:
-        """Write the bases of rows, each with something to predict; return (contig, start, num_bases), lost and why."""
+    def _read_bases(self, epoch: int, row_ids: np.ndarray, bases: np.ndarray) -> tuple[Located, np.ndarray, str]:
+        """Write the bases of rows, each with something to predict; return where they lie, which are lost and why."""
         contig, start, num_bases = (np.zeros(len(row_ids), np.int64) for _ in range(3))
-        lost = np.zeros(len(row_ids), bool)
-        why = ""
-        wanted = np.flatnonzero(row_ids >= 0)
-        ids = row_ids[wanted]
-        for attempt in range(1, _MOST_REDRAWS + 1):
+
+        def read(slots: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
             located = self.windows.locate(epoch, ids)
-            contig[wanted], start[wanted], num_bases[wanted] = located.contig, located.start, located.num_bases
-            part = bases if len(wanted) == len(bases) else np.zeros((len(wanted), bases.shape[1]), np.uint8)
+            contig[slots], start[slots], num_bases[slots] = located.contig, located.start, located.num_bases
+            part = bases if len(slots) == len(bases) else np.zeros((len(slots), bases.shape[1]), np.uint8)
             damaged, reason = self._bases.read(located.contig, located.start, located.num_bases, part)
             if part is not bases:
-                bases[wanted] = part
-            lost[wanted] |= damaged
-            num_bases[wanted[damaged]] = 0
-            why = why or reason
+                bases[slots] = part
             if not self._may_be_empty:
-                break
-            again = wanted[~self._can_be_predicted(located, part) & ~damaged]
-            if not again.size:
-                break
-            if attempt == _MOST_REDRAWS:
-                lost[again], num_bases[again] = True, 0
-                why = why or f"nothing to predict in {_MOST_REDRAWS} rows in succession"
-                break
-            keys = keys_of((self.view.options.seed, RandomStream.ROW_REDRAW, epoch, attempt), row_ids[again][:, None])
-            wanted, ids = again, (keys % np.uint64(self.num_rows)).astype(np.int64)
-        return (contig, start, num_bases), lost, why
+                return ~damaged, damaged, reason
+            maskable = self._annotation.maskable(located, located.num_bases, part.shape)
+            return predictable(part, located.num_bases, maskable, self.spec.tokens), damaged, reason
 
-    def _can_be_predicted(self, located: Located, bases: np.ndarray) -> np.ndarray:
-        """Return which rows hold something to predict, bool[B]."""
-        maskable = np.empty((0, 0), np.bool_)
-        if not self.view.options.mask_soft_masked:
-            maskable = np.ones(bases.shape, np.bool_)
-            self._bases.mark_soft(located.contig, located.start, located.num_bases, False, maskable)
-        out = np.empty(len(bases), np.uint8)
-        token_bases = 1 if self.view.tokens.varying else self.view.tokens.token_bases
-        can_be_predicted(bases, located.num_bases, maskable, token_bases, out)
-        return out > 0
+        options = self.spec.options
+        lost, why = read_predictable(row_ids, read, epoch=epoch, seed=options.seed, num_rows=self.num_rows)
+        num_bases[lost] = 0
+        return Located(contig=contig, start=start, num_bases=num_bases), lost, why
 
-    def _base_weights(
-        self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, shape: tuple[int, ...]
-    ) -> np.ndarray:
-        """Return the weight of each base, float32[B, W]."""
-        weights = np.ones(shape, np.float32)
-        if self.view.track is not None:
-            self.view.track.weights(contig, start, num_bases, weights)
-        else:
-            weight = np.float32(self.view.options.loss_weight_soft_masked)
-            self._bases.mark_soft(contig, start, num_bases, weight, weights)
-        return weights
+
+def predictable(bases: np.ndarray, num_bases: np.ndarray, maskable: np.ndarray | None, tokens: Tokens) -> np.ndarray:
+    """Return which rows of bases uint8[B, W] hold something to predict, bool[B]; ``maskable`` as in `TokenRows`."""
+    out = np.empty(len(bases), np.uint8)
+    token_bases = 1 if tokens.varying else tokens.token_bases
+    can_be_predicted(bases, num_bases, NO_FLAGS if maskable is None else maskable, token_bases, out)
+    return out > 0
+
+
+def token_rows(encoded: EncodedRows, bases: np.ndarray, tokens: Tokens, maskable: np.ndarray | None) -> TokenRows:
+    """Return encoded rows with the bases under their tokens, for a `Masker`."""
+    return TokenRows(
+        input_ids=encoded.input_ids,
+        num_tokens=encoded.num_tokens,
+        bases=bases,
+        num_bases=encoded.num_bases,
+        token_bases=tokens.token_bases,
+        token_stride=tokens.token_stride,
+        token_start=encoded.token_start,
+        maskable=maskable,
+    )
+
+
+def mean_weights(weights: np.ndarray, encoded: EncodedRows, tokens: Tokens) -> np.ndarray:
+    """Return the weight of each token, float32[B, L], the mean over the weights float32[B, W] of its bases."""
+    out = np.empty(encoded.input_ids.shape, np.float32)
+    starts = encoded.token_start if encoded.token_start is not None else np.empty((0, 0), np.int32)
+    token_means(weights, encoded.num_tokens, starts, tokens.token_bases, tokens.token_stride, out)
+    return out

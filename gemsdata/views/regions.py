@@ -15,6 +15,7 @@ import numpy as np
 
 from gemsdata.genome import decompress
 from gemsdata.genome.packed import complement
+from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.windows import merge
 
 _HEADERS = ("track", "browser")
@@ -23,7 +24,7 @@ _NAMES_SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Contigs:
-    """The contigs of a genome, one after the other on a line, a position apart."""
+    """The contigs of a genome end to end on one axis, one position apart."""
 
     names: Sequence[str]
     num_bases: np.ndarray
@@ -98,6 +99,12 @@ class BedRegions:
         return np.column_stack(
             [contig, np.maximum(start - flank, 0), np.minimum(end + flank, contigs.num_bases[contig])]
         )
+
+
+def contigs_of(shards: ShardSet) -> Contigs:
+    """Return the contigs of a shard set."""
+    lengths = np.array([contig.num_bases for contig in shards.manifest.contigs], np.int64)
+    return Contigs(names=shards.contig_names, num_bases=lengths)
 
 
 def read_bed(path: str | Path, contigs: Contigs) -> BedRegions:

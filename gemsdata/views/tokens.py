@@ -6,6 +6,7 @@ token covers, which is all that masking asks.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from abc import ABC, abstractmethod
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from gemsdata.genome.vocab import check_k, token
-from gemsdata.kernels.bases import encode_kmers
+from gemsdata.genome.vocab import base_codes, check_k, token
+from gemsdata.kernels.bases import decode_kmers, decode_varying, encode_kmers
 from gemsdata.masking.token_rows import Vocabulary
 
 SPECS = '"kmer:K", "kmer:K:STRIDE", "base", or the folder of a Hugging Face fast tokenizer'
@@ -72,6 +73,13 @@ class Tokens(ABC):
         """
 
     @abstractmethod
+    def decode(self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int) -> tuple[EncodedRows, np.ndarray]:
+        """Return rows as `encode` made them, from ids [B, L] and num_tokens int64[B], and their bases uint8[B, W].
+
+        W is ``row_bases``; a base that only unknown tokens cover is 4.
+        """
+
+    @abstractmethod
     def text(self, token_id: int) -> str:
         """Return the text of a token id."""
 
@@ -116,6 +124,16 @@ class KmerTokens(Tokens):
         num_tokens = np.maximum(num_tokens, 0).astype(np.int64)
         ids = np.empty((len(bases), row_tokens), self.vocabulary.id_dtype)
         encode_kmers(bases, num_tokens, self.k, self.token_stride, ids)
+        return self._encoded(ids, num_tokens)
+
+    def decode(  # noqa: D102
+        self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int
+    ) -> tuple[EncodedRows, np.ndarray]:
+        bases = np.zeros((len(input_ids), row_bases), np.uint8)
+        decode_kmers(input_ids, num_tokens, self.k, self.token_stride, bases)
+        return self._encoded(input_ids, num_tokens), bases
+
+    def _encoded(self, ids: np.ndarray, num_tokens: np.ndarray) -> EncodedRows:
         covered = np.where(num_tokens > 0, (num_tokens - 1) * self.token_stride + self.k, 0)
         return EncodedRows(input_ids=ids, num_tokens=num_tokens, num_bases=covered, token_start=None)
 
@@ -208,6 +226,22 @@ class HuggingFaceTokens(Tokens):
             num_bases=start[np.arange(count), num_tokens].astype(np.int64),
             token_start=start,
         )
+
+    def decode(  # noqa: D102
+        self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int
+    ) -> tuple[EncodedRows, np.ndarray]:
+        bases = np.zeros((len(input_ids), row_bases), np.uint8)
+        start = np.zeros((len(input_ids), input_ids.shape[1] + 1), np.int32)
+        decode_varying(input_ids, num_tokens, *self._digits, bases, start)
+        num_bases = start[np.arange(len(start)), num_tokens].astype(np.int64)
+        return EncodedRows(input_ids=input_ids, num_tokens=num_tokens, num_bases=num_bases, token_start=start), bases
+
+    @functools.cached_property
+    def _digits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bases of all real tokens one after another, uint8, and where those of each id begin, int64[V + 1]."""
+        texts = [_letters(self._texts[i]) if length else "" for i, length in enumerate(self._length.tolist())]
+        ends = np.concatenate([[0], np.cumsum(self._length)]).astype(np.int64)
+        return base_codes("".join(texts)).copy(), ends
 
     def row_tokens(self, row_bases: int) -> int:  # noqa: D102
         return -(-row_bases // _SHORTEST_MEAN_BASES)

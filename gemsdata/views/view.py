@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -12,40 +11,45 @@ from typing import Any
 import numpy as np
 
 from gemsdata.masking.token_rows import Vocabulary
-from gemsdata.shards.packed import split_stretches
+from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.views.base_reader import contigs_of
-from gemsdata.views.options import ViewOptions
-from gemsdata.views.reader import ViewReader, ViewRows
-from gemsdata.views.regions import BedRegions, check_each_leaves_a_row, read_bed
+from gemsdata.views.options import DEFAULT_TOKENS, ViewOptions
+from gemsdata.views.reader import ViewReader
+from gemsdata.views.regions import contigs_of
+from gemsdata.views.rows import RowSpec, ViewRows
+from gemsdata.views.stored_options import check_stored, stored_tokens
+from gemsdata.views.stored_reader import StoredReader
+from gemsdata.views.stored_windows import StoredWindows, select_rows
+from gemsdata.views.stretches import find_stretches
 from gemsdata.views.tokens import Tokens, resolve_tokens
 from gemsdata.views.track import Track
 from gemsdata.views.windows import EpochWindows, cut_stretches
 
-SPLITS = ("train", "valid")
-
 
 class View:
-    """The rows of a shard set of packed bases, seen as windows of some tokens; `gemsdata.view` makes one.
+    """The rows of a shard set as windows of some tokens; `gemsdata.view` makes one.
 
-    ``len(view)`` is the number of training rows of an epoch.
+    Of a set of packed bases rows are cut as the options say; of a set of tokens they are the stored ones, all or those
+    in regions. ``len(view)`` is the number of training rows of an epoch.
     """
 
-    def __init__(self, shards: ShardSet, tokens: Tokens, options: ViewOptions) -> None:
-        if not shards.manifest.packed:
-            raise ValueError(
-                f"{shards.store} holds rows of tokens, not packed bases: make the set with --format packed to view it"
-                f" as {tokens.spec!r}"
-            )
-        self.shards, self.tokens, self.options = shards, tokens, options
-        self.row_tokens, self.row_bases = options.geometry(tokens)
-        """tokens and bases of a full row"""
+    def __init__(self, shards: ShardSet, options: ViewOptions) -> None:
+        self.shards, self.options = shards, options
+        self.packed = shards.manifest.packed
+        """whether rows are cut from packed bases; else they are stored"""
         self.contigs = contigs_of(shards)
         self.track = None if options.track is None else Track(options.track, self.contigs)
-        self._shortest = 1 if tokens.varying else tokens.token_bases
-        self._stretches = self._find_stretches()
-        self._windows = {split: self._cut(split) for split in SPLITS}
-        self._readers: dict[str, ViewReader] = {}
+        self.tokens: Tokens
+        if self.packed:
+            self.tokens = resolve_tokens(DEFAULT_TOKENS if options.tokens is None else options.tokens)
+            self.row_tokens, self.row_bases = options.geometry(self.tokens)
+            """tokens and bases of a full row"""
+        else:
+            self.tokens = stored_tokens(shards)
+            self.row_tokens, self.row_bases = check_stored(shards, self.tokens, options)
+        self._windows: dict[str, EpochWindows] | dict[str, StoredWindows]
+        self._windows = self._cut_windows() if self.packed else select_rows(shards, self.contigs, options)
+        self._readers: dict[str, ViewReader | StoredReader] = {}
         if not len(self):
             raise ValueError(f"{shards.store}: {self._why_no_row()}")
 
@@ -61,30 +65,50 @@ class View:
         """The token ids."""
         return self.tokens.vocabulary
 
-    def windows(self, split: str) -> EpochWindows:
+    def windows(self, split: str) -> EpochWindows | StoredWindows:
         """Return where the rows of a split lie; raise ValueError when there is no such split."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is unknown; the set has {', '.join(SPLITS)}")
         return self._windows[split]
 
-    def _cut(self, split: str) -> EpochWindows:
+    def _cut_windows(self) -> dict[str, EpochWindows]:
         varying = self.tokens.varying
-        return cut_stretches(
-            self._stretches[split],
-            row_tokens=self.row_bases if varying else self.row_tokens,
-            token_bases=self._shortest,
-            token_stride=1 if varying else self.tokens.token_stride,
-            jitter=self.jitter(split),
-            seed=self.options.seed,
+        shortest = 1 if varying else self.tokens.token_bases
+        stretches = find_stretches(
+            self.shards, self.contigs, self.options, row_bases=self.row_bases, token_bases=shortest
         )
+        return {
+            split: cut_stretches(
+                stretches[split],
+                row_tokens=self.row_bases if varying else self.row_tokens,
+                token_bases=shortest,
+                token_stride=1 if varying else self.tokens.token_stride,
+                jitter=self.jitter(split),
+                seed=self.options.seed,
+            )
+            for split in SPLITS
+        }
 
     def jitter(self, split: str) -> bool:
         """Return whether the windows of a split are shifted in every epoch."""
+        if not self.packed:
+            return False
         return split == "train" if self.options.jitter is None else self.options.jitter
 
-    def reader(self, split: str, *, check: str = "size", faults: str = "raise") -> ViewReader:
-        """Return what reads the rows of a split."""
-        return ViewReader(self, split, check=check, faults=faults)
+    def reader(self, split: str, *, check: str = "size", faults: str = "raise") -> ViewReader | StoredReader:
+        """Return what reads the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
+        spec = RowSpec(
+            tokens=self.tokens,
+            row_tokens=self.row_tokens,
+            row_bases=self.row_bases,
+            options=self.options,
+            track=self.track,
+            fingerprint=self.fingerprint,
+        )
+        windows = self.windows(split)
+        if isinstance(windows, StoredWindows):
+            return StoredReader(self.shards, split, windows, spec, check=check, faults=faults)
+        return ViewReader(self.shards, split, windows, spec, check=check, faults=faults)
 
     def rows(self, row_ids: np.ndarray, *, epoch: int = 0, split: str = "train") -> ViewRows:
         """Return rows ``row_ids`` (integers[B]) of an epoch: their tokens, bases and places.
@@ -114,7 +138,7 @@ class View:
         """Identity of the rows of every epoch: sha256 over the set's fingerprint and all that the options decide."""
         digest = hashlib.sha256()
         for split in SPLITS:
-            digest.update(self._stretches[split].astype("<i8").tobytes())
+            digest.update(self._windows[split].identity())
         options = self.options
         content = {
             "set": self.shards.manifest.fingerprint,
@@ -132,47 +156,14 @@ class View:
 
     def __repr__(self) -> str:
         rows = " and ".join(f"{self.num_rows(split):,} {split}" for split in SPLITS)
-        options = {
-            field.name: getattr(self.options, field.name)
-            for field in dataclasses.fields(self.options)
-            if getattr(self.options, field.name) != field.default and field.name not in ("row_tokens", "row_bases")
-        }
-        extra = "".join(f", {name} = {value}" for name, value in options.items())
+        hidden = ("tokens", "row_tokens", "row_bases")
+        extra = "".join(f", {name} = {value}" for name, value in self.options.changed().items() if name not in hidden)
+        jitter = f"jitter in train {'on' if self.jitter('train') else 'off'}" if self.packed else "stored rows"
         return (
             f"View of {self.shards.store} as {self.tokens.spec}: {rows} rows of {self.row_tokens:,} tokens,"
             f" {self.row_bases:,} bases\n"
-            f"  fingerprint {self.fingerprint[:12]}, jitter in train {'on' if self.jitter('train') else 'off'}{extra}"
+            f"  fingerprint {self.fingerprint[:12]}, {jitter}{extra}"
         )
-
-    def _find_stretches(self) -> dict[str, np.ndarray]:
-        """Return the stretches that rows are cut from, of each split, (contig, start, end) int64[m, 3]."""
-        contigs, options = self.contigs, self.options
-        gaps = self.shards.intervals("gap")
-        long = gaps[gaps[:, 2] - gaps[:, 1] >= self.row_bases] if options.unknown == "token" else gaps
-        usable = {split: contigs.without(s, long) for split, s in split_stretches(self.shards.manifest).items()}
-        if options.regions is not None:
-            bed = read_bed(options.regions, contigs)
-            everything = np.concatenate(list(usable.values()))
-            order = np.argsort(contigs.on_line(everything)[:, 0])
-            check_each_leaves_a_row(bed, options.flank, contigs, everything[order], self._shortest)
-            regions = contigs.merged(bed.flanked(options.flank, contigs))
-            usable = {split: contigs.within(stretches, regions) for split, stretches in usable.items()}
-        if options.exclude is not None:
-            excluded: BedRegions = read_bed(options.exclude, contigs)
-            taken = contigs.merged(excluded.intervals)
-            usable = {split: contigs.without(stretches, taken) for split, stretches in usable.items()}
-        if options.unknown == "token" and len(gaps):
-            usable = {split: _trimmed(stretches, gaps, contigs.offset) for split, stretches in usable.items()}
-        self._check_row_bases(usable)
-        return {split: s[s[:, 2] - s[:, 1] >= self._shortest] for split, s in usable.items()}
-
-    def _check_row_bases(self, usable: dict[str, np.ndarray]) -> None:
-        longest = max((int((s[:, 2] - s[:, 1]).max()) for s in usable.values() if len(s)), default=0)
-        if self.options.row_bases is not None and longest < self.row_bases:
-            raise ValueError(
-                f"row_bases = {self.options.row_bases:,} is longer than any stretch that rows may be cut from: the"
-                f" longest has {longest:,} bases; give a smaller row_bases"
-            )
 
     def _why_no_row(self) -> str:
         options = self.options
@@ -180,6 +171,8 @@ class View:
             return f"no training row is left once {options.exclude} is taken out; give other regions or exclude less"
         if options.regions is not None:
             return f"no training row lies in the regions of {options.regions}; give other regions"
+        if not self.packed:
+            return "the set has no training row"
         return f"no training row: no stretch is as long as one token of {self.tokens.spec!r}"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,7 +182,7 @@ class View:
 def view(
     shards: str | Path | ShardSet,
     *,
-    tokens: str | Path | Tokens = "kmer:6",
+    tokens: str | Path | Tokens | None = None,
     row_tokens: int | None = None,
     row_bases: int | None = None,
     regions: str | Path | None = None,
@@ -207,10 +200,12 @@ def view(
     Parameters
     ----------
     shards
-        folder or URL of a packed shard set (``gemsdata shard GENOME -o SET --format packed``), or an opened one.
+        folder or URL of a shard set, or an opened one. From a packed one (``gemsdata shard GENOME -o SET --format
+        packed``) any rows can be cut; from one of tokens come its stored rows, and only regions, flank, exclude,
+        loss_weight_soft_masked, mask_soft_masked and track may be given.
     tokens
         "kmer:K" (overlapping), "kmer:K:STRIDE" ("kmer:6:6": non-overlapping; "kmer:3:3": codons), "base", or the folder
-        of a Hugging Face fast tokenizer.
+        of a Hugging Face fast tokenizer. Default: "kmer:6", or the tokens that the set stores.
     row_tokens, row_bases
         length of a row, in tokens or in bases; give one (default: 510 tokens). For tokens that vary in length
         ``row_bases`` is needed, and ``row_tokens`` is how many tokens a row has room for (default: a third of its
@@ -242,6 +237,7 @@ def view(
         other; the message says what to do.
     """
     options = ViewOptions(
+        tokens=tokens,
         row_tokens=row_tokens,
         row_bases=row_bases,
         regions=regions,
@@ -254,18 +250,9 @@ def view(
         track=track,
         seed=seed,
     )
-    opened = shards if isinstance(shards, ShardSet) else ShardSet.open(str(shards))
-    return View(opened, resolve_tokens(tokens), options)
+    return open_view(shards, options)
 
 
-def _trimmed(stretches: np.ndarray, gaps: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """Return stretches without the gaps that they begin or end with."""
-    contig, start, end = stretches.T
-    starts, ends = (offset[gaps[:, 0]] + gaps[:, column] for column in (1, 2))
-    first, last = start + offset[contig], end + offset[contig]
-    before = np.maximum(np.searchsorted(starts, first, side="right") - 1, 0)
-    first = np.where((starts[before] <= first) & (ends[before] > first), ends[before], first)
-    after = np.maximum(np.searchsorted(starts, last, side="left") - 1, 0)
-    last = np.where((starts[after] < last) & (ends[after] >= last), starts[after], last)
-    out = np.column_stack([contig, first - offset[contig], last - offset[contig]])
-    return out[last > first]
+def open_view(shards: str | Path | ShardSet, options: ViewOptions) -> View:
+    """Return the view of a shard set, or of the one in a folder or at a URL, that options describe."""
+    return View(shards if isinstance(shards, ShardSet) else ShardSet.open(str(shards)), options)

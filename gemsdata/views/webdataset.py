@@ -1,4 +1,4 @@
-"""Our shards in other people's webdataset pipelines: a decoder for their members, and masking as a stage.
+"""A decoder and a masking stage for webdataset pipelines over gemsdata shards.
 
 wds.WebDataset(urls).decode(gemsdata.wds_decoder).compose(gemsdata.masked(masking="genemask", seed=0))
 """

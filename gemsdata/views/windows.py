@@ -58,6 +58,10 @@ class EpochWindows:
         count_rows(self.num_tokens, self.row_tokens, self.jitter, rows)
         return np.concatenate([[0], np.cumsum(rows)])
 
+    def identity(self) -> bytes:
+        """Return what a fingerprint takes of the stretches."""
+        return self.stretches.astype("<i8").tobytes()
+
     def locate(self, epoch: int, rows: np.ndarray) -> Located:
         """Return where rows (integers[B], 0 .. len - 1) of an epoch lie, each found in O(log m)."""
         found = np.empty((len(rows), 3), np.int64)

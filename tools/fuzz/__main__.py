@@ -1,4 +1,4 @@
-"""Mutate everything that gemsdata reads, and print what became of it.
+"""Mutate everything that gemsdata reads, and print the outcomes.
 
     python -m tools.fuzz --tries 10000 --seed 0 --markdown docs/reliability_fuzz.md
 

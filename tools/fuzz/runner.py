@@ -57,7 +57,7 @@ class Target(Protocol):
 
 @dataclass
 class Outcome:
-    """What became of all inputs of one kind."""
+    """Outcomes of all inputs of one kind."""
 
     name: str
     tries: int = 0

@@ -19,11 +19,11 @@ from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.packed import PackedShard
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.split_reader import SplitReader, StoredRows
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.rows import read_blocks
 from gemsdata.shards.verify.shard_set import verify
 from gemsdata.shards.write import shard
-from gemsdata.stream.reader import SplitReader, StoredRows
 from gemsdata.views.regions import Contigs, read_bed
 from tools.fuzz.mutations import mutate_bytes, mutate_json
 from tools.fuzz.runner import WrongAnswer

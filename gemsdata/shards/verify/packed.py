@@ -29,7 +29,7 @@ def check_packed_shard(
     """
     file = shard.files["packed"]
     if file.path != f"{where}.arrow":
-        raise VerificationError(f"the manifest calls {where}.arrow {file.path}")
+        raise VerificationError(f"the manifest lists {file.path} where {where}.arrow is expected")
     check_bytes(folder / file.path, file)
     content = xxhash.xxh3_64()
     places = [np.empty((0, 3), np.int64)]
@@ -90,7 +90,7 @@ def _check_block(
     """Check the bases of a block, and that it is 0 beyond them."""
     contig, start, num_bases = place
     if not 0 < num_bases <= manifest.row_tokens or contig >= len(manifest.contigs):
-        raise VerificationError(f"{where}: contig {contig} and {num_bases} bases cannot be")
+        raise VerificationError(f"{where}: contig {contig} with {num_bases} bases is not a valid block")
     digits = np.empty((packed.size, 4), np.uint8)
     for j in range(4):
         digits[:, j] = packed >> (6 - 2 * j) & 3

@@ -46,7 +46,7 @@ def check_shard(
     for file_format, file in shard.files.items():
         expected_path = f"{where}{'.arrow' if file_format == 'arrow' else '.tar'}"
         if file.path != expected_path:
-            raise VerificationError(f"the manifest calls {expected_path} {file.path}")
+            raise VerificationError(f"the manifest lists {file.path} where {expected_path} is expected")
         check_bytes(folder / file.path, file)
         content = xxhash.xxh3_64()
         found: list[np.ndarray] = []

@@ -240,13 +240,13 @@ def _check_places(manifest: Manifest, split: str, genome: ReferenceGenome, place
     differs = np.flatnonzero((expected[:num_both] != in_order[:num_both]).any(axis=1))
     if differs.size:
         here, wanted = _window_text(in_order[differs[0]], genome), _window_text(expected[differs[0]], genome)
-        raise VerificationError(f"{split}: window {here} stands where {wanted} should")
+        raise VerificationError(f"{split}: window {here} was found, {wanted} was expected")
     _expect(f"{split}: the number of windows", len(placed), len(expected))
     order = np.empty(len(placed), np.int64)  # the writer's kernel: its order is tested elsewhere, used here
     permute_range(0, len(placed), np.uint64(key_of(manifest.seed, RandomStream.ROW_ORDER, SPLITS.index(split))), order)
     differs = np.flatnonzero((expected[order] != placed).any(axis=1))
     if differs.size:
-        raise VerificationError(f"{split}: row {differs[0]} is not the one that seed {manifest.seed} puts there")
+        raise VerificationError(f"{split}: row {differs[0]} is not where the order of seed {manifest.seed} puts it")
 
 
 def _window_text(window: np.ndarray, genome: ReferenceGenome) -> str:

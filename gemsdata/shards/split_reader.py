@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +19,6 @@ from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.webdataset import TarShard
-
-if TYPE_CHECKING:
-    from gemsdata.stream.row_reader import RowReader
 
 FAULT_POLICIES = ("raise", "skip-and-count")
 CHECKS = ("size", "hash")
@@ -42,7 +39,7 @@ class StoredRows:
 
 
 class SplitReader:
-    """Reads rows of one split of a shard set, any order, from memory maps: a `RowReader`.
+    """Reads rows of one split of a shard set, any order, from memory maps: a `gemsdata.stream.row_reader.RowReader`.
 
     Parameters
     ----------
@@ -89,7 +86,7 @@ class SplitReader:
         self._start()
 
     def _start(self) -> None:
-        """Set what a process has of its own."""
+        """Initialise the state that each process has for itself."""
         self._lock = threading.Lock()
         self._table = np.zeros((self._index.num_blocks, 2), np.int64)
         self._files = MappedFiles()
@@ -136,10 +133,17 @@ class SplitReader:
         return self.shards.manifest.fingerprint
 
     def places(self, row_ids: np.ndarray, rows: StoredRows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (contig, start, end) of rows; see `RowReader.places`."""
+        """Return (contig, start, end) of rows; see `gemsdata.stream.row_reader.RowReader.places`."""
+        contig, start = self.starts(row_ids)
+        return contig, start, start + rows.num_tokens + self.k - 1
+
+    def starts(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (contig, start), int64[B] each, of rows (int64[B]); 0 for negative ones. They must not be lost."""
+        out = np.zeros((2, len(row_ids)), np.int64)
+        there = row_ids >= 0
         with self._lock:
-            contig, start, num_tokens = self.shards.read_places(self.split, np.maximum(row_ids, 0))
-        return contig, start, start + num_tokens + self.k - 1
+            out[:, there] = self.shards.read_starts(self.split, row_ids[there])
+        return out[0], out[1]
 
     def loss_weights(self, rows: StoredRows) -> None:
         """Return None: stored rows have no weights of the loss."""
@@ -291,9 +295,3 @@ class SplitReader:
 def _addresses_of(rows: Rows) -> tuple[int, int]:
     ids, counts = (array.__array_interface__["data"][0] for array in (rows.input_ids, rows.num_tokens))
     return ids, counts
-
-
-if TYPE_CHECKING:
-
-    def _fulfils_the_protocol(reader: SplitReader) -> RowReader:
-        return reader

@@ -1,0 +1,48 @@
+"""The options of commands that read the rows of a view."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from gemsdata.views.options import UNKNOWN, ViewOptions
+
+PREFIX = "view_"
+"""of the names of the parameters, which so do not clash with other parameters of a command"""
+
+
+def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of views, --tokens to --view-seed; the command gets ``view``, a `ViewOptions`."""
+
+    @functools.wraps(command)
+    def with_view(**arguments: Any) -> Any:
+        given = {field.name: arguments.pop(PREFIX + field.name) for field in dataclasses.fields(ViewOptions)}
+        view = ViewOptions(**given)
+        return command(view=view, **arguments)
+
+    hints = typing.get_type_hints(ViewOptions)
+    for field in reversed(dataclasses.fields(ViewOptions)):
+        with_view = _option(field, hints[field.name])(with_view)
+    return with_view
+
+
+def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[..., Any]:
+    """Return the click option of a field of `ViewOptions`."""
+    name, text = field.metadata["option"] or "--" + field.name.replace("_", "-"), field.metadata["help"]
+    text = text[0].upper() + text[1:] + "."
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if bool in kinds:
+        return click.option(f"{name}/--no-{name[2:]}", PREFIX + field.name, default=field.default, help=text)
+    kind: Any = next((kind for kind in (int, float) if kind in kinds), str)
+    if field.name == "unknown":
+        kind = click.Choice(UNKNOWN)
+    show_default = field.default not in (None, 0, 1.0)
+    return click.option(
+        name, PREFIX + field.name, type=kind, default=field.default, show_default=show_default, help=text
+    )
