@@ -7,9 +7,12 @@ import os
 
 import pytest
 import torch
+from torch.nn import functional
+from transformers import BertForSequenceClassification
 
 from eval.results.jobs import threads_of_each
 from gemsdata.masking.token_rows import Vocabulary
+from train.classifier import ClassLogits
 from train.masked_lm import MaskedLM
 from train.models import build_model, num_positions
 from train.optimizer import learning_rate
@@ -124,6 +127,27 @@ def test_models_have_the_papers_sizes(name, millions):
     with torch.device("meta"):
         model = build_model(name, Vocabulary.of_kmers(6))
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2 if millions < 10 else 1) == millions
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_logits_of_a_classifier_are_those_of_the_unmodified_model(padded):
+    torch.manual_seed(0)
+    encoder = build_model("logo", Vocabulary.of_kmers(3), max_positions=64)
+    encoder.config.num_labels = 3
+    model = BertForSequenceClassification(encoder.config)
+    given = {name: values for name, values in batch(padded=padded).items() if name != "labels"}
+    target = torch.tensor([0, 2, 1, 1, 0])
+    expected = model(**given).logits
+    functional.cross_entropy(expected, target).backward()
+    gradients = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    model.zero_grad()
+    found = ClassLogits(model)(**given)
+    functional.cross_entropy(found, target).backward()
+    assert torch.allclose(found, expected, atol=1e-5)
+    for name, value in model.named_parameters():
+        assert (value.grad is None) == (name not in gradients), name
+        if value.grad is not None:
+            assert torch.allclose(value.grad, gradients[name], rtol=1e-3, atol=1e-6), name
 
 
 def test_the_learning_rate_rises_and_falls_linearly():
