@@ -37,6 +37,7 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
+	$(BIN)/python -m bench.bench_train --write --threads 1
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
