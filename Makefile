@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format bench mutants fuzz soak clean
+.PHONY: demo test lint format dist bench mutants fuzz soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -24,6 +24,12 @@ format: .venv/.installed
 
 demo: .venv/.installed
 	$(BIN)/python -m tools.demo $(if $(FASTA),--fasta $(FASTA))
+
+# The sdist and the wheel, and both used in fresh environments, without torch and with all extras.
+dist: .venv/.installed
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m tools.try_dist dist
 
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed
@@ -51,4 +57,4 @@ soak: .venv/.installed
 	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
 
 clean:
-	rm -rf .venv .bench-peers demo build *.egg-info
+	rm -rf .venv .bench-peers demo build dist *.egg-info

@@ -25,7 +25,6 @@ from bench.peers import stub_torchvision
 from bench.table import machine, markdown, write_section
 from gemsdata.shards import write as sharding
 from gemsdata.shards.options import ShardOptions
-from gemsdata.shards.plan import make_plan
 from gemsdata.shards.shard_set import ShardSet
 from tools.synthesize import GenomeRecipe, write_fasta
 
@@ -73,13 +72,12 @@ def counting(fasta: Path, megabases: float, rounds: int, scratch: Path) -> str:
 def writing(fasta: Path, rounds: int, scratch: Path) -> str:
     """Write the same rows with each; ours also makes them from the packed genome, hashes and flushes them."""
     work = scratch / "set"
-    sharding.prepare_folder(work, resume=False, overwrite=False)
-    plan = make_plan([str(fasta)], work, ShardOptions(valid_fraction=0.0))
+    plan = sharding.plan_only([str(fasta)], work, ShardOptions(valid_fraction=0.0))
     num_rows = sum(part.num_rows for part in plan.parts)
 
     def ours(workers: int) -> None:
-        shutil.rmtree(work / "train", ignore_errors=True)
-        shutil.rmtree(work / "_work" / "parts", ignore_errors=True)
+        for path in plan.part_file("train").iterdir():
+            path.unlink()
         sharding.encode_parts(plan, plan.parts, workers=workers)
 
     ours(2)

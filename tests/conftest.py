@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="too slow without the JIT"))
 
 
+@pytest.fixture
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are not flushed to the disk: for tests of what a killed process leaves, as opposed to a power cut."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The public data that the tests read: $GEMSDATA_TEST_DATA, or shared/data beside the repository."""

@@ -77,7 +77,9 @@ def test_parts_may_be_encoded_by_several_machines(
     assert main(["finalise", out]) == 0
     assert main(["verify", out, "--fasta", big]) == 0
     capsys.readouterr()
-    assert "holds no plan" in error_of(capsys, "encode", out)
+    assert main(["encode", out]) == 0
+    assert "every part was encoded before" in capsys.readouterr().out
+    assert "holds no plan" in error_of(capsys, "encode", str(tmp_path))
 
 
 def test_rare_kmers_are_reported_with_the_ways_out(

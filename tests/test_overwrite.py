@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-from gemsdata.shards import work_folder, write
+from gemsdata.shards import write
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import encode_parts, finalise, open_plan, plan_only, shard
@@ -53,44 +51,6 @@ def test_a_mistake_with_overwrite_leaves_the_set_as_it_was(tmp_path: Path, fasta
     with pytest.raises((ValueError, FileNotFoundError)):
         shard([source], out, options, overwrite=True)
     assert content(out) == before
-    assert not (out / "_work").exists()
-
-
-@pytest.mark.parametrize("stop_at", [0, 1, 2, 5, 9, 16, 24])
-def test_an_overwrite_killed_while_it_publishes_is_completed_by_the_next_run(
-    tmp_path: Path, fasta: str, stop_at: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shard([fasta], tmp_path / "expected", OTHER)
-    out = tmp_path / "out"
-    shard([fasta], out, SMALL)
-    steps = iter(range(1000))
-    real_replace, real_unlink = os.replace, Path.unlink
-
-    def stop() -> None:
-        if next(steps) >= stop_at:
-            raise KeyboardInterrupt
-
-    def replace(source, target):
-        stop()
-        real_replace(source, target)
-
-    def unlink(path, missing_ok=False):
-        stop()
-        real_unlink(path, missing_ok=missing_ok)
-
-    plan_only([fasta], out, OTHER, overwrite=True)
-    plan = open_plan(out)
-    encode_parts(plan, plan.parts)
-    with monkeypatch.context() as patched:
-        patched.setattr(work_folder.os, "replace", replace)
-        patched.setattr(Path, "unlink", unlink)
-        with contextlib.suppress(KeyboardInterrupt):
-            finalise(plan)
-    readable = (out / "_index.json").exists()
-    assert not readable or Manifest.load(out).seed in (SMALL.seed, OTHER.seed)
-    manifest, _ = shard([fasta], out, OTHER, resume=True)
-    assert manifest.seed == OTHER.seed
-    assert content(out) == content(tmp_path / "expected")
     assert not (out / "_work").exists()
 
 

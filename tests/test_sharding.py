@@ -14,10 +14,9 @@ import pytest
 
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.options import ShardOptions
-from gemsdata.shards.plan import make_plan, open_plan
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.verify.shard_set import verify
-from gemsdata.shards.write import encode_part, finalise, prepare_folder, shard
+from gemsdata.shards.write import encode_part, finalise, open_plan, plan_only, shard
 from tests.genomes import awkward_genome, random_dna, write_fasta
 
 SMALL = ShardOptions(format="both", k=3, row_tokens=40, block_rows=4, rows_per_shard=8, valid_fraction=0.1, min_count=2)
@@ -45,8 +44,7 @@ def test_workers_do_not_change_a_byte(tmp_path: Path, fasta: str) -> None:
 
 def test_parts_may_be_encoded_in_any_order(tmp_path: Path, fasta: str) -> None:
     shard([fasta], tmp_path / "straight", SMALL)
-    prepare_folder(tmp_path / "mixed", resume=False, overwrite=False)
-    make_plan([fasta], tmp_path / "mixed", SMALL)
+    plan_only([fasta], tmp_path / "mixed", SMALL)
     parts = open_plan(tmp_path / "mixed").parts
     random.Random(1).shuffle(parts)
     for part in parts:
@@ -56,8 +54,7 @@ def test_parts_may_be_encoded_in_any_order(tmp_path: Path, fasta: str) -> None:
 
 
 def test_finalise_names_the_missing_parts(tmp_path: Path, fasta: str) -> None:
-    prepare_folder(tmp_path / "out", resume=False, overwrite=False)
-    plan = make_plan([fasta], tmp_path / "out", SMALL)
+    plan = plan_only([fasta], tmp_path / "out", SMALL)
     for part in plan.parts:
         if part.name not in ("train/000002", "valid/000000"):
             encode_part(plan, part)
@@ -154,8 +151,7 @@ def test_validation_contigs_are_held_out_whole(tmp_path: Path, fasta: str) -> No
 def test_resume_keeps_the_finished_parts(tmp_path: Path, fasta: str) -> None:
     shard([fasta], tmp_path / "whole", SMALL)
     out = tmp_path / "out"
-    prepare_folder(out, resume=False, overwrite=False)
-    plan = make_plan([fasta], out, SMALL)
+    plan = plan_only([fasta], out, SMALL)
     for part in plan.parts[:5]:
         encode_part(plan, part)
     kept = plan.part_file(f"{plan.parts[0].name}.arrow")
@@ -172,8 +168,7 @@ def test_resume_keeps_the_finished_parts(tmp_path: Path, fasta: str) -> None:
 
 def test_resume_refuses_other_options_or_input(tmp_path: Path, fasta: str) -> None:
     out = tmp_path / "out"
-    prepare_folder(out, resume=False, overwrite=False)
-    make_plan([fasta], out, SMALL)
+    plan_only([fasta], out, SMALL)
     with pytest.raises(ValueError, match="begun with seed = 0, not 1"):
         shard([fasta], out, dataclasses.replace(SMALL, seed=1), resume=True)
     with pytest.raises(ValueError, match="other or since changed input files"):
@@ -205,7 +200,7 @@ def test_a_failed_plan_leaves_no_folder(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_set_is_named_as_such(tmp_path: Path, fasta: str) -> None:
-    prepare_folder(tmp_path / "out", resume=False, overwrite=False)
+    plan_only([fasta], tmp_path / "out", SMALL)
     with pytest.raises(FileNotFoundError, match="holds an unfinished shard set"):
         Manifest.load(tmp_path / "out")
     with pytest.raises(FileNotFoundError, match="is not a shard set"):

@@ -13,8 +13,8 @@ from gemsdata.cli import main
 from gemsdata.files import publish as atomic
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import arrow as arrow_shards
+from gemsdata.shards import encode as sharding
 from gemsdata.shards import plan
-from gemsdata.shards import write as sharding
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.verify import VerificationError

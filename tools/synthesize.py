@@ -37,6 +37,8 @@ class GenomeRecipe:
     microsatellite_share: float = 0.02
     gap_share: float = 0.005
     num_families: int = 6
+    family_bases: tuple[int, int] = (120, 900)
+    """shortest and longest consensus of a family"""
     motifs: tuple[str, ...] = ("TGACTCA", "GGGCGGGG", "CCGCCATC", "TATAAAAG")
     motif_spacing_bases: int = 2000
     """mean distance between planted copies of one motif"""
@@ -82,7 +84,8 @@ def _contig_lengths(recipe: GenomeRecipe) -> list[int]:
 
 def _families(recipe: GenomeRecipe) -> list[np.ndarray]:
     rng = np.random.default_rng([recipe.seed, 1])
-    return [rng.integers(0, 4, rng.integers(120, 900), dtype=np.uint8) for _ in range(recipe.num_families)]
+    lengths = (int(rng.integers(*recipe.family_bases)) for _ in range(recipe.num_families))
+    return [rng.integers(0, 4, length, dtype=np.uint8) for length in lengths]
 
 
 def _contig_blocks(recipe: GenomeRecipe, contig: int, length: int, families: list[np.ndarray]) -> Iterator[np.ndarray]:

@@ -9,6 +9,7 @@ import click
 from gemsdata.cli.options import shards_argument, workers_option
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
+from gemsdata.shards.work_folder import all_encoded, is_complete
 from gemsdata.shards.write import encode_parts, open_plan
 
 
@@ -30,6 +31,12 @@ def command(shards: Path, part_slice: str, workers: int, as_json: bool) -> None:
     index, _, count = part_slice.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise ValueError(f"--slice {part_slice}; give I/N with 0 <= I < N, such as 0/8 to 7/8 for eight machines")
+    if all_encoded(shards):
+        if as_json:
+            print_json({"folder": str(shards), "num_encoded": 0, "complete": is_complete(shards)})
+        else:
+            say(f"{shards}: every part was encoded before; `gemsdata finalise {shards}` reports on the set")
+        return
     plan = open_plan(shards)
     parts = plan.parts[int(index) :: int(count)]
     with ProgressBars() as progress:

@@ -33,10 +33,10 @@ def message(error: BaseException, arguments: list[str]) -> str:
 
 def _text(error: BaseException, arguments: list[str]) -> str:
     if isinstance(error, click.UsageError):
-        hint = ""
-        if error.ctx is not None:
-            hint = f" Try '{error.ctx.command_path} --help' for help."
-        return error.format_message() + hint
+        text = error.format_message()
+        if error.ctx is None:
+            return text
+        return f"{text}{'' if text.endswith(('.', '?')) else '.'} Try '{error.ctx.command_path} --help' for help."
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, ModuleNotFoundError):

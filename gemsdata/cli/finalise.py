@@ -9,9 +9,7 @@ import click
 from gemsdata.cli.options import shards_argument
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.shard import report_set
-from gemsdata.shards.manifest import Manifest
-from gemsdata.shards.work_folder import finish_publishing, interrupted, locked
-from gemsdata.shards.write import finalise, open_plan
+from gemsdata.shards.write import complete_set, finalise, open_plan
 
 
 @click.command("finalise")
@@ -24,13 +22,11 @@ def command(shards: Path, as_json: bool) -> None:
     Example:
       gemsdata finalise SHARDS
     """
-    if interrupted(shards):  # killed while it put the files in their places: everything is encoded
-        with locked(shards):
-            finish_publishing(shards)
-        if as_json:
-            print_json({"folder": str(shards), "complete": True})
-        else:
-            say(f"{shards}: complete, fingerprint {Manifest.load(shards).fingerprint[:16]}")
-        return
-    plan = open_plan(shards)
-    report_set(shards, finalise(plan), plan.summary, as_json=as_json)
+    manifest = complete_set(shards)
+    if manifest is None:
+        plan = open_plan(shards)
+        report_set(shards, finalise(plan), plan.summary, as_json=as_json)
+    elif as_json:
+        print_json({"folder": str(shards), "complete": True, "fingerprint": manifest.fingerprint})
+    else:
+        say(f"{shards}: complete, fingerprint {manifest.fingerprint[:16]}")

@@ -21,6 +21,10 @@ _IUPAC = frozenset("ACGTURYSWKMBDHVNX-.")
 _INTERVAL_CHUNK = 1 << 16
 
 
+GENOME_FILES = ("packed.bin", "gaps.npy", "soft.npy", "ambiguous.npy", "genome.json")
+"""what a GenomeWriter leaves in its folder"""
+
+
 @dataclass(frozen=True)
 class Contig:
     """One packed sequence of the genome."""

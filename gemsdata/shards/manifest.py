@@ -6,13 +6,13 @@ This module also owns the name of every file of a set.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemsdata.files.checked_json import sha256_of_json
 from gemsdata.files.publish import write_text
 from gemsdata.files.typed_json import from_json, parse_object
 from gemsdata.genome.vocab import MAX_K, token_dtype
@@ -103,7 +103,7 @@ class Manifest:
     @property
     def identity(self) -> str:
         """The sha256 of all that the manifest says, in any version: it differs where anything of the set does."""
-        return self.manifest_sha256 or _sha256_of_json(self.as_json())
+        return self.manifest_sha256 or sha256_of_json(self.as_json())
 
     def with_hashes(self) -> Manifest:
         """Return the manifest with its fingerprint and its hash computed."""
@@ -188,7 +188,7 @@ def fingerprint(manifest: Manifest) -> str:
             for split, shards in manifest.splits.items()
         },
     }
-    return _sha256_of_json(content)
+    return sha256_of_json(content)
 
 
 def _windows_json(windows: WindowInfo) -> dict[str, Any]:
@@ -196,11 +196,7 @@ def _windows_json(windows: WindowInfo) -> dict[str, Any]:
 
 
 def _content_sha256(content: dict[str, Any]) -> str:
-    return _sha256_of_json({name: value for name, value in content.items() if name != "manifest_sha256"})
-
-
-def _sha256_of_json(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return sha256_of_json({name: value for name, value in content.items() if name != "manifest_sha256"})
 
 
 def _check(manifest: Manifest) -> None:

@@ -19,6 +19,11 @@ FORMATS = {
     "packed": ("packed",),
 }
 
+_MOST_ROWS_PER_SHARD = 32768
+_MOST_BASES_PER_SHARD = 1 << 26
+"""of a packed set: 16 MB, the piece that is fetched from a URL"""
+_SHARDS_WANTED = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions:
@@ -75,6 +80,17 @@ class ShardOptions:
     def packed(self) -> bool:
         """Whether shards hold packed bases, from which views cut rows, and not rows of tokens."""
         return self.format == "packed"
+
+    def num_rows_of_shard(self, num_rows: int, block_rows: int, row_tokens: int) -> int:
+        """Return the number of rows of a whole shard, in a split of ``num_rows`` rows.
+
+        ``block_rows`` and ``row_tokens`` are those of the manifest: a packed set chooses them by its genome.
+        """
+        if self.rows_per_shard is not None:
+            return self.rows_per_shard
+        most = _MOST_BASES_PER_SHARD // row_tokens if self.packed else _MOST_ROWS_PER_SHARD
+        blocks = -(-num_rows // (_SHARDS_WANTED * block_rows))
+        return min(max(blocks * block_rows, block_rows), max(most // block_rows, 1) * block_rows)
 
     def _check_packed(self) -> None:
         defaults = {"row_tokens": 510, "scheme": "fixed", "compression": "none", "rank_column": False}

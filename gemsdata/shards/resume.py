@@ -83,11 +83,11 @@ def _settings(manifest: Manifest, options: ShardOptions, table: NpmiTable | None
         yield "windows", manifest.windows, fields["windows"]
     yield "valid_contigs", manifest.validation.contigs, sorted(set(options.valid_contigs))
     yield "valid_fraction", manifest.validation.fraction, None if options.valid_contigs else options.valid_fraction
-    if options.rows_per_shard is not None:
-        for shards in manifest.splits.values():
-            if shards:
-                num_rows = sum(shard.num_rows for shard in shards)
-                yield "rows_per_shard", shards[0].num_rows, min(options.rows_per_shard, num_rows)
+    for shards in manifest.splits.values():
+        if shards:
+            num_rows = sum(shard.num_rows for shard in shards)
+            size = options.num_rows_of_shard(num_rows, manifest.block_rows, manifest.row_tokens)
+            yield "rows_per_shard", shards[0].num_rows, min(size, num_rows)
     npmi = manifest.npmi
     yield "npmi", "the counts of its genome" if npmi.from_this_genome else "a table", _source(table)
     expected = options if table is None else table

@@ -2,15 +2,15 @@
 
 All that is unfinished stands in ``OUT/_work``; a complete set that is being replaced stays readable beside it. Once
 every part is encoded, a journal in ``_work`` names the files of the new set and those of the old one that it does not
-replace. From then on the old manifest is removed, the files are renamed into their places, and the new manifest is
-written last. Each of these steps may be repeated, so a run that was killed among them is completed by the next one
-that writes to the folder, without the input. A reader sees the old set, no set, or the new set.
+replace. From then on the folder of the parts is renamed, so that nobody adds to it, the old manifest is removed, the
+files are renamed into their places, and the new manifest is written last. Each of these steps may be repeated, so a
+run that was killed among them is completed by the next one that writes to the folder, without the input. A reader sees
+the old set, no set, or the new set.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import filelock
 
+from gemsdata.files.checked_json import read_checked, write_checked
 from gemsdata.files.publish import is_temporary, sync_folder, write_text
 from gemsdata.shards.manifest import (
     INTERVALS_FILE,
@@ -33,15 +34,18 @@ PLAN_FILE = "plan.json"
 GENOME_FOLDER = "genome"
 RANKS_FILE = "ranks.npy"
 _LOCK_FILE = "lock"
+_PUBLISHING_FOLDER = "publishing"
+"""the folder of the parts once the journal is written"""
+_PARTS = rf"(parts-[0-9a-f]+|{_PUBLISHING_FOLDER})"
 _OURS = re.compile(
     rf"{_LOCK_FILE}|{re.escape(PLAN_FILE)}|{re.escape(JOURNAL_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(RANKS_FILE)}"
     rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})\.npz"
     rf"|{GENOME_FOLDER}/[a-z_]+\.(bin|npy|json)"
-    rf"|parts-[0-9a-f]+/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
+    rf"|{_PARTS}/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
 )
 """every file that we write below ``_work``, besides temporary files of the same folders"""
 _SET_FILE = re.compile(rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+")
-_OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|parts-[0-9a-f]+|parts-[0-9a-f]+/({'|'.join(SPLITS)})")
+_OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|{_PARTS}|{_PARTS}/({'|'.join(SPLITS)})")
 
 
 def work_of(folder: Path) -> Path:
@@ -54,6 +58,12 @@ def is_planned(folder: Path) -> bool:
     return (work_of(folder) / PLAN_FILE).exists()
 
 
+def holds_work(folder: Path) -> bool:
+    """Return whether ``folder`` holds anything unfinished; the lock of a writer that was killed is nothing."""
+    work = work_of(folder)
+    return work.is_dir() and any(name != _LOCK_FILE for name in os.listdir(work))
+
+
 def is_complete(folder: Path) -> bool:
     """Return whether ``folder`` holds a complete set."""
     return (folder / MANIFEST_FILE).exists()
@@ -64,12 +74,17 @@ def interrupted(folder: Path) -> bool:
     return (work_of(folder) / JOURNAL_FILE).exists()
 
 
+def all_encoded(folder: Path) -> bool:
+    """Return whether no part is left to encode: the set is complete, or is being put in its place."""
+    return interrupted(folder) or (is_complete(folder) and not is_planned(folder))
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder against other writers; the same thread may enter again.
 
     The kernel frees the lock when the process dies. Raises ValueError when another process or thread holds it, or when
-    the folder cannot be written.
+    the folder cannot be written. A ``_work`` that holds nothing is removed at the end.
     """
     lock = filelock.FileLock(work_of(folder) / _LOCK_FILE, is_singleton=True)
     try:
@@ -84,6 +99,10 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if lock.lock_counter == 1 and not holds_work(folder):
+            (work_of(folder) / _LOCK_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                work_of(folder).rmdir()
         lock.release()
 
 
@@ -100,10 +119,10 @@ def check_writable(folder: Path, *, resume: bool, overwrite: bool) -> None:
         raise ValueError(
             f"{folder} is not empty and not a shard set alone: it holds {foreign}; remove that, or give another folder"
         )
-    if resume or overwrite or not (is_complete(folder) or work_of(folder).exists()):
+    if resume or overwrite or not (is_complete(folder) or holds_work(folder)):
         return
     state = "complete" if is_complete(folder) else "unfinished"
-    finish = "--resume to finish it or " if work_of(folder).exists() else ""
+    finish = "--resume to finish it or " if holds_work(folder) else ""
     raise ValueError(f"{folder} already holds a shard set ({state}); pass {finish}--overwrite to replace it")
 
 
@@ -122,25 +141,17 @@ def first_foreign_file(folder: Path) -> str | None:
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         for name in sorted(files + links):
             path = Path(parent, name).relative_to(folder).as_posix()
-            if path not in ours and not name.startswith(".") and not _is_work(path):
+            if path not in ours and not name.startswith(".") and not is_work(path):
                 return path
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in links)
     return None
 
 
 def clear_work(folder: Path) -> None:
-    """Remove what is unfinished, the plan first, so that what is left never looks like a plan; keep the lock."""
+    """Remove what is unfinished but the lock: the plan first, so that what is left never looks like a plan."""
     (work_of(folder) / PLAN_FILE).unlink(missing_ok=True)
-    _remove_ours(folder, keep={_LOCK_FILE})
-
-
-def remove_work(folder: Path) -> None:
-    """Remove what is unfinished, and ``_work`` with it, the journal and the lock last."""
-    _remove_ours(folder, keep={_LOCK_FILE, JOURNAL_FILE})
-    for name in (JOURNAL_FILE, _LOCK_FILE):
-        (work_of(folder) / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        work_of(folder).rmdir()
+    _remove_ours(folder)
+    (work_of(folder) / JOURNAL_FILE).unlink(missing_ok=True)
 
 
 def publish_set(folder: Path, manifest: Manifest, parts_folder: str) -> None:
@@ -157,25 +168,28 @@ def publish_set(folder: Path, manifest: Manifest, parts_folder: str) -> None:
         "parts_folder": parts_folder,
         "remove": sorted(set(old) - set(manifest.files())),
     }
-    write_text(work_of(folder) / JOURNAL_FILE, json.dumps(journal))
+    write_checked(work_of(folder) / JOURNAL_FILE, journal)
     finish_publishing(folder)
 
 
-def finish_publishing(folder: Path) -> bool:
-    """Complete what `publish_set` began, if it did; return whether there was something to complete."""
+def finish_publishing(folder: Path) -> None:
+    """Complete what `publish_set` began, if it did; the folder is locked."""
     journal = _read_journal(folder)
     if journal is None:
-        return False
+        return
     manifest, remove, parts_folder = journal
     text = manifest.to_json()
     published = folder / MANIFEST_FILE
     if not (published.exists() and published.read_text(errors="replace") == text):
+        parts = work_of(folder) / _PUBLISHING_FOLDER
+        with contextlib.suppress(FileNotFoundError):  # it was renamed before
+            os.rename(work_of(folder) / parts_folder, parts)
         published.unlink(missing_ok=True)
         sync_folder(folder)
         for path in remove:
             (folder / path).unlink(missing_ok=True)
         for path in manifest.files():
-            _move(work_of(folder) / (path if "/" not in path else f"{parts_folder}/{path}"), folder / path)
+            _move((parts if "/" in path else work_of(folder)) / path, folder / path)
         for split in SPLITS:
             with contextlib.suppress(OSError):
                 (folder / split).rmdir()  # where the set before had rows of a split and this one has none
@@ -184,8 +198,7 @@ def finish_publishing(folder: Path) -> bool:
         write_text(work_of(folder) / MANIFEST_FILE, text)
         os.replace(work_of(folder) / MANIFEST_FILE, published)
         sync_folder(folder)
-    remove_work(folder)
-    return True
+    clear_work(folder)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -204,7 +217,7 @@ def _read_journal(folder: Path) -> tuple[Manifest, list[str], str] | None:
     if not path.exists():
         return None
     try:
-        stored = json.loads(path.read_text())
+        stored = read_checked(path)
         manifest = Manifest.parse(stored["manifest"].encode(), str(path))
         if not all(_SET_FILE.fullmatch(name) for name in stored["remove"]):
             raise ValueError
@@ -213,7 +226,7 @@ def _read_journal(folder: Path) -> tuple[Manifest, list[str], str] | None:
         raise ValueError(f"{path} is damaged; restore it, or remove {work_of(folder)} and begin anew") from None
 
 
-def _is_work(path: str) -> bool:
+def is_work(path: str) -> bool:
     """Return whether a file, relative to the set's folder, is one that we write below ``_work``."""
     top, _, inside = path.partition("/")
     if top != WORK_FOLDER:
@@ -224,13 +237,14 @@ def _is_work(path: str) -> bool:
     )
 
 
-def _remove_ours(folder: Path, keep: set[str]) -> None:
-    """Remove our files below ``_work``, and the folders that are empty then."""
+def _remove_ours(folder: Path) -> None:
+    """Remove our files below ``_work`` but the lock and the journal, and the folders that are empty then."""
     work = work_of(folder)
     for parent, _, files in os.walk(work, topdown=False):
         for name in files:
             path = Path(parent, name)
-            if path.relative_to(work).as_posix() not in keep and _is_work(path.relative_to(folder).as_posix()):
+            inside = path.relative_to(work).as_posix()
+            if inside not in (_LOCK_FILE, JOURNAL_FILE) and is_work(f"{WORK_FOLDER}/{inside}"):
                 path.unlink(missing_ok=True)
         if Path(parent) != work:
             with contextlib.suppress(OSError):  # not empty

@@ -26,6 +26,7 @@ from gemsdata.shards.verify.packed import check_packed_shard, expected_blocks
 from gemsdata.shards.verify.reference import ReferenceGenome, read_reference
 from gemsdata.shards.verify.rows import check_shard
 from gemsdata.shards.verify.windows import expected_regions, expected_windows
+from gemsdata.shards.work_folder import holds_work, is_work
 
 _MOST_NAMES_SHOWN = 10
 _SHORTEST_PIECE, _LONGEST_PIECE = 5, 510
@@ -53,7 +54,8 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     manifest = Manifest.load(folder)
     verdict = Verdict()
     _check_file_names(folder, manifest)
-    verdict.checks.append("the folder holds the files of the manifest and no other")
+    other = " but those of an unfinished set in _work" if holds_work(folder) else ""
+    verdict.checks.append(f"the folder holds the files of the manifest and no other{other}")
     if manifest.intervals_sha256 and sha256_of(folder / INTERVALS_FILE) != manifest.intervals_sha256:
         raise VerificationError(f"{INTERVALS_FILE}: its sha256 is not the manifest's")
     table = _checked_table(folder, manifest)
@@ -101,7 +103,7 @@ def _check_file_names(folder: Path, manifest: Manifest) -> None:
     missing = sorted(expected - found)
     if missing:
         raise VerificationError(f"{missing[0]} is missing" + (f" ({len(missing)} files are)" if missing[1:] else ""))
-    extra = sorted(found - expected)
+    extra = sorted(path for path in found - expected if not is_work(path))
     if extra:
         names = ", ".join(extra[:_MOST_NAMES_SHOWN]) + (", ..." if len(extra) > _MOST_NAMES_SHOWN else "")
         raise VerificationError(f"{len(extra)} files in {folder} are not in the manifest: {names}; remove them")

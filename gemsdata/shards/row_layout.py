@@ -1,0 +1,73 @@
+"""The layout of the rows of a set: what is held out, and which window of the genome is which row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gemsdata.genome.packed import PackedGenome
+from gemsdata.shards import windows
+from gemsdata.shards.manifest import PACKED_SCHEME, SPLITS
+from gemsdata.shards.manifest_fields import WindowInfo
+from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.packed import blocks_per_batch, choose_block_bases, cut_blocks, stretches_of
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Where the rows of each split lie in the genome."""
+
+    valid_regions: np.ndarray
+    """(contig, start, end) of what is held out, int64[m, 3], sorted"""
+    segments: dict[str, np.ndarray]
+    """(contig, start, end) of the maximal stretches of ACGT of each split, int64[m, 3]"""
+    windows: dict[str, windows.Windows]
+    """of a packed set: its blocks, whose ``num_tokens`` is their number of bases"""
+    fields: dict[str, Any]
+    """fields of the manifest that follow from the options and, of a packed set, from the genome"""
+
+
+def lay_out_rows(genome: PackedGenome, options: ShardOptions) -> RowLayout:
+    """Choose the validation regions and cut the windows of every split; raise ValueError without a training row."""
+    regions = _valid_regions(genome, options)
+    segments = windows.segments(genome, regions)
+    fields = options.manifest_fields()
+    if options.packed:
+        stretches = stretches_of(genome.num_bases, regions)
+        block_bases = choose_block_bases(np.concatenate([s[:, 2] - s[:, 1] for s in stretches.values()]))
+        cut = {split: _blocks(stretches[split], block_bases) for split in SPLITS}
+        scheme = WindowInfo(scheme=PACKED_SCHEME, full_bases=block_bases)
+        fields |= {"row_tokens": block_bases, "block_rows": blocks_per_batch(block_bases), "windows": scheme}
+    else:
+        cut = {
+            split: windows.cut(
+                segments[split],
+                scheme=options.scheme,
+                k=options.k,
+                row_tokens=options.row_tokens,
+                seed=options.seed,
+                num_contigs=len(genome.names),
+            )
+            for split in SPLITS
+        }
+    if len(cut["train"]) == 0:
+        longest = max((int((s[:, 2] - s[:, 1]).max()) for s in segments.values() if len(s)), default=0)
+        raise ValueError(
+            f"no training row: the longest run of ACGT has {longest} bases and a row needs {options.k} at least; "
+            "give longer contigs, a smaller -k or a smaller validation set"
+        )
+    return RowLayout(regions, segments, cut, fields)
+
+
+def _valid_regions(genome: PackedGenome, options: ShardOptions) -> np.ndarray:
+    if options.valid_contigs:
+        return windows.whole_contigs(genome, list(options.valid_contigs))
+    row_bases = options.row_tokens + options.k - 1
+    return windows.hashed_regions(genome, options.valid_fraction, row_bases, options.seed)
+
+
+def _blocks(stretches: np.ndarray, block_bases: int) -> windows.Windows:
+    contig, start, num_bases = cut_blocks(stretches, block_bases)[0].T
+    return windows.Windows(contig.copy(), start.copy(), num_bases.copy())
