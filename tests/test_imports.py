@@ -16,7 +16,7 @@ TRAIN = [
     {"masked_lm", "run_log", "token_bases"},
     {"rows", "checkpoint", "encoder", "figure"},
     {"config", "evaluate"},
-    {"baselines", "classifier"},
+    {"baselines", "card", "classifier"},
     {"pretrain", "finetune"},
 ]
 """The modules of train from left to right"""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from huggingface_hub import ModelCard
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -46,7 +47,7 @@ def bpe(tmp_path_factory):
 @pytest.mark.parametrize("tokens", TOKENS)
 def test_a_model_of_any_tokens_is_pretrained_saved_with_its_tokenizer_and_fine_tuned(packed, bpe, tmp_path, tokens):
     spec = str(bpe) if tokens == "bpe" else tokens
-    assert run(packed, tmp_path / "run", tokens=spec, **FAST) == 0
+    assert run(packed, tmp_path / "run", tokens=spec, card=True, **FAST) == 0
     final = tmp_path / "run" / "final"
     view = gd.view(packed, tokens=spec, row_bases=48, jitter=False)
     (start, end) = (int(found[0]) for found in (view.rows(np.array([3])).start, view.rows(np.array([3])).end))
@@ -61,6 +62,10 @@ def test_a_model_of_any_tokens_is_pretrained_saved_with_its_tokenizer_and_fine_t
     assert 1.5 < lines(tmp_path / "run", "markov_bits_per_base")[3] < 2.5
     assert 1 < lines(tmp_path / "run", "valid_bits_per_base")[3] < 4
     assert lines(tmp_path / "run", "unigram_perplexity")[3] < view.vocabulary.size
+
+    card = ModelCard.load(final / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "fill-mask")
+    assert f"| tokens | {spec} |" in card.text
 
     labelled = tmp_path / "labelled.tsv"
     rows = [f"{'ACGTA' * 6}{random_dna(15, i)}\t1\n{random_dna(45, i + 50)}\t0\n" for i in range(4)]

@@ -73,6 +73,7 @@ class PretrainConfig:
     log_every: int = option("updates between lines of metrics.jsonl", 10)
     save_every: int | None = option("updates between checkpoints; default: as for evaluations", None)
     keep_last: int = option("number of checkpoints to keep", 2)
+    card: bool = option("also write a model card, README.md, into the model folder", False)
     tracker: tuple[str, ...] = option("trackers of accelerate: tensorboard, wandb, ...", ())
     resume: bool = option("continue from the newest checkpoint in the output folder, if there is one", False)
     imports: tuple[str, ...] = option(

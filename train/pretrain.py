@@ -23,14 +23,15 @@ if __package__ in (None, ""):  # started as a file: make `train` importable, and
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, gather_object, set_seed
-from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 import gemsdata as gd
 from gemsdata.cli.malloc import keep_freed_memory
 from gemsdata.files.publish import write_text
+from gemsdata.shards.card import write_card
 from train import checkpoint
 from train.baselines import baselines
+from train.card import model_card
 from train.checkpoint import TrainingState
 from train.config import PretrainConfig
 from train.evaluate import ValidationRows, evaluate, validation_rows
@@ -41,7 +42,7 @@ from train.optimizer import adamw, set_learning_rate
 from train.options import parse
 from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
 from train.rows import TrainingRows, open_rows
-from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation
+from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation, read_metrics
 
 
 def train(config: PretrainConfig) -> bool:
@@ -96,7 +97,7 @@ def train(config: PretrainConfig) -> bool:
                     checkpoint.keep_last(run, config.keep_last, accelerator)
             if stopped:
                 break
-    _finish(run, state, tokenizer=rows.tokenizer(), stopped=stopped)
+    _finish(run, state, config, rows, stopped=stopped)
     return not stopped
 
 
@@ -229,13 +230,15 @@ def _stop_diverged(run: Path, state: TrainingState, batch: dict[str, Any], loss:
     )
 
 
-def _finish(run: Path, state: TrainingState, *, tokenizer: PreTrainedTokenizerBase, stopped: bool) -> None:
+def _finish(run: Path, state: TrainingState, config: PretrainConfig, rows: TrainingRows, *, stopped: bool) -> None:
     """Write the model folder (of a complete run) and the figure, and print where they are."""
     if not stopped:
         state.save_model(run / "final")
     if state.accelerator.is_main_process:
         if not stopped:
-            tokenizer.save_pretrained(run / "final")
+            rows.tokenizer().save_pretrained(run / "final")
+            if config.card:
+                write_card(run / "final", model_card(config, rows, read_metrics(run / "metrics.jsonl")))
         draw_run(run)
         print(
             f"{run}: interrupted after {checkpoint.all_of(run)[-1].name}; continue with --resume"

@@ -20,6 +20,7 @@ from gemsdata.cli.options import (
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.npmi.estimators import ESTIMATORS
+from gemsdata.shards.card import check_card, dataset_card, write_card
 from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES, SPLITS, Manifest
 from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.write import plan_only as plan_only_shard
@@ -64,6 +65,9 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
 @click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
+@click.option(
+    "--card", "with_card", is_flag=True, help="Also write README.md, a dataset card for the Hugging Face Hub."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the shard set in the output folder.")
 @json_option
 def command(
@@ -75,6 +79,7 @@ def command(
     plan_only: bool,
     resume: bool,
     overwrite: bool,
+    with_card: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -90,9 +95,12 @@ def command(
     """
     refuse_both("valid_contigs", "valid_fraction")
     refuse_both("resume", "overwrite")
+    refuse_both("plan_only", "with_card")
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
+    if with_card:
+        check_card(out)
     if plan_only:
         with ProgressBars() as progress:
             planned = plan_only_shard(genome, out, chosen, resume=resume, overwrite=overwrite, progress=progress)
@@ -105,6 +113,8 @@ def command(
         manifest, summary = shard(
             genome, out, chosen, workers=workers, resume=resume, overwrite=overwrite, progress=progress
         )
+    if with_card:
+        write_card(out, dataset_card(manifest))
     report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
 
 
