@@ -20,8 +20,8 @@ FEATURES = {
 def test_a_set_with_a_card_is_loaded_by_its_splits_with_typed_columns(tmp_path, file_format, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     fasta = write_fasta(tmp_path / "genome.fa", {"a": random_dna(3000, 1), "b": random_dna(500, 2)})
-    words = ["shard", str(fasta), "-o", str(tmp_path / "set"), "--format", file_format, "-k", "3", "--card"]
-    words += ["--row-tokens", "60", "--min-count", "1", "--valid-contigs", "b", "--quiet"]
+    words = ["shard", str(fasta), "-o", str(tmp_path / "set"), "--format", file_format, "--card"]
+    words += ["--min-count", "1", "--valid-contigs", "b", "--quiet"]
     assert main(words) == 0
     shards = gd.ShardSet.open(tmp_path / "set")
     card = DatasetCard.load(tmp_path / "set" / "README.md")

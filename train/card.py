@@ -46,7 +46,7 @@ def model_card(config: PretrainConfig, rows: TrainingRows, metrics: list[dict[st
 
 # {name}, {rows.tokens.spec}, {config.masking}
 
-A masked language model of DNA, pretrained with [gemsdata](https://pypi.org/project/gemsdata/) {gd.__version__}.
+A masked language model of DNA, pretrained with gemsdata {gd.__version__}.
 
 ```python
 from transformers import AutoModelForMaskedLM, AutoTokenizer

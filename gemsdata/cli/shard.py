@@ -65,9 +65,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
 @click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
-@click.option(
-    "--card", "with_card", is_flag=True, help="Also write README.md, a dataset card for the Hugging Face Hub."
-)
+@click.option("--card", "with_card", is_flag=True, help="Also write README.md, a Hugging Face dataset card.")
 @click.option("--overwrite", is_flag=True, help="Replace the shard set in the output folder.")
 @json_option
 def command(

@@ -70,8 +70,8 @@ def dataset_card(manifest: Manifest) -> str:
 
 # {manifest.genome.name}
 
-A genome for pretraining masked language models, written by [gemsdata](https://pypi.org/project/gemsdata/); `{MANIFEST_FILE}`
-describes every file, and `gemsdata verify` checks them.
+A genome for pretraining masked language models, written by gemsdata; `{MANIFEST_FILE}` describes every file, and
+`gemsdata verify` checks them.
 
 | | |
 |---|---|
