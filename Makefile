@@ -6,12 +6,12 @@ BIN := .venv/bin
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[plot,train,track,lint,eval,dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[plot,train,track,lint,eval,ray,dask,slurm,dev]'
 	touch $@
 
 test: .venv/.installed
-	$(BIN)/python -m pytest -n auto --dist loadfile
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist loadfile -m "not compiled and not once"
+	$(BIN)/python -m pytest -n auto --dist worksteal
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once"
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -47,7 +47,7 @@ bench: .bench-peers/.installed
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
-	$(BIN)/python -m tools.mutants --per-file 25 --jobs 2
+	$(BIN)/python -m tools.mutants --markdown docs/reliability_mutants.md
 
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json

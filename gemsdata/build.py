@@ -20,9 +20,9 @@ from gemsdata.stream.loader import Loader
 from gemsdata.stream.order import RowSource, build_order
 from gemsdata.stream.row_reader import RowReader
 from gemsdata.stream.source import BatchSource
-from gemsdata.stream.stream import MaskedStream, Ranks
+from gemsdata.stream.stream import MIN_GRAM, MaskedStream, Ranks
 from gemsdata.stream.world import World
-from gemsdata.views.view import View
+from gemsdata.views.view import View, open_view
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -181,11 +181,13 @@ def _open_sets(
     readers: list[RowReader] = []
     tables: list[Ranks] = []
     for place in places:
-        if isinstance(place, View):
-            readers.append(place.reader(split, check=check, faults=faults))
-            tables.append(place.ranks if ranks is None else ranks)
+        shards = place if isinstance(place, View | ShardSet) else ShardSet.open(str(place))
+        if isinstance(shards, ShardSet) and (shards.manifest.tokens is not None or shards.k < MIN_GRAM):
+            shards = open_view(shards)
+        if isinstance(shards, View):
+            readers.append(shards.reader(split, check=check, faults=faults))
+            tables.append(shards.ranks if ranks is None else ranks)
         else:
-            shards = place if isinstance(place, ShardSet) else ShardSet.open(str(place))
             readers.append(SplitReader(shards, split, check=check, faults=faults))
             tables.append(shards.ranks if ranks is None else ranks)
     return readers, functools.partial(MaskedStream, readers, ranks=tables, coordinates=coordinates)

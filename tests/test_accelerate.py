@@ -21,6 +21,8 @@ from pathlib import Path
 from accelerate import Accelerator
 import gemsdata as gd
 
+pytestmark = pytest.mark.once
+
 shards, out, num_workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 accelerator = Accelerator()
 options = dict(masking="genemask", global_batch_size=8, num_epochs=2, num_workers=num_workers)

@@ -16,6 +16,8 @@ from gemsdata.masking.strategies import resolve
 from gemsdata.shards.shard_set import ShardSet
 from tests.naive_masking import hidden_bases
 
+pytestmark = pytest.mark.once
+
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 
 
@@ -186,7 +188,7 @@ def test_show_draws_nucleotides_tokens_spans_and_ranks(shards):
 
 
 def test_the_show_command_prints_plain_text_into_a_pipe(shards, capsys):
-    assert main(["show", str(shards.folder), "--row", "3", "--masking", "global", "--tokens", "10:15"]) == 0
+    assert main(["show", str(shards.folder), "--row", "3", "--masking", "global", "--positions", "10:15"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("train row 3: one:")
     assert "\x1b" not in text
@@ -198,7 +200,7 @@ def test_the_show_command_prints_plain_text_into_a_pipe(shards, capsys):
     ("arguments", "message"),
     [
         (["--row", "100000"], "error: row 100000 is not in split 'train': give 0 to "),
-        (["--tokens", "5"], "error: --tokens 5 is not a range of positions: give FIRST:LAST"),
+        (["--positions", "5"], "error: --positions 5 is not a range of positions: give FIRST:LAST"),
     ],
 )
 def test_show_names_mistakes(shards, capsys, arguments, message):

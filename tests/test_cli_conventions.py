@@ -26,6 +26,8 @@ from gemsdata.files import extras
 from gemsdata.files.publish import temporary_name
 from tests.genomes import random_dna, write_fasta
 
+pytestmark = pytest.mark.once
+
 REPOSITORY = Path(__file__).parents[1]
 GEMSDATA = [sys.executable, "-m", "gemsdata"]
 SHARD = ["-k", "3", "--row-tokens", "40", "--workers", "1", "--min-count", "2"]
@@ -263,8 +265,9 @@ def test_an_interrupt_says_what_that_command_leaves(arguments: list[str], line: 
 
 def test_ctrl_c_ends_a_command_with_one_line_and_130(shards: str) -> None:
     code = (
-        "import sys, time; from gemsdata.cli import main; import gemsdata.shards.verify.shard_set as m; "
+        "import signal, sys, time; from gemsdata.cli import main; import gemsdata.shards.verify.shard_set as m; "
         "import gemsdata.cli.verify as c; c.verify = lambda *a: (print('ready', flush=True), time.sleep(60)); "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored where the tests run in the background
         f"sys.exit(main(['verify', {shards!r}]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -312,7 +315,6 @@ def test_a_program_without_its_packages_names_its_extra(command: str, module: st
     assert done.returncode == 2
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "program", [command_of("pretrain"), command_of("finetune"), *EVAL_PROGRAMS], ids=lambda p: p.name
 )

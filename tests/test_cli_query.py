@@ -13,6 +13,8 @@ import pytest
 from gemsdata.cli import main
 from gemsdata.npmi.table import NpmiTable
 
+pytestmark = pytest.mark.once
+
 SQL = "SELECT kmer, count, npmi FROM npmi WHERE k = 2 ORDER BY kmer LIMIT 3"
 
 

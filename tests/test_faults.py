@@ -16,6 +16,8 @@ import gemsdata as gd
 from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
+
 NUM_STEPS = 45
 
 

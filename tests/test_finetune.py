@@ -22,6 +22,8 @@ from train.metrics import scores
 from train.models import build_model
 from train.recipes import finetune_recipe
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:

@@ -17,7 +17,7 @@ from tests.view_support import packed_set
 
 ADVICE = r"is iterated itself.*docs/stream\.md"
 MODES = [{}, {"num_workers": 2, "threads": True}, {"num_workers": 2, "start_method": "fork"}]
-pytestmark = pytest.mark.filterwarnings("default")  # what other libraries warn of is theirs
+pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("default")]  # what other libraries warn of is theirs
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from tests.test_sharding import hashes
 from tools.synthesize import GenomeRecipe, write_fasta
 
-NUM_KILLS = 22
+NUM_KILLS = 10
 OPTIONS = ["--format", "both", "--rows-per-shard", "1024", "--row-tokens", "100"]
 VICTIM = """
 import sys
@@ -32,7 +32,7 @@ sys.exit(main(sys.argv[1:]))
 def test_killed_at_any_moment_the_set_is_absent_or_complete(tmp_path: Path) -> None:
     fasta = tmp_path / "g.fa"
     with open(fasta, "wb") as stream:
-        write_fasta(GenomeRecipe(num_bases=1_500_000, seed=4), stream)
+        write_fasta(GenomeRecipe(num_bases=600_000, seed=4), stream)
     whole = tmp_path / "whole"
     assert main(["shard", str(fasta), "-o", str(whole), *OPTIONS]) == 0
     expected = hashes(whole)

@@ -9,7 +9,7 @@ import pytest
 
 from gemsdata.lint import Report, lint
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.once, pytest.mark.timeout(120)]
 
 
 @functools.cache

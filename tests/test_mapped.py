@@ -24,6 +24,8 @@ import os, sys
 from pathlib import Path
 import gemsdata as gd
 
+pytestmark = pytest.mark.once
+
 def main(shards, size, **options):
     loader = gd.build_loader(shards, batch_size=16, **options)
     iterator = iter(loader)

@@ -18,6 +18,8 @@ from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 
+pytestmark = pytest.mark.once
+
 TABLE_FIGURES = {"npmi_by_k", "rank_against_frequency", "rank_map"}
 SET_FIGURES = TABLE_FIGURES | {"rank_profile", "logos"}
 OPTIONS = {

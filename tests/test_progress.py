@@ -19,6 +19,8 @@ from gemsdata.shards.verify.shard_set import verify
 from gemsdata.shards.write import shard
 from tests.genomes import random_dna, write_fasta
 
+pytestmark = pytest.mark.once
+
 OPTIONS = ShardOptions(k=3, row_tokens=40, min_count=2)
 
 

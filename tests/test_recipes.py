@@ -24,7 +24,13 @@ def shards(tmp_path_factory):
 
 
 def test_the_page_has_the_recipes():
-    assert list(RECIPES) == ["Plain PyTorch", "accelerate", "Hugging Face Trainer", "Lightning", "Hugging Face datasets"]
+    assert list(RECIPES) == [
+        "Plain PyTorch",
+        "accelerate",
+        "Hugging Face Trainer",
+        "Lightning",
+        "Hugging Face datasets",
+    ]
 
 
 @pytest.mark.compiled

@@ -17,6 +17,8 @@ from gemsdata.files.cache import FileCache
 from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
+
 fsspec = pytest.importorskip("fsspec")
 OPTIONS = {"masking": "genemask", "seed": 3, "num_steps": 40, "reverse_complement": 0.5}
 FORMATS = {"arrow": {}, "zstd": {"compression": "zstd"}, "tar": {"format": "webdataset"}}

@@ -21,6 +21,8 @@ from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 
+pytestmark = pytest.mark.once
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 STRATEGIES = ("random-token", "dnabert", "genemask", "global", "global-nms")

@@ -21,6 +21,8 @@ from tests.batch_requests import GOOD, changed
 from tests.service_support import command_line, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
+
 TOKEN = "correct-horse-battery-staple"
 
 

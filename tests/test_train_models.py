@@ -18,6 +18,8 @@ from train.models import build_model, num_positions
 from train.optimizer import learning_rate
 from train.program import num_cores
 
+pytestmark = pytest.mark.once
+
 
 def batch(num_rows: int = 5, length: int = 40, *, padded: bool) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)

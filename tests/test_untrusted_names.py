@@ -20,6 +20,8 @@ from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import shard
 from tests.genomes import random_dna
 
+pytestmark = pytest.mark.once
+
 CONTIG = "';DROP--\"<b>{{7*7}}$(id)`id`"
 ESCAPES = "\x1b]0;owned\x07"
 FOLDER = "a'b\"; DROP SCHEMA x; --\x1b[2J"
@@ -143,7 +145,6 @@ FILES = {
 }
 
 
-@pytest.mark.once
 @given(name=st.sampled_from(sorted(FILES)), edits=EDITS)
 def test_any_labelled_file_is_checked_or_refused_in_one_line(tmp_path_factory, name: str, edits) -> None:
     folder = tmp_path_factory.mktemp("mutated")

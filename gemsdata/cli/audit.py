@@ -11,8 +11,11 @@ from gemsdata.cli.masking_options import masking_options
 from gemsdata.cli.options import shards_argument
 from gemsdata.cli.output import json_option, print_json, printable
 from gemsdata.cli.progress import ProgressBars
+from gemsdata.cli.view_options import view_options
 from gemsdata.inspect.audit import Audit, audit
 from gemsdata.masking.strategies import Strategy
+from gemsdata.views.options import ViewOptions
+from gemsdata.views.view import open_view
 
 _COLORS = {"alarm": "red", "warning": "yellow"}
 
@@ -20,6 +23,7 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
 @click.command("audit")
 @shards_argument
 @masking_options
+@view_options()
 @click.option(
     "--rows",
     "num_rows",
@@ -34,6 +38,7 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
 def command(
     shards: Path,
     strategy: Strategy,
+    view: ViewOptions,
     split: str,
     seed: int,
     stage: int,
@@ -44,14 +49,19 @@ def command(
 ) -> int:
     """Mask rows of the shard set SHARDS and report what is masked, what stays visible, and any problems.
 
+    A packed set is read with --tokens (default kmer:6) and the other options of views.
+
     \b
     Examples:
       gemsdata audit SHARDS --masking genemask
       gemsdata audit SHARDS --masking global-nms --budget 0.15 --plot audit.png
       gemsdata audit SHARDS --masking genemask --json --strict
+      gemsdata audit PACKED --tokens base --row-bases 1024 --masking genemask
     """
     with ProgressBars() as progress:
-        result = audit(shards, strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress)
+        result = audit(
+            open_view(shards, view), strategy, num_rows=num_rows, split=split, seed=seed, stage=stage, progress=progress
+        )
     if plot:
         from gemsdata.inspect.audit_figure import plot_audit
 
@@ -70,14 +80,14 @@ def _print(result: Audit) -> None:
     options = {key: value for key, value in result.masking.items() if key not in ("name", "masking_version") and value}
     rows = [
         ("masking", f"{result.masking['name']} ({', '.join(f'{key} {value}' for key, value in options.items())})"),
-        ("rows", f"{result.num_rows:,} of {result.num_tokens:,} tokens"),
+        ("rows", f"{result.num_rows:,} of {result.num_tokens:,} tokens {result.tokens}"),
         ("masked tokens", f"{result.masked_token_rate:.2%}"),
         ("hidden nucleotides", f"{result.hidden_nucleotide_rate:.2%}"),
         ("masked tokens visible in unmasked neighbours", f"{result.given_away_by_unmasked:.2%}"),
         ("... and in kept (unchanged) masked tokens", f"{result.given_away_by_kept:.2%}"),
         ("hidden nucleotides visible in kept tokens", f"{result.hidden_shown_by_kept:.2%}"),
-        ("mean NPMI rank of span centres", _number(result.mean_rank_of_chosen)),
-        ("mean NPMI rank of all tokens", _number(result.mean_rank_of_tokens)),
+        ("mean NPMI rank of chosen n-grams", _number(result.mean_rank_of_chosen)),
+        ("mean NPMI rank of all n-grams", _number(result.mean_rank_of_tokens)),
         ("same mask for another row with the same key", _share(result.same_mask_share)),
         ("masked rate in soft-masked sequence", _share(result.rate_in_soft_masked)),
         ("masked rate elsewhere", _share(result.rate_outside_soft_masked)),
@@ -94,9 +104,11 @@ def _print(result: Audit) -> None:
     total = sum(result.run_lengths.values())
     shares = sorted(result.run_lengths.items(), key=lambda item: -item[1])[:10]
     click.echo("  " + "  ".join(f"{length}: {count / total:.1%}" for length, count in shares))
-    click.echo("k-mers with the highest masked rate (rank: masked share of occurrences)")
+    click.echo("tokens with the highest masked rate (NPMI rank: masked share of occurrences)")
     for entry in result.most_masked_kmers[:10]:
-        click.echo(f"  {entry['kmer']}  {entry['rank']:>6}: {entry['masked_rate']:.1%} of {entry['occurrences']:,}")
+        click.echo(
+            f"  {entry['kmer']}  {entry['rank'] or '-':>6}: {entry['masked_rate']:.1%} of {entry['occurrences']:,}"
+        )
     click.echo()
 
 

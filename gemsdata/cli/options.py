@@ -37,14 +37,18 @@ region_option = click.option(
 )
 
 
+def given(name: str) -> bool:
+    """Return whether a parameter of the running command is on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
 def refuse_both(first: str, second: str) -> None:
     """Raise a usage error if two parameters that exclude each other are both on the command line.
 
     The arguments are names of parameters of the running command, such as ``valid_contigs``.
     """
     ctx = click.get_current_context()
-    given = [name for name in (first, second) if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
-    if len(given) == 2:
+    if given(first) and given(second):
         labels = {option.name: max(option.opts, key=len) for option in ctx.command.params}
         raise click.UsageError(f"{labels[first]} and {labels[second]} exclude each other; give one of the two", ctx)
 
@@ -52,7 +56,6 @@ def refuse_both(first: str, second: str) -> None:
 def require(option: str, needed: str) -> None:
     """Raise a usage error if a parameter is on the command line without another that it depends on."""
     ctx = click.get_current_context()
-    given = {name: ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in (option, needed)}
-    if given[option] and not given[needed]:
+    if given(option) and not given(needed):
         labels = {parameter.name: max(parameter.opts, key=len) for parameter in ctx.command.params}
         raise click.UsageError(f"{labels[option]} has no effect without {labels[needed]}", ctx)

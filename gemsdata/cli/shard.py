@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from gemsdata.cli.engine_options import engine_options, opened_engine
 from gemsdata.cli.options import (
     ESTIMATOR_HELP,
     PATH,
     canonical_option,
     genome_argument,
+    given,
     min_count_option,
     refuse_both,
     workers_option,
 )
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
+from gemsdata.cli.view_options import view_options
 from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.shards.card import check_card, dataset_card, write_card
 from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES, SPLITS, Manifest
 from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.write import plan_only as plan_only_shard
 from gemsdata.shards.write import shard
+from gemsdata.views.from_genome import shard_view
+from gemsdata.views.materialise import WriteOptions
+from gemsdata.views.options import ViewOptions
 
 _FORMAT_HELP = "Format of the shards."
+_NOT_OF_VIEWS = {"k": "-k", "scheme": "--windows", "rank_column": "--rank-column", "rows_per_shard": "--rows-per-shard"}
+"""parameters that say what the rows of a set are, and their options; a view says it otherwise"""
 _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the rows of random length."
 
 
@@ -39,6 +48,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("-k", "k", type=int, default=6, show_default=True, help="Bases per token, 1 to 12.")
 @click.option("--row-tokens", type=int, default=510, show_default=True, help="Largest number of tokens in a row.")
 @click.option("--windows", "scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help=_WINDOWS_HELP)
+@view_options("row_tokens")
 @click.option("--valid-contigs", default="", help="Comma-separated names of the contigs of the validation split.")
 @click.option(
     "--valid-fraction",
@@ -62,6 +72,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("--rank-column", is_flag=True, help="Also write a column with the NPMI rank of every token.")
 @click.option("--rows-per-shard", type=int, help="A multiple of 1024; default: depends on the size of the genome.")
 @workers_option
+@engine_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
 @click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
@@ -74,14 +85,19 @@ def command(
     file_format: str,
     valid_contigs: str,
     workers: int,
+    engine: str,
+    engine_options: tuple[str, ...],
     plan_only: bool,
     resume: bool,
     overwrite: bool,
     with_card: bool,
     as_json: bool,
+    view: ViewOptions,
     **options: Any,
 ) -> None:
-    """Convert a genome to a shard set of tokenized rows.
+    """Convert a genome to a shard set of tokenized rows, or of packed bases.
+
+    With --tokens, --row-bases or --regions, rows are those of a view. --format packed leaves all of that to the reader.
 
     GENOME is FASTA (plain, gzip, bgzip, bzip2, xz or zstd; - is standard input) or .2bit. Several files are one genome.
 
@@ -90,30 +106,78 @@ def command(
       gemsdata shard hg38.fa.gz -o human
       gemsdata shard hg38.fa.gz -o human --valid-contigs chr8,chr9 --format both
       gemsdata shard hg38.fa.gz -o human --resume
+      gemsdata shard hg38.fa.gz -o human --format packed
+      gemsdata shard hg38.fa.gz -o human --tokens base --row-bases 1024
+      gemsdata shard assemblies/*.fa.gz -o many --engine slurm --engine-option slurm_partition=cpu --workers 32
     """
     refuse_both("valid_contigs", "valid_fraction")
     refuse_both("resume", "overwrite")
     refuse_both("plan_only", "with_card")
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
+    if view.changed():
+        with ProgressBars() as progress:
+            run = {"workers": workers, "resume": resume, "overwrite": overwrite, "progress": progress}
+            manifest, summary = _shard_view(genome, out, view, file_format, {"valid_contigs": contigs, **options}, run)
+        report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
+        return
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
     if with_card:
         check_card(out)
     if plan_only:
-        with ProgressBars() as progress:
-            planned = plan_only_shard(genome, out, chosen, resume=resume, overwrite=overwrite, progress=progress)
+        with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
+            planned = plan_only_shard(
+                genome, out, chosen, resume=resume, overwrite=overwrite, executor=executor, progress=progress
+            )
         if as_json:
             print_json({"folder": str(out), "num_parts": len(planned.parts)})
         else:
             say(f"{out}: planned, {len(planned.parts)} parts; encode them with `gemsdata encode {out} --slice I/N`")
         return
-    with ProgressBars() as progress:
+    with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
         manifest, summary = shard(
-            genome, out, chosen, workers=workers, resume=resume, overwrite=overwrite, progress=progress
+            genome,
+            out,
+            chosen,
+            workers=workers,
+            resume=resume,
+            overwrite=overwrite,
+            executor=executor,
+            progress=progress,
         )
     if with_card:
         write_card(out, dataset_card(manifest))
     report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
+
+
+def _shard_view(
+    genome: tuple[str, ...],
+    out: Path,
+    view: ViewOptions,
+    file_format: str,
+    options: dict[str, Any],
+    run: dict[str, Any],
+) -> tuple[Manifest, dict[str, Any]]:
+    """Write rows of a view; ``options`` are those of the command, some of which do not apply."""
+    _refuse_with_views(file_format)
+    if given("row_tokens"):
+        view = dataclasses.replace(view, row_tokens=options["row_tokens"])
+    rows = WriteOptions(format=file_format, compression=options["compression"], seed=options["seed"])
+    kept = {name: value for name, value in options.items() if name not in _NOT_OF_VIEWS and name != "compression"}
+    del kept["row_tokens"]
+    return shard_view(genome, out, ShardOptions(**kept), view, rows, **run)
+
+
+def _refuse_with_views(file_format: str) -> None:
+    """Raise a usage error for an option that does not apply to rows of a view."""
+    ctx = click.get_current_context()
+    if file_format == "packed":
+        raise click.UsageError(
+            "--format packed stores bases: give --tokens and the other options of views when the set is read", ctx
+        )
+    for name, label in {**_NOT_OF_VIEWS, "plan_only": "--plan-only", "engine": "--engine"}.items():
+        if given(name):
+            raise click.UsageError(f"{label} does not apply to rows of a view (--tokens and the like)", ctx)
 
 
 def report_set(

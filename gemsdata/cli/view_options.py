@@ -17,19 +17,25 @@ PREFIX = "view_"
 """of the names of the parameters, which so do not clash with other parameters of a command"""
 
 
-def view_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of views, --tokens to --view-seed; the command gets ``view``, a `ViewOptions`."""
+def view_options(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator that adds the options of views; the command gets ``view``, a `ViewOptions`.
 
-    @functools.wraps(command)
-    def with_view(**arguments: Any) -> Any:
-        given = {field.name: arguments.pop(PREFIX + field.name) for field in dataclasses.fields(ViewOptions)}
-        view = ViewOptions(**given)
-        return command(view=view, **arguments)
-
+    ``without`` are fields of `ViewOptions` that the command has an option of its own for.
+    """
+    fields = [field for field in dataclasses.fields(ViewOptions) if field.name not in without]
     hints = typing.get_type_hints(ViewOptions)
-    for field in reversed(dataclasses.fields(ViewOptions)):
-        with_view = _option(field, hints[field.name])(with_view)
-    return with_view
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_view(**arguments: Any) -> Any:
+            view = ViewOptions(**{field.name: arguments.pop(PREFIX + field.name) for field in fields})
+            return command(view=view, **arguments)
+
+        for field in reversed(fields):
+            with_view = _option(field, hints[field.name])(with_view)
+        return with_view
+
+    return add
 
 
 def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[..., Any]:

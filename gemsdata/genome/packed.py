@@ -84,6 +84,17 @@ class GenomeReport:
         for letter, count in contig.letters.items():
             self.letters[letter] = self.letters.get(letter, 0) + count
 
+    def merge(self, other: GenomeReport) -> None:
+        """Add what reading other files showed."""
+        self.files += other.files
+        self.num_contigs += other.num_contigs
+        self.num_bases += other.num_bases
+        self.num_soft_masked += other.num_soft_masked
+        self.num_empty += other.num_empty
+        self.num_rna += other.num_rna
+        for letter, count in other.letters.items():
+            self.letters[letter] = self.letters.get(letter, 0) + count
+
 
 def complement(intervals: np.ndarray, length: int) -> np.ndarray:
     """Return the parts of [0, length) that no interval of int64[m, 2] (sorted, disjoint, half-open) covers."""
@@ -117,24 +128,48 @@ def read_contigs(paths: Iterable[str], report: GenomeReport, *, soft: bool = Tru
     Raises ValueError for a file that is not a DNA FASTA or .2bit file, a contig name that occurs twice, or no ACGT at
     all.
     """
-    seen: dict[str, str] = {}
+    names = ContigNames()
     for path in paths:
-        file_report = fasta.FileReport(path)
-        report.files.append(file_report)
-        for record in fasta.records(path, file_report):
-            if record.name in seen:
-                raise ValueError(
-                    f"contig name {record.name!r} occurs twice (in {seen[record.name]} and in {path}); "
-                    "contig names must differ: rename one"
-                )
-            seen[record.name] = path
-            contig = pack_record(record, path, soft=soft)
-            del record  # the text is not needed any more: memory holds one chromosome at a time
-            report.add(contig)
+        for contig in read_file(path, report, soft=soft):
+            names.add(contig.name, path)
             yield contig
+    check_any_acgt(report)
+
+
+def read_file(path: str, report: GenomeReport, *, soft: bool = True) -> Iterator[Contig]:
+    """Yield the packed contigs of one sequence file, and add to ``report``; errors as in `read_contigs`."""
+    file_report = fasta.FileReport(path)
+    report.files.append(file_report)
+    for record in fasta.records(path, file_report):
+        contig = pack_record(record, path, soft=soft)
+        del record  # the text is not needed any more: memory holds one chromosome at a time
+        report.add(contig)
+        yield contig
+
+
+class ContigNames:
+    """The names of the contigs so far, each of which may occur once."""
+
+    def __init__(self) -> None:
+        self._path: dict[str, str] = {}
+
+    def add(self, name: str, path: str) -> None:
+        """Note a name; raise ValueError when it occurred before."""
+        if name in self._path:
+            raise ValueError(
+                f"contig name {name!r} occurs twice (in {self._path[name]} and in {path}); "
+                "contig names must differ: rename one"
+            )
+        self._path[name] = path
+
+
+def check_any_acgt(report: GenomeReport) -> None:
+    """Raise ValueError when no file has an A, C, G or T."""
     if report.num_bases == report.num_not_acgt:
         names = ", ".join(file.path for file in report.files)
-        raise ValueError(f"{names}: no A, C, G or T in {report.num_contigs} records; nothing to learn from")
+        raise ValueError(
+            f"{names}: no A, C, G or T in {report.num_contigs} records; give a genome with DNA or RNA sequence"
+        )
 
 
 def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:

@@ -1,4 +1,4 @@
-"""Audit a masking strategy on the rows of a shard set: rates, leaks, use of the ranks, and alerts."""
+"""Audit a masking strategy on the rows of a shard set or a view: rates, leaks, use of the ranks, and alerts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from gemsdata.files.progress import Progress, no_progress
-from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, token
+from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers
 from gemsdata.inspect.mask_counts import MaskCounts
-from gemsdata.masking.curriculum import strategy_in_stage
-from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import TARGET_RATE, Strategy
-from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.rows import ViewRows
+from gemsdata.views.tokens import Tokens
+from gemsdata.views.view import View, open_view
 
 BLOCK_ROWS = 512
+_BLOCK_TOKENS = 1 << 21
 LONGEST_RUN = 40
 """runs of at least this many masked tokens share the last bin of the histogram"""
 NUM_TOP_KMERS = 20
@@ -45,6 +46,9 @@ class Audit:
     masking: dict[str, Any]
     """the strategy, as returned by `Strategy.describe`"""
     k: int
+    """bases of the n-grams that are ranked; of overlapping k-mers, k"""
+    tokens: str
+    """kind of tokens: "kmer:6", "base", the folder of a tokenizer"""
     num_rows: int
     num_tokens: int
     masked_token_rate: float
@@ -58,20 +62,21 @@ class Audit:
     """share of the hidden nucleotides that are visible in a kept token"""
     mean_rank_of_tokens: float | None
     mean_rank_of_chosen: float | None
-    """mean NPMI rank of the tokens at the centres of wide spans; None without ranks or wide spans"""
+    """mean NPMI rank of the n-grams that wide spans hide; None without ranks or wide spans"""
     same_mask_share: float | None
     """share of pairs of different rows that get the same mask from the same random key"""
     rate_by_position: list[float | None]
     """masked share of the tokens at each position; None where no row has a token"""
     rate_by_rank_decile: list[float | None] | None
-    """masked share by rank decile, the best first; None for a decile without tokens, or without ranks"""
+    """share of n-grams that are masked, of other tokens than n-grams all of whose bases are, by rank decile, the best
+    first; None for a decile without n-grams, or without ranks"""
     rate_in_soft_masked: float | None
     """masked share of the tokens whose middle base is soft-masked (repeats)"""
     rate_outside_soft_masked: float | None
     run_lengths: dict[str, int]
     """number of runs of masked tokens by length"""
     most_masked_kmers: list[dict[str, Any]]
-    """the k-mers with the highest masked share: kmer, rank, occurrences, masked_rate"""
+    """the tokens with the highest masked share: kmer, rank (None unless it is an n-gram), occurrences, masked_rate"""
     alerts: list[Alert]
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,7 +90,7 @@ class Audit:
 
 
 def audit(
-    shards: ShardSet | str | Path,
+    shards: ShardSet | View | str | Path,
     masking: str | Strategy,
     *,
     num_rows: int = 2000,
@@ -94,14 +99,14 @@ def audit(
     stage: int = 0,
     progress: Progress = no_progress,
 ) -> Audit:
-    """Mask rows of a shard set and return statistics of the masks.
+    """Mask rows of a shard set or of a view of one and return statistics of the masks.
 
     Parameters
     ----------
     shards
-        an open shard set, or its folder.
+        an open shard set, a view (`gemsdata.view`), or the folder of a set; of a packed set the default view.
     masking
-        a strategy, or the name of one or of a curriculum, for its strategy in ``stage``.
+        a strategy, or the name of one.
     num_rows
         rows to mask, evenly spaced over the split; all rows if the split has fewer.
     split
@@ -120,46 +125,32 @@ def audit(
     """
     if num_rows < 2:
         raise ValueError(f"{num_rows} rows are too few to audit: give 2 or more (2000 is usual)")
-    shards = shards if isinstance(shards, ShardSet) else ShardSet.open(shards)
-    masker = Masker(strategy_in_stage(masking, stage), ranks=shards.ranks, seed=seed)
-    available = shards.num_rows(split)
+    view = open_view(shards)
+    available = view.num_rows(split)
     if available < 2:
         raise ValueError(f"split {split!r} has {available} rows, too few to audit")
     row_ids = np.unique(np.linspace(0, available - 1, num_rows).astype(np.int64))
-
-    def blocks() -> Iterator[tuple[Rows, np.ndarray, np.ndarray | None]]:
-        for first in range(0, len(row_ids), BLOCK_ROWS):
-            here = row_ids[first : first + BLOCK_ROWS]
-            rows = shards.read(split, here)
-            yield rows, here, _soft_masked(shards, rows)
-            progress("auditing", len(here), len(row_ids))
-
-    return audit_rows(masker, blocks(), stage=stage)
-
-
-def audit_rows(
-    masker: Masker, blocks: Iterator[tuple[Rows, np.ndarray, np.ndarray | None]], *, stage: int = 0
-) -> Audit:
-    """Return the audit of blocks of (rows, row ids int64[B], soft-masked bases bool[B, L+k-1] or None)."""
-    counts: MaskCounts | None = None
-    for rows, row_ids, soft in blocks:
-        counts = counts or MaskCounts(masker, rows.input_ids.shape[1])
-        counts.add(rows, row_ids, soft, stage)
-    if counts is None:
-        raise ValueError("there are no rows to audit")
-    result = _result(counts)
+    counts = MaskCounts(view.masker(masking, seed=seed), view.row_tokens)
+    block_rows = min(max(_BLOCK_TOKENS // view.row_tokens, 2), BLOCK_ROWS)
+    for first in range(0, len(row_ids), block_rows):
+        here = row_ids[first : first + block_rows]
+        rows = view.rows(here, split=split)
+        counts.add(rows.tokens, here, _soft_masked(view.shards, rows), stage)
+        progress("auditing", len(here), len(row_ids))
+    result = _result(counts, view.tokens)
     result.alerts.extend(_alerts(counts, result))
     return result
 
 
-def _result(counts: MaskCounts) -> Audit:
+def _result(counts: MaskCounts, tokens: Tokens) -> Audit:
     masker, num_masked, num_tokens = counts.masker, counts.masked_at.sum(), counts.reached.sum()
     has_ranks = bool(masker.ranks.any())
-    deciles = _deciles(masker.ranks, masker.k)
+    deciles = _deciles(masker.ranks, masker.n)
     tenths = [deciles == d for d in range(10)]
     return Audit(
         masking=masker.strategy.describe(),
-        k=masker.k,
+        k=masker.n,
+        tokens=tokens.spec,
         num_rows=counts.num_rows,
         num_tokens=int(num_tokens),
         masked_token_rate=_share(num_masked, num_tokens) or 0.0,
@@ -167,21 +158,21 @@ def _result(counts: MaskCounts) -> Audit:
         given_away_by_unmasked=_share(counts.given_by_unmasked, num_masked) or 0.0,
         given_away_by_kept=_share(counts.given_by_kept, num_masked) or 0.0,
         hidden_shown_by_kept=_share(counts.num_hidden - counts.num_hidden_left, counts.num_hidden) or 0.0,
-        mean_rank_of_tokens=_share((counts.occurs * masker.ranks.astype(np.int64)).sum(), num_tokens)
+        mean_rank_of_tokens=_share((counts.grams * masker.ranks.astype(np.int64)).sum(), counts.grams.sum())
         if has_ranks
         else None,
         mean_rank_of_chosen=_share(counts.chosen_rank_sum, counts.num_chosen) if has_ranks else None,
         same_mask_share=_share(counts.num_same, counts.num_pairs),
         rate_by_position=_shares(counts.masked_at, counts.reached),
         rate_by_rank_decile=_shares(
-            [counts.masked_ids[tenth].sum() for tenth in tenths], [counts.occurs[tenth].sum() for tenth in tenths]
+            [counts.masked_grams[tenth].sum() for tenth in tenths], [counts.grams[tenth].sum() for tenth in tenths]
         )
         if has_ranks
         else None,
         rate_in_soft_masked=_share(counts.soft[1, 1], counts.soft[1].sum()),
         rate_outside_soft_masked=_share(counts.soft[0, 1], counts.soft[0].sum()),
         run_lengths=_histogram(counts.run_lengths),
-        most_masked_kmers=_most_masked(counts),
+        most_masked_kmers=_most_masked(counts, tokens),
         alerts=[],
     )
 
@@ -195,17 +186,18 @@ def _histogram(runs: np.ndarray) -> dict[str, int]:
     return out
 
 
-def _most_masked(counts: MaskCounts) -> list[dict[str, Any]]:
-    """Return the k-mers with the highest masked share, by the lower end of Wilson's interval (3 sigma)."""
-    k, occurs = counts.masker.k, counts.occurs
+def _most_masked(counts: MaskCounts, tokens: Tokens) -> list[dict[str, Any]]:
+    """Return the tokens with the highest masked share, by the lower end of Wilson's interval (3 sigma)."""
+    occurs = counts.occurs
+    ranked = tokens.overlapping and tokens.token_bases == counts.masker.n
     n = np.maximum(occurs, 1)
     rate = counts.masked_ids / n
     lower = (rate + 4.5 / n - 3 * np.sqrt(rate * (1 - rate) / n + 2.25 / n**2)) / (1 + 9 / n)
     top = [int(i) for i in np.argsort(-lower, kind="stable")[:NUM_TOP_KMERS] if rate[i] > 0]
     return [
         {
-            "kmer": token(i, k),
-            "rank": int(counts.masker.ranks[i]),
+            "kmer": tokens.text(i),
+            "rank": int(counts.masker.ranks[i]) if ranked else None,
             "occurrences": int(occurs[i]),
             "masked_rate": float(rate[i]),
         }
@@ -252,7 +244,7 @@ def _position_alerts(counts: MaskCounts, rate: float) -> Iterator[Alert]:
     if len(never):
         examples = ", ".join(map(str, never[:5].tolist())) + (", ..." if len(never) > 5 else "")
         yield Alert(level="alarm", text=f"{len(never)} of {len(counts.reached)} positions are never masked: {examples}")
-    inner = slice(2 * counts.masker.k, -2 * counts.masker.k)
+    inner = slice(2 * counts.masker.n, -2 * counts.masker.n)
     reached = counts.reached[inner]
     full = reached > 0.9 * reached.max(initial=1)
     if full.sum() >= 20 and 0 < rate < 1:
@@ -266,18 +258,18 @@ def _position_alerts(counts: MaskCounts, rate: float) -> Iterator[Alert]:
             )
 
 
-def _soft_masked(shards: ShardSet, rows: Rows) -> np.ndarray:
-    """Return which bases of each row are soft-masked, bool[B, L+k-1]."""
-    out = np.zeros((len(rows), rows.input_ids.shape[1] + shards.k - 1), bool)
-    for i in range(len(rows)):
-        start, num_bases = int(rows.start[i]), int(rows.num_tokens[i]) + shards.k - 1
-        out[i, :num_bases] = shards.soft_masked(int(rows.contig[i]), start, start + num_bases)
+def _soft_masked(shards: ShardSet, rows: ViewRows) -> np.ndarray:
+    """Return which bases of each row are soft-masked, bool[B, W]."""
+    out = np.zeros(rows.tokens.bases.shape, bool)
+    places = zip(rows.contig.tolist(), rows.start.tolist(), rows.end.tolist(), strict=True)
+    for i, (contig, start, end) in enumerate(places):
+        out[i, : end - start] = shards.soft_masked(contig, start, end)
     return out
 
 
-def _deciles(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Return the rank decile (0 the best) of every token id; special ids get -1."""
-    out = np.minimum((ranks.astype(np.int64) - 1) * 10 // num_kmers(k), 9)
+def _deciles(ranks: np.ndarray, n: int) -> np.ndarray:
+    """Return the rank decile (0 the best) of every n-gram id; special ids get -1."""
+    out = np.minimum((ranks.astype(np.int64) - 1) * 10 // num_kmers(n), 9)
     out[:NUM_SPECIAL] = -1
     return out
 

@@ -29,7 +29,7 @@ def plot_audit(audit: Audit, path: str | Path) -> None:
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(
-        f"{_title(audit)}\n{audit.num_rows:,} rows, {audit.num_tokens:,} tokens of {audit.k} bases", fontsize=13
+        f"{_title(audit)}\n{audit.num_rows:,} rows, {audit.num_tokens:,} tokens {audit.tokens}", fontsize=13
     )
     lines = [f"{alert.level.upper()}: {alert.text}" for alert in audit.alerts] or ["no alerts"]
     color = _RED if audit.alarms else _ORANGE if audit.alerts else "#3a7d44"
@@ -66,7 +66,7 @@ def _draw_positions(axis: Any, audit: Audit) -> None:
 
 
 def _draw_deciles(axis: Any, audit: Audit) -> None:
-    axis.set(title="Masked rate by NPMI rank", xlabel="rank decile of the k-mer (1 = best)", ylabel="masked")
+    axis.set(title="Masked rate by NPMI rank", xlabel="rank decile of the n-gram (1 = best)", ylabel="masked")
     if audit.rate_by_rank_decile is None:
         axis.text(0.5, 0.5, "no ranks", ha="center", transform=axis.transAxes)
         return
@@ -129,5 +129,5 @@ def _draw_kmers(axis: Any, audit: Audit) -> None:
     labels = [f"{entry['kmer']} {'#' + str(entry['rank']):>6}" if entry["rank"] else entry["kmer"] for entry in top]
     axis.set_yticks(range(len(top)), labels, fontsize=8, family="monospace")
     axis.invert_yaxis()
-    axis.set(title="Most-masked k-mers  (# NPMI rank)", xlabel="share of occurrences masked")
+    axis.set(title="Most-masked tokens  (# NPMI rank)", xlabel="share of occurrences masked")
     _per_cent(axis, "x")

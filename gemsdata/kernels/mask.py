@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gemsdata.kernels.best_of_row import NUM_BINS, place_best_of_row
 from gemsdata.kernels.budget import NUM_HALVES_ROWS, place_halves_exactly, trim
 from gemsdata.kernels.centres import bernoulli_centres, shuffled_centres
 from gemsdata.kernels.jit import jit, jit_inline
@@ -17,11 +18,9 @@ from gemsdata.kernels.spans import (
     BEST_OF_ROW,
     CENTRE,
     MASKED,
-    NUM_BINS,
     NUM_WORK_ROWS,
     Chooser,
     num_places,
-    place_best_of_row,
     place_spans,
 )
 
@@ -67,6 +66,16 @@ class SpanList(NamedTuple):
     """int64[B+1]"""
     spans: np.ndarray
     """int32[>= number of spans, 4]: lo, hi, anchor, wide (see kernels.spans)"""
+
+
+class Selection(NamedTuple):
+    """Rows, and all by which their spans are selected."""
+
+    chooser: Chooser
+    layout: Layout
+    rows: Rows
+    rate: Rate
+    budget: Budget
 
 
 class Corruption(NamedTuple):
@@ -151,14 +160,16 @@ def with_wanted(task: Task, wanted: int) -> Task:
 
 
 @jit
-def select(chooser: Chooser, layout: Layout, rows: Rows, rate: Rate, budget: Budget, out: SpanList) -> None:
-    """Select the spans of every row. Without a budget as many as there are Bernoulli centres.
-
-    ``out.spans`` has room for a span at every place of every row, and one more.
-    """
+def select(how: Selection) -> SpanList:
+    """Return the spans of every row. Without a budget there are as many as Bernoulli centres."""
+    chooser, layout, rows, budget = how.chooser, how.layout, how.rows, how.budget
+    capacity = 1
+    for i in range(rows.keys.size):
+        capacity += max(rows.num_tokens[i], rows.num_bases[i])
+    ends, all_spans = np.zeros(rows.keys.size + 1, np.int64), np.empty((capacity, 4), np.int32)
     marks, source, ranks = layout.marks, chooser.source, chooser.ranks
-    ends, all_spans, target, keys = out.ends, out.spans, budget.target, rows.keys
-    tail, guide = rate.tail, rate.guide
+    target, keys = budget.target, rows.keys
+    tail, guide = how.rate.tail, how.rate.guide
     exact = target.size > 0
     halves = exact and chooser.method == BEST_NEAR_CENTRE
     most = NUM_BINS + 1
@@ -167,7 +178,6 @@ def select(chooser: Chooser, layout: Layout, rows: Rows, rate: Rate, budget: Bud
     most += 2 * reach(layout.token_bases, layout.token_stride, layout.varies)
     work = np.empty((NUM_HALVES_ROWS if halves else NUM_WORK_ROWS, most), np.int64)
     at = 0
-    ends[0] = 0
     for i in range(keys.size):
         goal = (exact, budget.by_base, target[i] if exact else 0, 0)
         task = task_of(chooser, layout, (i, rows.num_tokens[i], rows.num_bases[i]), keys[i], goal)
@@ -183,6 +193,7 @@ def select(chooser: Chooser, layout: Layout, rows: Rows, rate: Rate, budget: Bud
         else:
             at += _place_exactly(task, marks, source, ranks, work, spans)
         ends[i + 1] = at
+    return SpanList(ends, all_spans)
 
 
 @jit
@@ -218,6 +229,12 @@ def paint(found: SpanList, layout: Layout, masked: np.ndarray) -> None:
         for j in range(ends[i], ends[i + 1]):
             for t in range(spans[j, 0], spans[j, 1]):
                 masked[i, t] = not restricted or marks[i, FROZEN, t] == 0
+
+
+@jit
+def select_and_paint(how: Selection, masked: np.ndarray) -> None:
+    """Select spans and set what they mask, as `paint` does."""
+    paint(select(how), how.layout, masked)
 
 
 @jit
@@ -261,18 +278,12 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
     tokens); its random replacement comes from the low half of draw t.
     """
     input_ids, labels, attention_mask = out.input_ids, out.labels, out.attention_mask
-    ends, spans, marks, restricted, random_ids = (
-        found.ends,
-        found.spans,
-        layout.marks,
-        layout.restricted,
-        rule.random_ids,
-    )
+    ends, spans, marks, restricted = found.ends, found.spans, layout.marks, layout.restricted
     most = 0
     for i in range(ends.size - 1):
         most = max(most, ends[i + 1] - ends[i])
     order, runs = np.empty(most, np.int64), np.empty((most, 2), np.int32)
-    listed, size, by_run = random_ids.size > 0, np.uint64(rule.num_random), rule.by_run
+    by_run = rule.by_run
     for i in range(ids.shape[0]):
         tokens = rows.num_tokens[i]
         key = fold(rows.keys[i], CORRUPTION)
@@ -290,21 +301,42 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
             lo, hi = spans[first + j, 0], spans[first + j, 1]
             if by_run:
                 lo, hi = runs[j, 0], runs[j, 1]
-            starts, run_tenth = True, _NINTH
-            for t in range(lo, hi):
-                if restricted and marks[i, FROZEN, t] != 0:
-                    starts = True
-                    continue
-                bits = draw(key, np.uint64(t))
-                if starts or not by_run:
-                    run_tenth = below(bits, _TENTHS)
-                starts, tenth = False, run_tenth
-                token_id = np.int64(ids[i, t])
-                chosen = np.int64(((bits & _LOW32) * size) >> _S32)
-                random_id = np.int64(random_ids[chosen]) if listed else rule.first_random + chosen
-                labels[i, t + 1] = token_id
-                seen_id = random_id if tenth == _NINTH else token_id
-                input_ids[i, t + 1] = rule.mask_id if tenth < _NINTH else seen_id
+            while lo < hi:
+                end = hi
+                if restricted:  # up to the next token that is never masked
+                    while lo < hi and marks[i, FROZEN, lo] != 0:
+                        lo += 1
+                    end = lo
+                    while end < hi and marks[i, FROZEN, end] == 0:
+                        end += 1
+                _corrupt_tokens(
+                    ids[i, lo:end], lo, key, rule, input_ids[i, lo + 1 : end + 1], labels[i, lo + 1 : end + 1]
+                )
+                lo = end
+
+
+@jit_inline
+def _corrupt_tokens(
+    ids: np.ndarray, first: int, key: np.uint64, rule: Corruption, input_ids: np.ndarray, labels: np.ndarray
+) -> None:
+    """Corrupt consecutive masked tokens, the first of them token ``first`` of the row."""
+    random_ids, size, listed = rule.random_ids, np.uint64(rule.num_random), rule.random_ids.size > 0
+    run_tenth = below(draw(key, np.uint64(first)), _TENTHS)
+    for i in range(ids.size):
+        bits = draw(key, np.uint64(first + i))
+        tenth = run_tenth if rule.by_run else below(bits, _TENTHS)
+        token_id = np.int64(ids[i])
+        chosen = np.int64(((bits & _LOW32) * size) >> _S32)
+        random_id = np.int64(random_ids[chosen]) if listed else rule.first_random + chosen
+        labels[i] = token_id
+        seen_id = random_id if tenth == _NINTH else token_id
+        input_ids[i] = rule.mask_id if tenth < _NINTH else seen_id
+
+
+@jit
+def select_and_corrupt(ids: np.ndarray, how: Selection, rule: Corruption, out: Batch) -> None:
+    """Select spans and write the batch, as `corrupt` does: one call, since passing the arguments takes microseconds."""
+    corrupt(ids, how.rows, select(how), how.layout, rule, out)
 
 
 @jit

@@ -26,11 +26,6 @@ TOKEN, CENTRE_BASE, CENTRE_GRAM, LENGTH_RANGE, BEST_NEAR_CENTRE, BEST_OF_ROW = r
 
 NEVER = 2**31 - 1
 """rank of an n-gram that may not be hidden"""
-NUM_BINS = 256
-_SKIPPED, _TAKEN = 1, 2
-_FEW = 64
-_PLACE_BITS = 32
-_PLACE = (1 << _PLACE_BITS) - 1
 
 
 class Chooser(NamedTuple):
@@ -54,10 +49,10 @@ class Chooser(NamedTuple):
     """by id; the last entry is the worst rank"""
 
 
-CENTRE, ORDER, RANK, STATE, HISTOGRAM, MASKED = 0, 1, 4, 5, 6, 7
-"""Rows of the work space int64[>= 8, >= places of a row]: centres; rank, choice, place (three rows); ranks; whether an
-n-gram is skipped or taken; how many have a rank; a mask"""
-NUM_WORK_ROWS = 8
+CENTRE, ORDER, RANK, BINS, MASKED = 0, 1, 4, 5, 6
+"""Rows of the work space int64[>= 7, >= places of a row]: centres; rank, choice, place (three rows); ranks; best ranks
+of blocks, or how many n-grams have a rank; a mask"""
+NUM_WORK_ROWS = 7
 
 
 @jit_inline
@@ -92,7 +87,7 @@ def fill_ranks(task: Task, source: np.ndarray, ranks: np.ndarray, grams: tuple[i
 
 
 @jit
-def _forbid(task: Task, marks: np.ndarray, grams: tuple[int, int], rank: np.ndarray) -> None:
+def forbid(task: Task, marks: np.ndarray, grams: tuple[int, int], rank: np.ndarray) -> None:
     """Set the rank of n-grams first .. last-1 that may not be hidden to NEVER."""
     for g in range(grams[0], grams[1]):
         if not may_hide(task, marks, g, g + task.n):
@@ -114,7 +109,7 @@ def write_span(
     return count + 1
 
 
-@jit
+@jit_inline
 def place_spans(
     task: Task, marks: np.ndarray, source: np.ndarray, ranks: np.ndarray, work: np.ndarray, spans: np.ndarray
 ) -> int:
@@ -178,7 +173,9 @@ def rank_centres(
     ``which`` = (first centre, last centre, length of the order so far). Centres at bases that may not be hidden are
     left out. Where no n-gram over the base may be hidden, the n-gram is -1.
     """
-    n, row, rank = task.n, task.row, work[RANK]
+    if task.by_id:
+        return _rank_centres_by_id(task, source[task.row], ranks, work, which)
+    n, rank = task.n, work[RANK]
     tie_key = fold(task.key, TIES)
     kept = which[2]
     for i in range(which[0], which[1]):
@@ -187,13 +184,9 @@ def rank_centres(
         if task.restricted and not may_hide(task, marks, b, b + 1):
             continue
         first, last = max(0, b - n + 1), min(task.num_grams, b + 1)
-        if task.by_id:
-            for g in range(first, last):
-                rank[g - first] = ranks[source[row, g]]
-        else:
-            fill_ranks(task, source, ranks, (first, last), rank)
+        fill_ranks(task, source, ranks, (first, last), rank)
         if task.restricted:
-            _forbid(task, marks, (first, last), rank)
+            forbid(task, marks, (first, last), rank)
         best_rank, best = NEVER, -1
         tied = False
         for j in range(last - first):
@@ -211,13 +204,39 @@ def rank_centres(
 
 
 @jit_inline
+def _rank_centres_by_id(
+    task: Task, token_ids: np.ndarray, ranks: np.ndarray, work: np.ndarray, which: tuple[int, int, int]
+) -> int:
+    """Do the same where the n-grams are the tokens and all may be hidden, without writing their ranks down."""
+    centre, order = work[CENTRE, which[0] : which[1]], work[ORDER : ORDER + 3, which[2] :]
+    tie_key, before = fold(task.key, TIES), task.n - 1 - task.offset
+    for i in range(centre.size):  # from 0: an index that may be negative costs a comparison
+        c = centre[i]
+        first, last = max(0, c - before), min(task.num_grams, c + task.offset + 1)
+        best, best_rank = first, np.int64(ranks[token_ids[first]])
+        tied = False
+        for g in range(first + 1, last):
+            rank = np.int64(ranks[token_ids[g]])
+            better = rank < best_rank
+            tied = rank == best_rank or (tied and not better)
+            best = g if better else best
+            best_rank = rank if better else best_rank
+        if tied:
+            for g in range(best + 1, last):
+                if ranks[token_ids[g]] == best_rank and wins_tie(tie_key, g, best):
+                    best = g
+        order[0, i], order[1, i], order[2, i] = best_rank, best, c
+    return which[2] + centre.size
+
+
+@jit_inline
 def num_high_of(task: Task, count: int) -> int:
     """Return how many of GeneMask's centres hide a whole n-gram: the better half, or all when that is too few."""
     num_high = (count + 1) // 2
     return count if num_high < task.second else num_high
 
 
-@jit
+@jit_inline
 def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndarray, spans: np.ndarray) -> int:
     """Write GeneMask's spans: the better centres hide the n-gram that they found, the others their own base."""
     num_high = num_high_of(task, count)
@@ -235,147 +254,4 @@ def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndar
             placed += 1
         else:
             placed = write_span(task, marks, (first, end), (anchor, np.int64(wide)), spans, placed)
-    return placed
-
-
-@jit
-def place_best_of_row(
-    task: Task, marks: np.ndarray, source: np.ndarray, ranks: np.ndarray, work: np.ndarray, spans: np.ndarray
-) -> int:
-    """Write spans over the ``task.wanted`` best-ranked n-grams of the row, best first; return how many.
-
-    n-grams within ``task.first`` of one chosen before are skipped; once no other is left, stop, or (``task.exact``) go
-    on with the skipped ones.
-
-    Few are found by keeping the best so far. For many, a histogram of the ranks says down to which rank n-grams must be
-    looked at; those are sorted, so that the cost is that of a few passes over the row. When skipping leaves too few,
-    the next ranks follow, twice as many each time.
-    """
-    wanted, grams, skip = task.wanted, task.num_grams, task.first
-    tie_key = fold(task.key, TIES)
-    rank, order = work[RANK], work[ORDER : ORDER + 3]
-    fill_ranks(task, source, ranks, (0, grams), rank)
-    if task.restricted:
-        _forbid(task, marks, (0, grams), rank)
-    if skip > 0:
-        work[STATE, :grams] = 0
-    few = wanted if skip == 0 else wanted + wanted // 2 + 4
-    chosen, placed = 0, 0
-    if few <= _FEW:
-        found = _best_few(rank[:grams], few, work[HISTOGRAM], order, tie_key)
-        chosen, placed = _take(task, marks, found, (chosen, placed), work, spans)
-        if found < few:
-            wanted = chosen
-    if chosen < wanted:
-        shift = max(0, 2 * task.n - 8)
-        _count_ranks(rank[:grams], shift, work[HISTOGRAM])
-        first_bin, more = 0, wanted
-        while chosen < wanted and first_bin <= NUM_BINS:
-            last_bin, candidates = first_bin, 0
-            while last_bin <= NUM_BINS and candidates < more:
-                candidates += work[HISTOGRAM, last_bin]
-                last_bin += 1
-            limit = NEVER if last_bin > NUM_BINS else last_bin << shift
-            found = _collect(rank[:grams], (first_bin << shift, limit), work[STATE], skip > 0, order)
-            sort_order(order, found, tie_key)
-            chosen, placed = _take(task, marks, found, (chosen, placed), work, spans)
-            first_bin, more = last_bin, 2 * max(more, 8)
-    if task.exact and skip > 0 and chosen < task.wanted:
-        placed = _place_skipped(task, marks, chosen, placed, work, spans)
-    return placed
-
-
-@jit
-def _best_few(rank: np.ndarray, few: int, best: np.ndarray, order: np.ndarray, tie_key: np.uint64) -> int:
-    """Write the ``few`` best n-grams, sorted, to ``order``; return how many there are.
-
-    ``best`` is scratch, int64[few].
-    """
-    found = 0
-    worst = NEVER - 1
-    for g in range(rank.size if few > 0 else 0):
-        if rank[g] > worst:
-            continue
-        if found == few:
-            if rank[g] == worst and not wins_tie(tie_key, g, best[found - 1] & _PLACE):
-                continue
-            found -= 1
-        j, entry = found, rank[g] << _PLACE_BITS | g
-        while j > 0 and (
-            rank[g] < best[j - 1] >> _PLACE_BITS
-            or (rank[g] == best[j - 1] >> _PLACE_BITS and wins_tie(tie_key, g, best[j - 1] & _PLACE))
-        ):
-            best[j] = best[j - 1]
-            j -= 1
-        best[j] = entry
-        found += 1
-        if found == few:
-            worst = best[found - 1] >> _PLACE_BITS
-    for i in range(found):
-        g = best[i] & _PLACE
-        order[0, i], order[1, i], order[2, i] = best[i] >> _PLACE_BITS, g, g
-    return found
-
-
-@jit
-def _count_ranks(rank: np.ndarray, shift: int, histogram: np.ndarray) -> None:
-    """Count the ranks, shifted right by ``shift``; those beyond NUM_BINS share the last bin."""
-    histogram[: NUM_BINS + 1] = 0
-    for g in range(rank.size):
-        if rank[g] != NEVER:
-            histogram[min(NUM_BINS, rank[g] >> shift)] += 1
-
-
-@jit
-def _collect(rank: np.ndarray, ranks: tuple[int, int], state: np.ndarray, skipping: bool, order: np.ndarray) -> int:
-    """Write the n-grams with a rank of ``ranks`` = (least, limit), half-open, to ``order``; return how many."""
-    least, limit = ranks
-    found = 0
-    for g in range(rank.size):
-        if least <= rank[g] < limit and not (skipping and state[g] != 0):
-            order[0, found], order[1, found], order[2, found] = rank[g], g, g
-            found += 1
-    return found
-
-
-@jit
-def _take(
-    task: Task, marks: np.ndarray, found: int, so_far: tuple[int, int], work: np.ndarray, spans: np.ndarray
-) -> tuple[int, int]:
-    """Write the spans of the first entries of the order that are not skipped; return (n-grams chosen, spans)."""
-    chosen, placed = so_far
-    skip, state = task.first, work[STATE]
-    for i in range(found):
-        if chosen == task.wanted:
-            break
-        g = work[ORDER + 1, i]
-        if skip > 0:
-            if state[g] != 0:
-                continue
-            for near in range(max(0, g - skip), min(task.num_grams, g + skip + 1)):
-                state[near] = max(state[near], _SKIPPED)
-            state[g] = _TAKEN
-        if task.restricted or task.varies:
-            placed = write_span(task, marks, (g, g + task.n), (g, 1), spans, placed)
-        else:
-            lo, hi = uniform_tokens_over(task, g, g + task.n)
-            spans[placed, 0], spans[placed, 1], spans[placed, 2], spans[placed, 3] = lo, hi, g, 1
-            placed += 1
-        chosen += 1
-    return chosen, placed
-
-
-@jit
-def _place_skipped(task: Task, marks: np.ndarray, chosen: int, placed: int, work: np.ndarray, spans: np.ndarray) -> int:
-    """Write spans over the best of the skipped n-grams, after the chosen ones; return the number of spans."""
-    rank, order, state = work[RANK], work[ORDER : ORDER + 3], work[STATE]
-    found = 0
-    for g in range(task.num_grams):
-        if state[g] == _SKIPPED and rank[g] != NEVER:
-            order[0, found], order[1, found], order[2, found] = rank[g], g, g
-            found += 1
-    sort_order(order, found, fold(task.key, TIES))
-    for i in range(min(found, task.wanted - chosen)):
-        g = order[1, i]
-        placed = write_span(task, marks, (g, g + task.n), (g, 1), spans, placed)
     return placed

@@ -18,6 +18,7 @@ from gemsdata.masking.selection import (
     RowsToMask,
     Spans,
     bases_of_kmers,
+    corruption_rule,
     default_n,
     gap_table,
     gram_length,
@@ -25,10 +26,11 @@ from gemsdata.masking.selection import (
     rank_table,
 )
 from gemsdata.masking.strategies import Compiled, Strategy, resolve
-from gemsdata.masking.token_rows import TokenRows, Vocabulary, layout_of, simple_layout
+from gemsdata.masking.token_rows import TokenRows, Vocabulary, check_tokens, covered_bases, layout_of, simple_layout
 
 UNMASKED = kernels.UNMASKED
 _NO_BASES = np.empty((0, 0), np.uint8)
+_NO_TARGET = np.empty(0, np.int64)
 
 
 class Masker:
@@ -87,8 +89,8 @@ class Masker:
         self.ranks = np.ascontiguousarray(table.astype(token_dtype(self.n)))
         """NPMI rank of every n-gram's id, uint16[4**n + 5] (uint32 from n = 8); zeros when none were given"""
         self._lookup = rank_table(self.ranks, self.strategy)
-        self._rates: dict[float, kernels.Rate] = {}
-        self._rule = self._corruption()
+        self._methods: dict[tuple[int, int], tuple[tuple[int, int, int], kernels.Rate]] = {}
+        self._rule = corruption_rule(self.strategy, self.vocabulary)
 
     def spans(
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_ids: np.ndarray, *, epoch: int = 0, stage: int = 0
@@ -176,7 +178,7 @@ class Masker:
 
     def _targets(self, num_tokens: np.ndarray, num_bases: np.ndarray) -> np.ndarray:
         if self.strategy.budget is None:
-            return np.empty(0, np.int64)
+            return _NO_TARGET
         counted = num_bases if self.strategy.budget_unit == "nucleotide" else num_tokens
         return np.rint(self.strategy.budget * counted).astype(np.int64)
 
@@ -186,7 +188,8 @@ class Masker:
         """Return rows of overlapping k-mers for the kernels; raise ValueError for what does not fit."""
         ids, counts = self._checked_ids(input_ids, num_tokens, row_ids)
         keys = row_keys(self.seed, epoch, stage, np.asarray(row_ids))
-        num_bases = counts + (self.k - 1) * (counts > 0)
+        num_bases = counts + (self.k - 1)
+        num_bases[counts == 0] = 0
         compiled = isinstance(self.strategy, Compiled)
         if compiled and self.k == self.n:
             rows = kernels.Rows(counts, num_bases, keys)
@@ -209,18 +212,9 @@ class Masker:
             )
         if counts.size and not 0 <= int(num_bases.min()) <= int(num_bases.max()) <= rows.bases.shape[1]:
             raise ValueError(f"num_bases has {num_bases.min()}..{num_bases.max()}, outside 0..{rows.bases.shape[1]}")
-        rows = TokenRows(
-            input_ids=ids,
-            num_tokens=counts,
-            bases=rows.bases,
-            num_bases=num_bases.astype(np.int64),
-            token_bases=rows.token_bases,
-            token_stride=rows.token_stride,
-            token_start=rows.token_start,
-            maskable=rows.maskable,
-        )
-        _check_tokens(rows)
-        rows = dataclasses.replace(rows, num_bases=_covered(rows))
+        rows = dataclasses.replace(rows, input_ids=ids, num_tokens=counts, num_bases=num_bases.astype(np.int64))
+        check_tokens(rows)
+        rows = dataclasses.replace(rows, num_bases=covered_bases(rows))
         return self._job(rows, row_keys(self.seed, epoch, stage, np.asarray(row_ids)))
 
     def _job(self, rows: TokenRows, keys: np.ndarray) -> RowsToMask:
@@ -257,14 +251,18 @@ class Masker:
 
     def _select(self, job: RowsToMask, stage: int) -> kernels.SpanList:
         """Return the spans of rows."""
-        exact = self.strategy.budget is not None
-        target = self._targets(job.num_maskable_tokens, job.num_maskable_bases) if exact else np.empty(0, np.int64)
-        budget = kernels.Budget(target, self.strategy.budget_unit == "nucleotide")
-        rate = self._rate(job.layout.token_bases, stage)
-        strategy = self.strategy
-        method = strategy.method(self.n, stage) if isinstance(strategy, Compiled) else (0, 0, 0)
+        if isinstance(self.strategy, Compiled):
+            return kernels.select(self._selection(job, stage))
+        return place_in_python(self.strategy, job, self._selection(job, stage), stage)
+
+    def _selection(self, job: RowsToMask, stage: int) -> kernels.Selection:
+        """Return the rows with all by which the kernels select their spans."""
+        strategy, target = self.strategy, _NO_TARGET
+        if strategy.budget is not None:
+            target = self._targets(job.num_maskable_tokens, job.num_maskable_bases)
         by_position = isinstance(strategy, Compiled) and strategy.by_position
-        by_id = job.grams_are_tokens and not (job.layout.restricted or by_position) and isinstance(strategy, Compiled)
+        by_id = isinstance(strategy, Compiled) and job.grams_are_tokens and not (job.layout.restricted or by_position)
+        method, rate = self._method_and_rate(job.layout.token_bases, stage)
         chooser = span_kernels.Chooser(
             *method,
             self.n,
@@ -274,44 +272,35 @@ class Masker:
             job.ids if by_id else job.bases,
             self._lookup,
         )
-        if not isinstance(strategy, Compiled):
-            return place_in_python(strategy, job, chooser, rate, budget, stage)
-        capacity = int(np.maximum(job.rows.num_tokens, job.rows.num_bases).sum()) + 1
-        found = kernels.SpanList(np.zeros(len(job.ids) + 1, np.int64), np.empty((capacity, 4), np.int32))
-        kernels.select(chooser, job.layout, job.rows, rate, budget, found)
-        return found
+        budget = kernels.Budget(target, strategy.budget_unit == "nucleotide")
+        return kernels.Selection(chooser, job.layout, job.rows, rate, budget)
 
     def _painted(self, job: RowsToMask, stage: int) -> np.ndarray:
         masked = np.zeros(job.ids.shape, np.bool_)
-        kernels.paint(self._select(job, stage), job.layout, masked)
+        if isinstance(self.strategy, Compiled):
+            kernels.select_and_paint(self._selection(job, stage), masked)
+        else:
+            kernels.paint(self._select(job, stage), job.layout, masked)
         return masked
 
     def _corrupted(self, job: RowsToMask, stage: int, out: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
         batch = dict(out) if out is not None else self.empty_batch(*job.ids.shape)
         arrays = kernels.Batch(batch["input_ids"], batch["labels"], batch["attention_mask"])
-        kernels.corrupt(job.ids, job.rows, self._select(job, stage), job.layout, self._rule, arrays)
+        if isinstance(self.strategy, Compiled):
+            kernels.select_and_corrupt(job.ids, self._selection(job, stage), self._rule, arrays)
+        else:
+            kernels.corrupt(job.ids, job.rows, self._select(job, stage), job.layout, self._rule, arrays)
         return batch
 
-    def _rate(self, token_bases: int, stage: int) -> kernels.Rate:
-        rate = self.strategy.centre_rate(self.n, token_bases, stage)
-        if rate not in self._rates:
-            self._rates[rate] = gap_table(rate)
-        return self._rates[rate]
-
-    def _corruption(self) -> kernels.Corruption:
-        words, any_id = self.vocabulary, self.strategy.random_specials
-        listed = words.random_ids if words.random_ids is not None and not any_id else np.empty(0, np.uint32)
-        num_random = len(listed) or words.num_random_ids
-        return kernels.Corruption(
-            self.strategy.corruption == "span",
-            0 if any_id else words.first_random_id,
-            words.size if any_id else num_random,
-            listed,
-            words.pad_id,
-            words.cls_id,
-            words.sep_id,
-            words.mask_id,
-        )
+    def _method_and_rate(self, token_bases: int, stage: int) -> tuple[tuple[int, int, int], kernels.Rate]:
+        """Return the kernels' method and the tables of the rate, kept for each length of tokens and stage."""
+        found = self._methods.get((token_bases, stage))
+        if found is None:
+            strategy = self.strategy
+            method = strategy.method(self.n, stage) if isinstance(strategy, Compiled) else (0, 0, 0)
+            found = method, gap_table(strategy.centre_rate(self.n, token_bases, stage))
+            self._methods[token_bases, stage] = found
+        return found
 
 
 def mask_rows(
@@ -348,34 +337,3 @@ def mask_rows(
                 " tokens (padding goes beyond num_tokens; for rows with [CLS] and [SEP] use MLMCollator)"
             )
     return masker.mask(ids, counts, np.arange(len(ids)) if sample_ids is None else np.asarray(sample_ids))
-
-
-def _covered(rows: TokenRows) -> np.ndarray:
-    """Return where the last token of each row ends, int64[B]: bases beyond it say nothing to a model."""
-    counts = rows.num_tokens
-    if rows.token_start is not None:
-        return np.where(counts > 0, rows.token_start[np.arange(len(counts)), counts], 0).astype(np.int64)
-    end = np.minimum(rows.num_bases, (counts - 1) * rows.token_stride + rows.token_bases)
-    return np.where(counts > 0, end, 0).astype(np.int64)
-
-
-def _check_tokens(rows: TokenRows) -> None:
-    """Raise ValueError where the tokens of rows do not lie over their bases."""
-    counts, num_bases = rows.num_tokens, rows.num_bases
-    if rows.maskable is not None and rows.maskable.shape != rows.bases.shape:
-        raise ValueError(f"maskable of shape {rows.maskable.shape} does not fit bases of shape {rows.bases.shape}")
-    if rows.token_bases < 1 or rows.token_stride < 1:
-        raise ValueError(f"token_bases = {rows.token_bases}, token_stride = {rows.token_stride}: give 1 or more")
-    if rows.token_start is None:
-        wrong = (counts - 1) * rows.token_stride >= num_bases
-        if ((counts > 0) & wrong).any():
-            i = int(np.flatnonzero((counts > 0) & wrong)[0])
-            raise ValueError(f"row {i} has {counts[i]} tokens over {num_bases[i]} bases: there are not so many")
-        return
-    start = np.asarray(rows.token_start)
-    if start.shape != (len(counts), rows.input_ids.shape[1] + 1):
-        raise ValueError(f"token_start of shape {start.shape}: give {(len(counts), rows.input_ids.shape[1] + 1)}")
-    real = np.arange(start.shape[1] - 1) < counts[:, None]
-    ends = start[np.arange(len(counts)), counts] if len(counts) else start[:0, 0]
-    if (start[:, :1] < 0).any() or (np.diff(start, axis=1)[real] < 1).any() or (ends > num_bases).any():
-        raise ValueError("token_start must rise from 0 or more to at most num_bases, with a base for every token")

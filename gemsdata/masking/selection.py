@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from gemsdata.kernels import layout as layout_kernels
 from gemsdata.kernels import mask as kernels
 from gemsdata.kernels import spans as span_kernels
 from gemsdata.masking.strategies import MAX_N, MIN_N, Compiled, Row, Strategy
+from gemsdata.masking.token_rows import Vocabulary
 
 DEFAULT_N = 6
 
@@ -56,8 +58,7 @@ class Spans:
         return cls(ends=found.ends, lo=kept[:, 0], hi=kept[:, 1], anchor=kept[:, 2], wide=kept[:, 3].astype(np.bool_))
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowsToMask:
+class RowsToMask(NamedTuple):
     """Checked rows in the kernels' dtypes."""
 
     ids: np.ndarray
@@ -119,6 +120,23 @@ def gap_table(rate: float) -> kernels.Rate:
     return kernels.Rate(tail, guide.astype(np.int64))
 
 
+def corruption_rule(strategy: Strategy, vocabulary: Vocabulary) -> kernels.Corruption:
+    """Return what becomes of masked tokens, for the kernels."""
+    any_id = strategy.random_specials
+    listed = vocabulary.random_ids if vocabulary.random_ids is not None and not any_id else np.empty(0, np.uint32)
+    num_random = len(listed) or vocabulary.num_random_ids
+    return kernels.Corruption(
+        strategy.corruption == "span",
+        0 if any_id else vocabulary.first_random_id,
+        vocabulary.size if any_id else num_random,
+        listed,
+        vocabulary.pad_id,
+        vocabulary.cls_id,
+        vocabulary.sep_id,
+        vocabulary.mask_id,
+    )
+
+
 def gram_length(strategy: Strategy, num_ranks: int | None, k: int | None) -> int:
     """Return n, the bases of the n-grams that are ranked and hidden; raise ValueError for what does not fit.
 
@@ -160,12 +178,11 @@ def default_n(k: int | None) -> int:
 def place_in_python(
     strategy: Strategy,
     job: RowsToMask,
-    chooser: span_kernels.Chooser,
-    rate: kernels.Rate,
-    budget: kernels.Budget,
+    how: kernels.Selection,
     stage: int,
 ) -> kernels.SpanList:
     """Do what kernels.select does, for a strategy written in Python."""
+    chooser, rate, budget = how.chooser, how.rate, how.budget
     placed = [np.empty((0, 4), np.int32)]
     ends = np.zeros(len(job.ids) + 1, np.int64)
     layout, exact = job.layout, budget.target.size > 0

@@ -129,3 +129,34 @@ def layout_of(rows: TokenRows) -> kernels.Layout:
 def simple_layout(token_bases: int, token_stride: int) -> kernels.Layout:
     """Return the layout of tokens of one length, all of which may be masked."""
     return kernels.Layout(token_bases, token_stride, False, False, _NO_MARKS)
+
+
+def covered_bases(rows: TokenRows) -> np.ndarray:
+    """Return where the last token of each row ends, int64[B]: bases beyond it say nothing to a model."""
+    counts = rows.num_tokens
+    if rows.token_start is not None:
+        return np.where(counts > 0, rows.token_start[np.arange(len(counts)), counts], 0).astype(np.int64)
+    end = np.minimum(rows.num_bases, (counts - 1) * rows.token_stride + rows.token_bases)
+    return np.where(counts > 0, end, 0).astype(np.int64)
+
+
+def check_tokens(rows: TokenRows) -> None:
+    """Raise ValueError where the tokens of rows do not lie over their bases."""
+    counts, num_bases = rows.num_tokens, rows.num_bases
+    if rows.maskable is not None and rows.maskable.shape != rows.bases.shape:
+        raise ValueError(f"maskable of shape {rows.maskable.shape} does not fit bases of shape {rows.bases.shape}")
+    if rows.token_bases < 1 or rows.token_stride < 1:
+        raise ValueError(f"token_bases = {rows.token_bases}, token_stride = {rows.token_stride}: give 1 or more")
+    if rows.token_start is None:
+        wrong = (counts - 1) * rows.token_stride >= num_bases
+        if ((counts > 0) & wrong).any():
+            i = int(np.flatnonzero((counts > 0) & wrong)[0])
+            raise ValueError(f"row {i} has {counts[i]} tokens over {num_bases[i]} bases: there are not so many")
+        return
+    start = np.asarray(rows.token_start)
+    if start.shape != (len(counts), rows.input_ids.shape[1] + 1):
+        raise ValueError(f"token_start of shape {start.shape}: give {(len(counts), rows.input_ids.shape[1] + 1)}")
+    real = np.arange(start.shape[1] - 1) < counts[:, None]
+    ends = start[np.arange(len(counts)), counts] if len(counts) else start[:0, 0]
+    if (start[:, :1] < 0).any() or (np.diff(start, axis=1)[real] < 1).any() or (ends > num_bases).any():
+        raise ValueError("token_start must rise from 0 or more to at most num_bases, with a base for every token")

@@ -6,6 +6,8 @@ except the last one of each run, which is added by itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from gemsdata.genome.packed import Contig, complement
@@ -30,10 +32,23 @@ class NgramCounter:
 
     def counts(self) -> dict[int, np.ndarray]:
         """Return {n: int64[4**n] in token-id order} for n = 1 .. max_n."""
-        counts = {self.max_n: self._high + self._low}
+        counts = {self.max_n: self._longest()}
         for n in range(self.max_n - 1, 0, -1):
             counts[n] = marginal(counts[n + 1]) + self._last[n]
         return counts
+
+    def totals(self) -> dict[str, np.ndarray]:
+        """Return what `add_totals` of another counter takes: int64 arrays by name, which `numpy.savez` can store."""
+        return {"longest": self._longest(), **{f"last_{n}": last for n, last in self._last.items()}}
+
+    def add_totals(self, totals: Mapping[str, np.ndarray]) -> None:
+        """Add the counts of another counter of n-grams of the same lengths."""
+        self._high += totals["longest"]
+        for n, last in self._last.items():
+            last += totals[f"last_{n}"]
+
+    def _longest(self) -> np.ndarray:
+        return self._high + self._low
 
 
 def marginal(counts: np.ndarray) -> np.ndarray:

@@ -30,6 +30,10 @@ class ArrowWriter:
             pa.array(rows.contig),
             pa.array(rows.start),
         ]
+        if rows.num_bases is not None:
+            columns.append(pa.array(rows.num_bases))
+        if rows.token_bases is not None:
+            columns.append(self._lists("token_bases", rows.token_bases))
         if ranks is not None:
             columns.append(self._lists("npmi_rank", ranks))
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
@@ -83,8 +87,7 @@ class ArrowShard:
 
     def column(self, index: int, name: str) -> np.ndarray:
         """Return a column of lists of block ``index``, such as npmi_rank, as an array [rows, L]."""
-        lists = self._reader.get_batch(index).column(name)
-        return lists.flatten().to_numpy(zero_copy_only=True).reshape(len(lists), lists.type.list_size)
+        return _lists_of(self._reader.get_batch(index).column(name))
 
     def holds(self, values: np.ndarray) -> bool:
         """Return whether an array of a block lies in the memory map."""
@@ -99,10 +102,20 @@ def holds(buffer: pa.Buffer, values: np.ndarray) -> bool:
 
 def rows_of(batch: pa.RecordBatch) -> Rows:
     """View a record batch of a shard as arrays, without a copy."""
-    ids = batch.column("input_ids")
+    extra = {}
+    if "num_bases" in batch.schema.names:
+        extra["num_bases"] = batch.column("num_bases").to_numpy(zero_copy_only=True)
+    if "token_bases" in batch.schema.names:
+        extra["token_bases"] = _lists_of(batch.column("token_bases"))
     return Rows(
-        input_ids=ids.flatten().to_numpy(zero_copy_only=True).reshape(len(ids), ids.type.list_size),
+        input_ids=_lists_of(batch.column("input_ids")),
         num_tokens=batch.column("num_tokens").to_numpy(zero_copy_only=True),
         contig=batch.column("contig").to_numpy(zero_copy_only=True),
         start=batch.column("start").to_numpy(zero_copy_only=True),
+        **extra,
     )
+
+
+def _lists_of(column: pa.Array) -> np.ndarray:
+    """View a column of lists of one length as an array [rows, length]."""
+    return column.flatten().to_numpy(zero_copy_only=True).reshape(len(column), column.type.list_size)

@@ -17,7 +17,15 @@ from gemsdata.files.publish import write_text
 from gemsdata.files.typed_json import from_json, parse_object
 from gemsdata.genome.vocab import MAX_K, token_dtype
 from gemsdata.npmi.estimators import ESTIMATORS
-from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, Shard, ValidationInfo, WindowInfo
+from gemsdata.shards.manifest_fields import (
+    ContigInfo,
+    GenomeInfo,
+    NpmiInfo,
+    Shard,
+    TokenInfo,
+    ValidationInfo,
+    WindowInfo,
+)
 
 MANIFEST_FILE = "_index.json"
 NPMI_FILE = "npmi.parquet"
@@ -36,6 +44,8 @@ VERSION = 2
 """2 added manifest_sha256 and intervals_sha256; version 1 is still read"""
 PACKED_VERSION = 3
 """of sets of packed bases, and only of those"""
+VIEW_VERSION = 4
+"""of sets that were written from a view, and only of those"""
 _FINGERPRINT_VERSION = 1
 _ADDED_IN_2 = ("manifest_sha256", "intervals_sha256")
 _VOCABULARY = "5 special tokens, then the product over ATCG"
@@ -43,6 +53,9 @@ _CODEC = "tokens"
 PACKED_VOCABULARY = "four bases a byte, the first in the highest bits: A 0, T 1, C 2, G 3"
 PACKED_CODEC = "bases"
 PACKED_SCHEME = "blocks"
+VIEW_SCHEME = "view"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+_TOKENIZER_VOCABULARY = "that of the Hugging Face tokenizer in tokenizer.json"
 _MAX_ROW_TOKENS = 65535
 _MAX_BLOCK_ROWS = 1 << 20
 _MAX_BASES = 1 << 62
@@ -76,6 +89,8 @@ class Manifest:
     """rows of a block (an Arrow record batch, a WebDataset sample); the last block of a shard may be shorter"""
     rank_column: bool
     npmi: NpmiInfo
+    tokens: TokenInfo | None = None
+    """of a set that was written from a view; None: overlapping k-mers, or packed bases"""
     intervals_sha256: str = ""
     """of intervals.parquet; "" in version 1"""
     splits: dict[str, list[Shard]] = field(default_factory=dict)
@@ -98,7 +113,13 @@ class Manifest:
     def files(self) -> list[str]:
         """Return the paths of every file of the set but the manifest, relative to its folder."""
         shards = [shard for split in self.splits.values() for shard in split]
-        return [NPMI_FILE, INTERVALS_FILE, *(file.path for shard in shards for file in shard.files.values())]
+        tokenizer = [] if self.tokens is None else self.tokens.files
+        return [
+            NPMI_FILE,
+            INTERVALS_FILE,
+            *tokenizer,
+            *(file.path for shard in shards for file in shard.files.values()),
+        ]
 
     @property
     def identity(self) -> str:
@@ -118,6 +139,8 @@ class Manifest:
         """Return the manifest as the JSON object of its file."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         content["windows"] = _windows_json(self.windows)
+        if self.tokens is None:
+            del content["tokens"]
         if self.version == 1:
             for name in _ADDED_IN_2:
                 del content[name]
@@ -149,9 +172,9 @@ class Manifest:
         if content.pop("format", None) != FORMAT:
             raise ValueError(f"{path} is not the manifest of a gemsdata shard set")
         version = content.get("version")
-        if type(version) is int and version > PACKED_VERSION:
+        if type(version) is int and version > VIEW_VERSION:
             raise ValueError(
-                f"{path} has format version {version}; this gemsdata reads up to {PACKED_VERSION}: upgrade it"
+                f"{path} has format version {version}; this gemsdata reads up to {VIEW_VERSION}: upgrade it"
             )
         try:
             manifest = from_json(cls, content, "the manifest")
@@ -188,7 +211,14 @@ def fingerprint(manifest: Manifest) -> str:
             for split, shards in manifest.splits.items()
         },
     }
+    if manifest.tokens is not None:
+        content["tokens"] = manifest.tokens.identity
     return sha256_of_json(content)
+
+
+def vocabulary_of(*, varying: bool) -> str:
+    """Return how a manifest describes the ids of rows of k-mers, or of tokens that vary in length."""
+    return _TOKENIZER_VOCABULARY if varying else _VOCABULARY
 
 
 def _windows_json(windows: WindowInfo) -> dict[str, Any]:
@@ -201,21 +231,21 @@ def _content_sha256(content: dict[str, Any]) -> str:
 
 def _check(manifest: Manifest) -> None:
     """Raise ValueError, with the place, for a value that no writer gives."""
-    packed = manifest.packed
-    _require(
-        (manifest.version == PACKED_VERSION) if packed else 1 <= manifest.version <= VERSION,
-        "version",
-        manifest.version,
-    )
+    packed, tokens = manifest.packed, manifest.tokens
+    versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else (VIEW_VERSION,)
+    _require(manifest.version in versions, "version", manifest.version)
     for name in _ADDED_IN_2:
         value = getattr(manifest, name)
         _require((value == "") if manifest.version == 1 else _is_hex(value, 64), name, value)
     _require(1 <= manifest.k <= MAX_K, "k", manifest.k)
-    vocabulary = PACKED_VOCABULARY if packed else _VOCABULARY
+    vocabulary = PACKED_VOCABULARY if packed else vocabulary_of(varying=bool(tokens and tokens.spec == "tokenizer"))
     _require(manifest.vocabulary == vocabulary, "vocabulary", manifest.vocabulary)
     _require(manifest.codec in (_CODEC, PACKED_CODEC), "codec", manifest.codec)
     _require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
     dtype = "uint8" if packed else token_dtype(manifest.k).name
+    if tokens is not None:
+        _check_tokens(tokens)
+        dtype = "uint16" if tokens.num_ids <= 65536 else "uint32"
     _require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
     _require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
     _require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
@@ -224,12 +254,26 @@ def _check(manifest: Manifest) -> None:
     _require(bool(known) and known == manifest.formats, "formats", manifest.formats)
     _require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
     _check_genome(manifest)
-    _require(packed == (manifest.windows.scheme == PACKED_SCHEME), "windows.scheme", manifest.windows.scheme)
+    scheme = manifest.windows.scheme
+    _require(packed == (scheme == PACKED_SCHEME), "windows.scheme", scheme)
+    _require((tokens is not None) == (scheme == VIEW_SCHEME), "windows.scheme", scheme)
     _check_windows(manifest.windows)
     _check_npmi(manifest.npmi)
     _require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
     for split, shards in manifest.splits.items():
         _check_shards(manifest, split, shards)
+
+
+def _check_tokens(tokens: TokenInfo) -> None:
+    stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
+    known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
+    _require(known, "tokens.spec", tokens.spec)
+    _require(tokens.num_ids > 0, "tokens.num_ids", tokens.num_ids)
+    _require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
+    _require(_is_hex(tokens.view, 64), "tokens.view", tokens.view)
+    wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
+    has_tokenizer = TOKENIZER_FILES[0] in tokens.files
+    _require(tokens.files == wanted and has_tokenizer == (tokens.spec == "tokenizer"), "tokens.files", tokens.files)
 
 
 def _check_genome(manifest: Manifest) -> None:
@@ -250,10 +294,10 @@ def _check_genome(manifest: Manifest) -> None:
 
 
 def _check_windows(windows: WindowInfo) -> None:
-    _require(windows.scheme in (*SCHEMES, PACKED_SCHEME), "windows.scheme", windows.scheme)
+    _require(windows.scheme in (*SCHEMES, PACKED_SCHEME, VIEW_SCHEME), "windows.scheme", windows.scheme)
     _require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
     bounds = (windows.shortest_bases, windows.longest_bases)
-    if windows.scheme in ("fixed", PACKED_SCHEME):
+    if windows.scheme in ("fixed", PACKED_SCHEME, VIEW_SCHEME):
         _require(bounds == (None, None), "windows", _windows_json(windows))
     else:
         known = None not in bounds and bounds[0] >= 1 and bounds[1] <= windows.full_bases  # type: ignore[operator]

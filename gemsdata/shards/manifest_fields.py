@@ -54,12 +54,30 @@ class WindowInfo:
     """How rows were cut from the genome."""
 
     scheme: str
-    """"fixed" or "dnabert"; "blocks" of a packed set"""
+    """"fixed" or "dnabert"; "blocks" of a packed set, "view" of one that was written from a view"""
     full_bases: int
     """bases of a whole row"""
     shortest_bases: int | None = None
     """bases of the shortest random piece; "dnabert" only"""
     longest_bases: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenInfo:
+    """The tokens of a set that was written from a view."""
+
+    spec: str
+    """"kmer:K:STRIDE", or "tokenizer": the Hugging Face tokenizer whose files the set has"""
+    identity: str
+    """equal where every row gives equal ids"""
+    num_ids: int
+    """size of the vocabulary"""
+    unknown: str
+    """"break", or "token" where rows may have unknown tokens"""
+    view: str
+    """fingerprint of the view that was written"""
+    files: list[str]
+    """of the tokenizer, in the set's folder"""
 
 
 @dataclass(frozen=True, kw_only=True)

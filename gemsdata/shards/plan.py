@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,19 @@ from gemsdata.shards.intervals import write_intervals
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest, shard_path
 from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.parallel_reading import read_on
 from gemsdata.shards.resume import check_plan, input_identity
 from gemsdata.shards.row_layout import RowLayout, lay_out_rows
 from gemsdata.shards.summary import summarise
-from gemsdata.shards.work_folder import GENOME_FOLDER, PLAN_FILE, RANKS_FILE, clear_work, is_planned, work_of
+from gemsdata.shards.work_folder import (
+    FILES_FOLDER,
+    GENOME_FOLDER,
+    PLAN_FILE,
+    RANKS_FILE,
+    clear_work,
+    is_planned,
+    work_of,
+)
 
 _COUNTED_K = 10
 _BATCH_BASES = 1 << 24
@@ -118,11 +128,18 @@ class _Source:
 
 
 def make_plan(
-    inputs: list[str], folder: Path, options: ShardOptions, *, resume: bool = False, progress: Progress = no_progress
+    inputs: list[str],
+    folder: Path,
+    options: ShardOptions,
+    *,
+    resume: bool = False,
+    executor: Executor | None = None,
+    progress: Progress = no_progress,
 ) -> Plan:
     """Read the genome and decide every row; with ``resume`` reopen the plan in ``folder`` if there is one.
 
-    Raises ValueError when that plan has another input or other options.
+    With an ``executor`` each input file is read by a task of its own; the plan is the same. Raises ValueError when the
+    reopened plan has another input or other options.
 
     ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
     """
@@ -132,7 +149,7 @@ def make_plan(
     else:
         clear_work(folder)
         identity = {"inputs": input_identity(inputs), "options": dataclasses.asdict(options)}
-        source = _read_source(inputs, folder, options, progress)
+        source = _read_source(inputs, folder, options, executor, progress)
         rows = lay_out_rows(source.genome, options)
         _write_arrays(folder, options, source, rows)
         draft = _draft_manifest(folder, inputs, options, source, rows)
@@ -183,18 +200,21 @@ def _given_table(options: ShardOptions) -> NpmiTable | None:
     return table
 
 
-def _read_source(inputs: list[str], folder: Path, options: ShardOptions, progress: Progress) -> _Source:
+def _read_source(
+    inputs: list[str], folder: Path, options: ShardOptions, executor: Executor | None, progress: Progress
+) -> _Source:
     """Write the packed genome to ``_work``, and score its n-grams unless the options name a table."""
     given = _given_table(options)
     counter = NgramCounter(max(_COUNTED_K, options.k)) if given is None else None
-    report = GenomeReport()
-    reading = ReadProgress(inputs, report, progress)
+    soft_excluded = options.exclude_soft_masked
     with GenomeWriter(work_of(folder) / GENOME_FOLDER) as writer:
-        for contig in itertools.chain.from_iterable(prefetch(_batched(read_contigs(inputs, report)))):
-            writer.add(contig)
-            if counter is not None:
-                counter.add(contig.packed, countable_runs(contig, options.exclude_soft_masked))
-            reading.update(contig)
+        if executor is None or fasta.STDIN in inputs:
+            report = _read_in_order(inputs, writer, counter, exclude_soft_masked=soft_excluded, progress=progress)
+        else:
+            own = work_of(folder) / FILES_FOLDER
+            report = read_on(
+                executor, inputs, own, writer, counter, exclude_soft_masked=soft_excluded, progress=progress
+            )
         genome = writer.finish()
     if counter is not None:
         given = NpmiTable.from_counts(
@@ -206,6 +226,24 @@ def _read_source(inputs: list[str], folder: Path, options: ShardOptions, progres
         )
     assert given is not None
     return _Source(genome, report, given)
+
+
+def _read_in_order(
+    inputs: list[str],
+    writer: GenomeWriter,
+    counter: NgramCounter | None,
+    *,
+    exclude_soft_masked: bool,
+    progress: Progress,
+) -> GenomeReport:
+    report = GenomeReport()
+    reading = ReadProgress(inputs, report, progress)
+    for contig in itertools.chain.from_iterable(prefetch(_batched(read_contigs(inputs, report)))):
+        writer.add(contig)
+        if counter is not None:
+            counter.add(contig.packed, countable_runs(contig, exclude_soft_masked))
+        reading.update(contig)
+    return report
 
 
 def _write_arrays(folder: Path, options: ShardOptions, source: _Source, rows: RowLayout) -> None:

@@ -49,6 +49,22 @@ def contig_dtype(num_contigs: int) -> np.dtype:
     return np.dtype(np.uint16 if num_contigs <= 65536 else np.uint32)
 
 
+def view_schema(id_dtype: np.dtype, row_tokens: int, num_contigs: int, varying: bool) -> pa.Schema:
+    """Return the Arrow schema of a shard that was written from a view, without metadata; no column is nullable."""
+    item = pa.field("item", pa.from_numpy_dtype(id_dtype), nullable=False)
+    fields = [
+        pa.field("input_ids", pa.list_(item, row_tokens), nullable=False),
+        pa.field("num_tokens", pa.uint16(), nullable=False),
+        pa.field("contig", pa.from_numpy_dtype(contig_dtype(num_contigs)), nullable=False),
+        pa.field("start", pa.int64(), nullable=False),
+        pa.field("num_bases", pa.uint32(), nullable=False),
+    ]
+    if varying:
+        sizes = pa.list_(pa.field("item", pa.uint8(), nullable=False), row_tokens)
+        fields.append(pa.field("token_bases", sizes, nullable=False))
+    return pa.schema(fields)
+
+
 def row_schema(k: int, row_tokens: int, num_contigs: int, rank_column: bool) -> pa.Schema:
     """Return the Arrow schema of a shard, without metadata; no column is nullable."""
     ids = pa.from_numpy_dtype(token_dtype(k))

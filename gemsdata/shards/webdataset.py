@@ -47,6 +47,9 @@ class TarWriter:
             "contig": rows.contig,
             "start": rows.start,
         }
+        for name in ("num_bases", "token_bases"):
+            if getattr(rows, name) is not None:
+                columns[name] = getattr(rows, name)
         if ranks is not None:
             columns["npmi_rank"] = ranks
         for name, values in columns.items():

@@ -26,26 +26,32 @@ from gemsdata.shards.manifest import (
     MANIFEST_FILE,
     NPMI_FILE,
     SPLITS,
+    TOKENIZER_FILES,
     WORK_FOLDER,
     Manifest,
 )
 
 PLAN_FILE = "plan.json"
 GENOME_FOLDER = "genome"
+FILES_FOLDER = "files"
+"""of the files of a genome that tasks have read, each in a folder of its own"""
 RANKS_FILE = "ranks.npy"
 _LOCK_FILE = "lock"
+_TOKENIZER = "|".join(re.escape(name) for name in TOKENIZER_FILES)
 _PUBLISHING_FOLDER = "publishing"
 """the folder of the parts once the journal is written"""
 _PARTS = rf"(parts-[0-9a-f]+|{_PUBLISHING_FOLDER})"
 _OURS = re.compile(
     rf"{_LOCK_FILE}|{re.escape(PLAN_FILE)}|{re.escape(JOURNAL_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(RANKS_FILE)}"
-    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})\.npz"
-    rf"|{GENOME_FOLDER}/[a-z_]+\.(bin|npy|json)"
+    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})\.npz"
+    rf"|({GENOME_FOLDER}|{FILES_FOLDER}/[0-9]{{6,}})/[a-z_]+\.(bin|npy|npz|json)"
     rf"|{_PARTS}/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
 )
 """every file that we write below ``_work``, besides temporary files of the same folders"""
-_SET_FILE = re.compile(rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+")
-_OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|{_PARTS}|{_PARTS}/({'|'.join(SPLITS)})")
+_SET_FILE = re.compile(
+    rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
+)
+_OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|{FILES_FOLDER}(/[0-9]{{6,}})?|{_PARTS}|{_PARTS}/({'|'.join(SPLITS)})")
 
 
 def work_of(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gemsdata.shards.encode import encode_part, encode_parts, finished_part
 from gemsdata.shards.manifest import SPLITS, Manifest
 from gemsdata.shards.manifest_fields import Shard
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.parallel_encoding import encode_on
 from gemsdata.shards.plan import Plan, make_plan, open_plan
 from gemsdata.shards.resume import check_complete
 from gemsdata.shards.work_folder import (
@@ -44,13 +46,16 @@ def shard(
     workers: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Manifest, dict[str, Any]]:
     """Shard a genome into the folder ``out``; return the manifest and what the plan reports of the genome.
 
     ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the
-    calling thread. A complete set in ``out`` that is to be overwritten stays until the new one is complete. Raises
-    ValueError or FileNotFoundError for a user's mistake, OSError when the disk is full (finished parts are kept then).
+    calling thread. With an ``executor`` its workers read the files and encode, ``workers`` at a time; they must see
+    the files and ``out`` under the same paths (docs/scale.md). The set is the same. A complete set in ``out`` that is
+    to be overwritten stays until the new one is complete. Raises ValueError or FileNotFoundError for a user's
+    mistake, OSError when the disk is full (finished parts are kept then).
     """
     if workers < 0:
         raise ValueError(f"workers = {workers}; 0 or more are needed")
@@ -58,8 +63,11 @@ def shard(
     with _writing(folder, resume=resume, overwrite=overwrite):
         if resume and is_complete(folder) and not is_planned(folder):
             return _already_complete(folder, inputs, options, progress)
-        plan = _plan(inputs, folder, options, resume=resume, progress=progress)
-        encode_parts(plan, plan.parts, workers=workers, progress=progress)
+        plan = _plan(inputs, folder, options, resume=resume, executor=executor, progress=progress)
+        if executor is None:
+            encode_parts(plan, plan.parts, workers=workers, progress=progress)
+        else:
+            encode_on(executor, plan, plan.parts, workers=workers, progress=progress)
         return finalise(plan, check_hashes=False), plan.summary  # each part was just written, or just hashed
 
 
@@ -70,6 +78,7 @@ def plan_only(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
     """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves the folder as it was.
@@ -80,7 +89,7 @@ def plan_only(
     with _writing(folder, resume=resume, overwrite=overwrite):
         if resume and is_complete(folder) and not is_planned(folder):
             raise ValueError(f"{folder} is complete: nothing is left to plan; --overwrite replaces it")
-        return _plan(inputs, folder, options or ShardOptions(), resume=resume, progress=progress)
+        return _plan(inputs, folder, options or ShardOptions(), resume=resume, executor=executor, progress=progress)
 
 
 def finalise(plan: Plan, *, check_hashes: bool = True) -> Manifest:
@@ -140,10 +149,18 @@ def _writing(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
         raise
 
 
-def _plan(inputs: list[str], folder: Path, options: ShardOptions, *, resume: bool, progress: Progress) -> Plan:
+def _plan(
+    inputs: list[str],
+    folder: Path,
+    options: ShardOptions,
+    *,
+    resume: bool,
+    executor: Executor | None,
+    progress: Progress,
+) -> Plan:
     """Make the plan, or reopen it; what fails leaves nothing of a new one."""
     try:
-        return make_plan(inputs, folder, options, resume=resume, progress=progress)
+        return make_plan(inputs, folder, options, resume=resume, executor=executor, progress=progress)
     except BaseException:
         if not resume:
             clear_work(folder)

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.options import ViewOptions
-from gemsdata.views.tokens import KmerTokens, Tokens, resolve_tokens
+from gemsdata.views.tokens import HuggingFaceTokens, KmerTokens, Tokens, resolve_tokens
 
 
 def stored_tokens(shards: ShardSet) -> Tokens:
     """Return the kind of tokens that a set of rows stores."""
-    return KmerTokens(shards.k)
+    stored = shards.manifest.tokens
+    if stored is None:
+        return KmerTokens(shards.k)
+    if stored.spec != "tokenizer":
+        return resolve_tokens(stored.spec)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in stored.files:
+            with shards.store.small_file(name) as path:
+                (Path(folder) / name).write_bytes(path.read_bytes())
+        tokens = HuggingFaceTokens(folder, spec=f"{shards.store}")
+    if tokens.identity != stored.identity:
+        raise ValueError(f"{shards.store}: tokenizer.json is not the one that its rows were made with; restore it")
+    return tokens
 
 
 def check_stored(shards: ShardSet, tokens: Tokens, options: ViewOptions) -> tuple[int, int]:
     """Return (tokens, bases) of a full row; raise ValueError for options that rows of tokens cannot follow."""
     row_tokens, row_bases = shards.row_tokens, tokens.row_bases(shards.row_tokens)
+    if shards.manifest.tokens is not None:
+        row_bases = shards.manifest.windows.full_bases
     stored = f"{shards.store} stores rows of {row_tokens} tokens {tokens.spec!r}"
     packed = "a set made with --format packed can be read with any"
     if options.tokens is not None and resolve_tokens(options.tokens).identity != tokens.identity:
@@ -25,6 +42,6 @@ def check_stored(shards: ShardSet, tokens: Tokens, options: ViewOptions) -> tupl
             raise ValueError(f"{name} = {given} cannot be read: {stored}, {row_bases} bases; {packed} length of rows")
     if options.jitter:
         raise ValueError(f"jitter cannot be had: {stored}; {packed} windows")
-    if options.unknown == "token":
+    if options.unknown == "token" and (shards.manifest.tokens is None or shards.manifest.tokens.unknown != "token"):
         raise ValueError(f"unknown = 'token' cannot be had: {stored}, which break there; {packed} windows")
     return row_tokens, row_bases

@@ -164,9 +164,9 @@ class HuggingFaceTokens(Tokens):
 
     varying = True
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, spec: str | None = None) -> None:
         self.folder = Path(folder)
-        self.spec = str(folder)
+        self.spec = spec or str(folder)
         path = _tokenizer_file(self.folder)
         try:
             from tokenizers import Tokenizer

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.masking.masker import Masker
+from gemsdata.masking.strategies import Strategy
 from gemsdata.masking.token_rows import Vocabulary
-from gemsdata.shards.manifest import SPLITS
+from gemsdata.shards.manifest import SPLITS, Manifest
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.materialise import WriteOptions, write_view
 from gemsdata.views.options import DEFAULT_TOKENS, ViewOptions
 from gemsdata.views.reader import ViewReader
 from gemsdata.views.regions import contigs_of
@@ -123,6 +126,52 @@ class View:
             self._readers[split] = self.reader(split)
         return self._readers[split].rows(epoch, row_ids)
 
+    def holds_own_rows(self, row_ids: np.ndarray, split: str) -> np.ndarray:
+        """Return which rows (int64[B]) of epoch 0 have something to predict, so that no other takes their place."""
+        windows = self.windows(split)
+        if isinstance(windows, StoredWindows):
+            return np.ones(len(row_ids), bool)
+        found, own = self.rows(row_ids, split=split), windows.locate(0, row_ids)
+        return (found.contig == own.contig) & (found.start == own.start)
+
+    def write(
+        self,
+        out: str | Path,
+        *,
+        format: str = "arrow",
+        compression: str = "none",
+        seed: int = 0,
+        workers: int = 1,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> Manifest:
+        """Write the rows of epoch 0 as a shard set of tokens, in shuffled order.
+
+        Parameters
+        ----------
+        out
+            folder of the new set; `gemsdata.build_loader`, `gemsdata.view` and other readers of Arrow or webdataset
+            take it.
+        format
+            "arrow", "webdataset" or "both".
+        compression
+            "none" or "zstd".
+        seed
+            of the order of the rows.
+        workers
+            threads that make rows.
+        resume, overwrite
+            keep the finished parts of a run that was killed; replace the set in ``out``.
+
+        Raises
+        ------
+        ValueError
+            for rows of more than 65,535 tokens, options that are the reader's (weights, what may be masked), and a
+            folder that holds other files.
+        """
+        options = WriteOptions(format=format, compression=compression, seed=seed)
+        return write_view(self, out, options, workers=workers, resume=resume, overwrite=overwrite)
+
     def tokenizer(self, model_max_length: int | None = None) -> Any:
         """Return the `transformers` tokenizer of the tokens; default length: a row with [CLS] and [SEP]."""
         return self.tokens.tokenizer(model_max_length or self.row_tokens + 2)
@@ -132,6 +181,12 @@ class View:
         if n is None:
             n = self.tokens.token_bases if self.tokens.overlapping else 6
         return self.shards.npmi.ranks(n)
+
+    def masker(self, masking: str | Strategy, *, seed: int = 0) -> Masker:
+        """Return what masks the rows: overlapping k-mers by the ranks of those k-mers, other tokens by n-grams."""
+        if self.tokens.overlapping:
+            return Masker(masking, ranks=self.ranks, k=self.tokens.token_bases, seed=seed)
+        return Masker(masking, ranks=self.ranks, vocabulary=self.vocabulary, seed=seed)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -253,6 +308,11 @@ def view(
     return open_view(shards, options)
 
 
-def open_view(shards: str | Path | ShardSet, options: ViewOptions) -> View:
-    """Return the view of a shard set, or of the one in a folder or at a URL, that options describe."""
+def open_view(shards: str | Path | ShardSet | View, options: ViewOptions = ViewOptions()) -> View:  # noqa: B008
+    """Return the view that options describe of a shard set, or of the one in a folder or at a URL.
+
+    A view stays what it is, whatever the options.
+    """
+    if isinstance(shards, View):
+        return shards
     return View(shards if isinstance(shards, ShardSet) else ShardSet.open(str(shards)), options)

@@ -15,12 +15,15 @@ from gemsdata.inspect.plot.style import BASE_COLOURS, BLUE, FAINT, INK, THOUSAND
 from gemsdata.inspect.plot.table_figures import scored
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.options import ViewOptions
+from gemsdata.views.view import open_view
 
 DEFAULT_REGION_BASES = 20_000
 _SMOOTHED_SHARE = 100
 _FLANK_BASES = 9
 _OCCURRENCES = 3000
 _FEWEST_OCCURRENCES = 20
+_VIEWED_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ def flanking_bases(shards: ShardSet, token_ids: np.ndarray) -> tuple[np.ndarray,
     counts = np.zeros((len(token_ids), k + 2 * flank, 4), np.int64)
     composition = np.zeros(4, np.int64)
     for rows in _blocks(shards):
-        bases = ((rows.input_ids[:, : shards.row_tokens] - NUM_SPECIAL) >> (2 * (k - 1))).astype(np.uint8)
+        bases = ((rows.input_ids - NUM_SPECIAL) >> (2 * (k - 1))).astype(np.uint8)
         real = np.arange(bases.shape[1]) < rows.num_tokens[:, None]
         composition += np.bincount(bases[real], minlength=4)
         for i, token_id in enumerate(token_ids):
@@ -156,11 +159,26 @@ def flanking_bases(shards: ShardSet, token_ids: np.ndarray) -> tuple[np.ndarray,
 
 
 def _blocks(shards: ShardSet) -> Iterator[Rows]:
+    """Yield blocks of rows of k-mers: of a packed set those of a view of them, in random order."""
     manifest = shards.manifest
+    if manifest.packed:
+        yield from _viewed_blocks(shards)
+        return
     for split, entries in manifest.splits.items():
         for index, entry in enumerate(entries):
             for block in range(-(-entry.num_rows // manifest.block_rows)):
                 yield shards.block(split, index, block)
+
+
+def _viewed_blocks(shards: ShardSet) -> Iterator[Rows]:
+    view = open_view(shards, ViewOptions(tokens=f"kmer:{shards.k}", jitter=False))
+    for split in shards.manifest.splits:
+        order = np.random.default_rng(0).permutation(view.num_rows(split))
+        for first in range(0, len(order), _VIEWED_ROWS):
+            rows = view.rows(order[first : first + _VIEWED_ROWS], split=split)
+            yield Rows(
+                input_ids=rows.tokens.input_ids, num_tokens=rows.tokens.num_tokens, contig=rows.contig, start=rows.start
+            )
 
 
 def _running_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -37,7 +37,7 @@ def set_section(shards: ShardSet) -> Section:
         ("contigs", f"{len(manifest.contigs):,}"),
         ("soft-masked", _percent(genome.num_soft_masked, genome.num_bases)),
         ("not ACGT", f"{genome.num_not_acgt:,}"),
-        ("tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row"),
+        ("blocks", f"{manifest.row_tokens:,} bases") if manifest.packed else _token_fact(manifest),
         ("windows", str(manifest.windows.scheme)),
         ("validation", f"{sum(end - start for _, start, end in regions):,} bases"),
         ("NPMI estimator", f"{npmi.estimator}, at least {npmi.min_count:,} times"),
@@ -48,8 +48,13 @@ def set_section(shards: ShardSet) -> Section:
         ("seed", str(manifest.seed)),
     ]
     rows = [_split_row(manifest, split) for split in manifest.splits]
-    table = Table(columns=["split", "rows", "tokens", "shards", "bytes"], rows=rows)
+    units = ["blocks", "bases"] if manifest.packed else ["rows", "tokens"]
+    table = Table(columns=["split", *units, "shards", "bytes"], rows=rows)
     return Section(anchor="set", title="Contents", facts=facts, tables=[table])
+
+
+def _token_fact(manifest: Manifest) -> tuple[str, str]:
+    return "tokens", f"{manifest.k}-mers, {manifest.row_tokens} a row"
 
 
 def contig_section(shards: ShardSet) -> Section:
@@ -67,7 +72,8 @@ def contig_section(shards: ShardSet) -> Section:
     if len(contigs) > _MOST_CONTIGS:
         rest = sum(contig[2] for contig in contigs[_MOST_CONTIGS:])
         notes.append(f"and {len(contigs) - _MOST_CONTIGS:,} shorter contigs with {rest:,} bases together")
-    columns = ["contig", "bases", "not ACGT", "soft-masked", *(f"{split} rows" for split in splits)]
+    unit = "blocks" if shards.manifest.packed else "rows"
+    columns = ["contig", "bases", "not ACGT", "soft-masked", *(f"{split} {unit}" for split in splits)]
     return Section(anchor="contigs", title="Contigs", tables=[Table(columns=columns, rows=rows)], notes=notes)
 
 

@@ -1,0 +1,132 @@
+"""Views written as shard sets of their own: the same rows, for our readers and for others."""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+import numpy as np
+import pyarrow.dataset
+import pytest
+
+import gemsdata as gd
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.view import View
+from tests.genomes import awkward_genome, random_dna
+from tests.test_views_stream import batches, same
+from tests.test_views_tokens import bpe_folder
+from tests.view_support import packed_set, text_of
+
+TOKENS = ["base", "kmer:6:6", "kmer:3:3", "kmer:5", "bpe"]
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    return packed_set(tmp_path_factory.mktemp("written"), valid_fraction=0.2)
+
+
+def view_of(packed, tokens: str, **options) -> View:
+    folder = packed.parent / "bpe"
+    if tokens == "bpe" and not folder.exists():
+        bpe_folder(folder)
+    return gd.view(packed, **{"tokens": folder if tokens == "bpe" else tokens, "row_bases": 120, **options})
+
+
+def content(view: View, split: str) -> list[tuple]:
+    rows = view.rows(np.arange(view.num_rows(split)), split=split)
+    counts = rows.tokens.num_tokens
+    return sorted(
+        (int(rows.contig[i]), int(rows.start[i]), int(rows.end[i]), rows.tokens.input_ids[i, : counts[i]].tolist())
+        for i in range(len(counts))
+    )
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("file_format", ["arrow", "webdataset"])
+def test_written_rows_are_those_of_the_view(packed, tmp_path, tokens, file_format):
+    view = view_of(packed, tokens)
+    manifest = view.write(tmp_path / "out", format=file_format, workers=2)
+    assert manifest.num_rows("train") == len(view)
+    written = gd.view(tmp_path / "out")
+    assert written.tokens.identity == view.tokens.identity
+    for split in ("train", "valid"):
+        assert content(written, split) == content(view, split)
+    rows, contigs = written.rows(np.arange(len(written))), awkward_genome()
+    for i in range(len(written)):
+        bases = rows.tokens.bases[i, : rows.tokens.num_bases[i]]
+        text = "".join("ATCGN"[base] for base in bases.tolist())
+        assert text == text_of(contigs, rows.contig[i], rows.start[i], rows.end[i])
+
+
+@pytest.mark.parametrize("tokens", ["kmer:6:6", "bpe"])
+def test_a_written_set_streams_by_the_laws(packed, tmp_path, tokens):
+    view_of(packed, tokens).write(tmp_path / "out")
+    options = {"reverse_complement": 0.5, "coordinates": True}
+    alone = batches(tmp_path / "out", 10, **options)
+    assert same(alone, batches(tmp_path / "out", 10, num_workers=2, threads=True, **options))
+    for batch in alone:
+        masked = batch["labels"] >= 0
+        assert masked.any()
+        assert (batch["strand"] == -1).any()
+
+
+def test_bytes_depend_on_neither_workers_nor_the_folder(packed, tmp_path):
+    view = view_of(packed, "base")
+    first = view.write(tmp_path / "a", workers=1, format="both")
+    second = view.write(tmp_path / "b", workers=2, format="both")
+    assert first == second
+    assert view.write(tmp_path / "c", seed=1).fingerprint != first.fingerprint
+    with pytest.raises(ValueError, match="already holds a shard set"):
+        view.write(tmp_path / "a")
+    assert view.write(tmp_path / "a", overwrite=True, format="both") == first
+
+
+def test_pyarrow_and_duckdb_read_written_rows(packed, tmp_path):
+    view = view_of(packed, "bpe")
+    view.write(tmp_path / "out")
+    rows = pyarrow.dataset.dataset(str(tmp_path / "out" / "train"), format="ipc")
+    found = duckdb.connect().execute("SELECT count(*), sum(num_bases), sum(num_tokens) FROM rows").fetchall()
+    wanted = view.rows(np.arange(len(view)))
+    assert found == [(len(view), int(wanted.tokens.num_bases.sum()), int(wanted.tokens.num_tokens.sum()))]
+    for row in rows.to_table().to_pylist():
+        sizes = row["token_bases"][: row["num_tokens"]]
+        assert sum(sizes) == row["num_bases"]
+        assert [len(view.tokens.text(i)) for i in row["input_ids"][: row["num_tokens"]]] == sizes
+    from transformers import AutoTokenizer
+
+    text = "ACGTTGCAACG"
+    own = AutoTokenizer.from_pretrained(view.tokens.folder)(text)["input_ids"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")(text)["input_ids"] == own
+
+
+def test_rows_with_nothing_to_predict_are_not_written(tmp_path):
+    contigs = {"x": random_dna(300, 1) + "ACGNN" * 40 + random_dna(300, 2)}
+    view = gd.view(packed_set(tmp_path, contigs, valid_fraction=0), tokens="kmer:6:6", row_bases=30, unknown="token")
+    view.write(tmp_path / "out")
+    written = gd.view(tmp_path / "out")
+    rows = written.rows(np.arange(len(written)))
+    assert len(set(rows.start.tolist())) == len(written) < len(view)
+    real = np.arange(rows.tokens.input_ids.shape[1]) < rows.tokens.num_tokens[:, None]
+    assert ((rows.tokens.input_ids != 1) & real).any(axis=1).all()
+
+
+def test_what_cannot_be_written(packed, tmp_path):
+    for options, message in (
+        ({"loss_weight_soft_masked": 0.1}, "loss_weight_soft_masked is no part of rows that are written"),
+        ({"mask_soft_masked": False}, "mask_soft_masked is no part of rows"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            view_of(packed, "base", **options).write(tmp_path / "out")
+    with pytest.raises(ValueError, match="with unknown tokens cannot be written"):
+        view_of(packed, "bpe", unknown="token").write(tmp_path / "out")
+    with pytest.raises(ValueError, match="format 'tar' is unknown; rows of tokens are written as arrow"):
+        view_of(packed, "base").write(tmp_path / "out", format="tar")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_tokenizer_is_noticed(packed, tmp_path):
+    view_of(packed, "bpe").write(tmp_path / "out")
+    path = tmp_path / "out" / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": "2.0"}))
+    with pytest.raises(ValueError, match="tokenizer"):
+        gd.view(ShardSet.open(tmp_path / "out"))

@@ -1,0 +1,98 @@
+"""Command line of mutation testing.
+
+    python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--seconds S] [--results FILE]
+                            [--markdown FILE]
+
+Every mutant runs in a process of its own, with the kernels as plain Python, on the tests that call its function and
+need no real genomes. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing
+observable is listed with the reason in ``tools/mutants/equivalent.json``; any other survivor makes the exit status 1. A
+campaign that was stopped goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.mutants.campaign import Outcome, Results, choose, outdated, run
+from tools.mutants.operators import REPOSITORY
+from tools.mutants.processes import prepare
+
+KINDS = ("killed", "time limit", "equivalent", "survived")
+
+
+def main() -> int:
+    """Run the command line; return 1 when a mutant survives that is not known to be equivalent."""
+    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__.split("\n")[0])
+    parser.add_argument("--per-file", type=int, default=12, help="most mutants of one source file")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of mutants")
+    parser.add_argument("--only", nargs="*", default=[], help="source files or folders, relative to the repository")
+    parser.add_argument("--seconds", type=float, default=30, help="processor time of the tests of one mutant")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "gemsdata_mutants.json",
+        help="file that keeps every mutant and its fate (default %(default)s)",
+    )
+    parser.add_argument("--markdown", type=Path, default=None, help="write the table and the equivalent mutants there")
+    options = parser.parse_args()
+    options.results, options.markdown = (p and p.absolute() for p in (options.results, options.markdown))
+    os.chdir(REPOSITORY)
+    prepare()
+    for key in (stale := outdated()):
+        print(f"equivalent.json names no mutant: {key}", file=sys.stderr)
+    chosen = choose(options.per_file, options.seed, options.only)
+    try:
+        outcomes = run(chosen, Results(options.results), options.seconds, _tell)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(table(outcomes)))
+    if options.markdown:
+        options.markdown.write_text(document(outcomes, options.per_file, options.seed))
+    return int(bool(stale) or any(found.kind == "survived" for found in outcomes))
+
+
+def _tell(found: Outcome) -> None:
+    if found.kind == "survived":
+        print(f"survived: {found.mutant.line}: {found.mutant.key} {found.end}", flush=True)
+
+
+def table(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the lines of a Markdown table of the outcomes by source file."""
+    lines = ["| source | mutants | " + " | ".join(KINDS) + " |", "| --- " + "| ---: " * (1 + len(KINDS)) + "|"]
+    for path in [*dict.fromkeys(found.mutant.path for found in outcomes), "all"]:
+        counts = Counter(found.kind for found in outcomes if path in (found.mutant.path, "all"))
+        lines.append(f"| {path} | {counts.total()} | " + " | ".join(str(counts[kind]) for kind in KINDS) + " |")
+    return lines
+
+
+def document(outcomes: Sequence[Outcome], per_file: int, seed: int) -> str:
+    """Return a Markdown page: the table, and the mutants that are equivalent or survive."""
+    lines = [
+        "# Mutation testing",
+        "",
+        f"Written by `python -m tools.mutants --per-file {per_file} --seed {seed} --markdown FILE`. A mutant is the "
+        "source with one operator, number, condition or call changed. It is killed when a test fails, or when the "
+        "tests use up their processor time (time limit). The kernels run as plain Python.",
+        "",
+        *table(outcomes),
+    ]
+    for kind, title in (("equivalent", "Equivalent mutants"), ("survived", "Survivors")):
+        listed = [found for found in outcomes if found.kind == kind]
+        if listed:
+            lines += ["", f"## {title}", ""]
+            for found in listed:
+                mutant = found.mutant
+                reason = f": {found.end}" * bool(found.end)
+                lines.append(f"* `{mutant.path}`, `{mutant.scope}`: `{mutant.before}` → `{mutant.after}`{reason}")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
