@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo test lint format dist bench mutants fuzz soak clean
+.PHONY: demo docs test lint format dist bench mutants fuzz chaos tamper soak clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -25,6 +25,14 @@ format: .venv/.installed
 demo: .venv/.installed
 	$(BIN)/python -m tools.demo $(if $(FASTA),--fasta $(FASTA))
 
+# The site in site/. Notebooks are executed by hand: $(BIN)/python -m tools.tutorials
+docs: .venv/.docs-installed
+	$(BIN)/python -m tools.build_docs
+
+.venv/.docs-installed: .venv/.installed
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 # The sdist and the wheel, and both used in fresh environments, without torch and with all extras.
 dist: .venv/.installed
 	rm -rf dist
@@ -41,9 +49,11 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --write
+	$(BIN)/python -m bench.bench_views --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
 	$(BIN)/python -m bench.bench_train --write --threads 1
+	$(BIN)/python -m tools.doc_figures
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.
 mutants: .venv/.installed
@@ -52,9 +62,17 @@ mutants: .venv/.installed
 fuzz: .venv/.installed
 	$(BIN)/python -m tools.fuzz --tries 10000 --markdown docs/reliability_fuzz.md --json fuzz.json
 
+# Kill commands and trainings at random moments, fill disks, change files under readers; mounts small file systems (root).
+chaos: .venv/.installed
+	$(BIN)/python -m tools.chaos --output-dir chaos --kills 200 --training-kills 40 --markdown docs/reliability_chaos.md
+
+# Flip, cut, append, swap and mix the files of sets of every format: verify finds all, a loader never gives other batches.
+tamper: .venv/.installed
+	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
+
 # Minutes of the loader in threads, in processes and from a server: memory, descriptors and mappings must not grow.
 soak: .venv/.installed
 	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
 
 clean:
-	rm -rf .venv .bench-peers demo build dist *.egg-info
+	rm -rf .venv .bench-peers demo build dist site docs/assets *.egg-info

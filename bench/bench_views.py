@@ -1,140 +1,294 @@
-"""Views of a packed set beside stored rows and beside others' readers, in one run on one genome.
+"""Views of a packed genome beside stored rows, and beside the ways in which others read a genome, in one run.
 
-python -m bench.bench_views [GENOME.fa.gz] [--seconds 3]
+    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 3] [--megabases 3100] [--write]
+
+Loaders have two workers and hand out int64 tensors; those of others are written here after their published
+descriptions and run in torch's DataLoader: HyenaDNA (a window of the FASTA by pyfaidx for each sample, letters to ids
+by a dict, not masked), GPN (windows in a jsonl.zst file, streamed by Hugging Face datasets, tokenized, masked by its
+collator), and a memory map of one byte a base with the same collator. Contenders take turns; medians of the rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
+import json
+import os
+import resource
 import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import click
 import numpy as np
+import torch
 
 import gemsdata as gd
-from bench.table import machine, markdown
+from bench.table import machine, markdown, write_section
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import shard
 from tests.test_views_tokens import bpe_folder
+from tools.synthesize import GenomeRecipe, write_fasta
 
 GENOME = Path(__file__).parents[2] / "shared" / "data" / "genomes" / "hg38_chr1_28Mb.fa.gz"
 LONG = 32_768
+LONGEST = 1_048_576
+LETTERS = np.frombuffer(b"ATCGN", np.uint8)
+OWN_IDS = {letter: i + 5 for i, letter in enumerate("ATCG")} | {"N": 1}
+Loader = Iterable[dict[str, torch.Tensor]]
 
 
-def rate(step: Callable[[], int], seconds: float) -> float:
-    """Return tokens a second of calls of ``step``, which returns its tokens, after one call that is not counted."""
-    step()
-    began = time.perf_counter()
-    tokens = 0
-    while time.perf_counter() - began < seconds:
-        tokens += step()
-    return tokens / (time.perf_counter() - began)
+class PyfaidxWindows(torch.utils.data.Dataset):
+    """A window of the FASTA for each sample, as HyenaDNA's data set reads it."""
+
+    def __init__(self, fasta: Path, num_bases: int) -> None:
+        from pyfaidx import Fasta
+
+        self.fasta, self.num_bases = Fasta(str(fasta), sequence_always_upper=True), num_bases
+        self.starts = [
+            (record.name, start) for record in self.fasta for start in range(0, len(record) - num_bases, num_bases)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        name, start = self.starts[index]
+        letters = str(self.fasta[name][start : start + self.num_bases])
+        return torch.LongTensor([OWN_IDS.get(letter, 1) for letter in letters])
 
 
-def of_loader(source, batch_size: int, seconds: float) -> float:
-    loader = gd.build_loader(source, batch_size=batch_size, num_workers=2, threads=True)
-    iterator = iter(loader)
-    found = rate(lambda: next(iterator)["input_ids"].numel(), seconds)
-    iterator.close()
-    return found
+class MappedWindows(torch.utils.data.Dataset):
+    """A window of a memory map of one byte a base."""
+
+    def __init__(self, path: Path, num_bases: int) -> None:
+        self.path, self.num_bases = path, num_bases
+        self.count = path.stat().st_size // num_bases
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        window = np.memmap(self.path, np.uint8, mode="r")[index * self.num_bases :][: self.num_bases]
+        return torch.from_numpy(window.astype(np.int64))
 
 
-def of_rows(view, batch: int, seconds: float) -> float:
-    reader = view.reader("train")
-    random = np.random.default_rng(0)
-    return rate(lambda: int(reader.rows(0, random.integers(0, len(view), batch)).tokens.num_tokens.sum()), seconds)
-
-
-def of_pyfaidx(fasta: Path, seconds: float) -> float:
-    """HyenaDNA's data set: a window by pyfaidx, its letters to ids in Python; not masked."""
-    from pyfaidx import Fasta
-
-    sequences = Fasta(str(fasta))
-    name = next(iter(sequences.keys()))
-    ids = {letter: i + 7 for i, letter in enumerate("ACGTN")}
-    random = np.random.default_rng(0)
-
-    def step() -> int:
-        start = int(random.integers(0, len(sequences[name]) - LONG))
-        return len([ids[letter] for letter in str(sequences[name][start : start + LONG]).upper()])
-
-    return rate(step, seconds)
-
-
-def of_uint8_map(fasta: Path, folder: Path, seconds: float) -> float:
-    """A memory map of one byte a base, and Hugging Face's collator over it: masked at random."""
-    import torch
+def collator(num_tokens: int) -> Callable:
     from transformers import DataCollatorForLanguageModeling
 
-    letters = fasta.read_bytes().partition(b"\n")[2].replace(b"\n", b"").upper()
-    table = np.full(256, 1, np.uint8)
-    table[np.frombuffer(b"ATCG", np.uint8)] = np.arange(5, 9)
-    path = folder / "bases.bin"
-    table[np.frombuffer(letters, np.uint8)].tofile(path)
-    mapped = np.memmap(path, np.uint8, mode="r")
-    collator = DataCollatorForLanguageModeling(gd.KmerTokenizer(1, model_max_length=LONG), mlm_probability=0.15)
-    random = np.random.default_rng(0)
-
-    def step() -> int:
-        starts = random.integers(0, len(mapped) - LONG, 4)
-        return collator([torch.from_numpy(mapped[s : s + LONG].astype(np.int64)) for s in starts])["input_ids"].numel()
-
-    return rate(step, seconds)
+    return DataCollatorForLanguageModeling(gd.KmerTokenizer(1, model_max_length=num_tokens + 2), mlm_probability=0.15)
 
 
-def of_tokenizer(view, seconds: float) -> float:
-    """The Hugging Face tokenizer alone, on the text of the rows."""
-    rows = view.rows(np.arange(64))
-    letters = np.frombuffer(b"ATCGN", np.uint8)
-    texts = [letters[rows.tokens.bases[i, :n]].tobytes().decode() for i, n in enumerate(rows.tokens.num_bases.tolist())]
-    tokenizer = view.tokenizer().backend_tokenizer
-    return rate(
-        lambda: sum(len(one.ids) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)), seconds
+def stacked(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"input_ids": torch.stack(rows)}
+
+
+def shuffled(dataset: torch.utils.data.Dataset, collate: Callable) -> Loader:
+    return torch.utils.data.DataLoader(
+        dataset, batch_size=4, num_workers=2, persistent_workers=True, shuffle=True, collate_fn=collate
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("genome", nargs="?", type=Path, default=GENOME)
-    parser.add_argument("--seconds", type=float, default=3.0)
-    args = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="gemsdata-bench-"))
-    try:
-        fasta = folder / "genome.fa"
-        with gzip.open(args.genome) as source, open(fasta, "wb") as out:
-            shutil.copyfileobj(source, out)
-        sizes = []
-        for name in ("packed", "arrow"):
-            began = time.perf_counter()
-            manifest, _ = shard([str(fasta)], folder / name, ShardOptions(format=name), workers=2)
-            size = sum(path.stat().st_size for path in (folder / name).rglob("*") if path.is_file())
-            npmi = (folder / name / "npmi.parquet").stat().st_size
-            per_base = (size - npmi) / manifest.genome.num_bases
-            sizes.append(
-                [f"shard --format {name}", f"{time.perf_counter() - began:.1f} s, {per_base:.3f} bytes a base"]
-            )
-        packed, s = folder / "packed", args.seconds
-        kmers = gd.view(packed, tokens="kmer:6", row_tokens=510)
-        bases = gd.view(packed, tokens="base", row_bases=LONG)
-        bpe = gd.view(packed, tokens=bpe_folder(folder / "bpe"), row_bases=2000, row_tokens=1000)
-        found = {
-            "stored rows of 510, genemask, 2 threads": of_loader(folder / "arrow", 256, s),
-            "kmer:6 rows of 510 of a view, genemask, 2 threads": of_loader(kmers, 256, s),
-            f"base rows of {LONG:,} of a view, not masked, 1 thread": of_rows(bases, 4, s),
-            f"pyfaidx, as HyenaDNA, {LONG:,}, not masked, 1 thread": of_pyfaidx(fasta, s),
-            f"uint8 map and HF's collator, {LONG:,}, random masks, 1 thread": of_uint8_map(fasta, folder, s),
-            "BPE rows of 2,000 bases of a view, not masked": of_rows(bpe, 64, s),
-            "the same tokenizer alone": of_tokenizer(bpe, s),
-        }
-        print(markdown(["what", "result"], sizes))
-        print(markdown(["what", "million tokens a second"], [[k, f"{v / 1e6:,.1f}"] for k, v in found.items()]))
-        print(f"\n{machine()}; the build of shards includes compiling kernels the first time")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def jsonl_stream(files: list[str], num_bases: int) -> Loader:
+    """Windows as text, streamed, tokenized and masked, as GPN trains."""
+    import datasets
+
+    tokenizer = gd.KmerTokenizer(1, model_max_length=num_bases + 2)
+    stream = datasets.load_dataset("json", data_files=files, split="train", streaming=True).shuffle(0, buffer_size=16)
+    stream = stream.map(
+        lambda rows: {"input_ids": tokenizer([s.upper() for s in rows["seq"]])["input_ids"]},
+        batched=True,
+        batch_size=16,
+        remove_columns=["seq"],
+    )
+    return torch.utils.data.DataLoader(
+        stream, batch_size=4, num_workers=2, persistent_workers=True, collate_fn=collator(num_bases)
+    )
+
+
+def write_peers(fasta: Path, folder: Path) -> None:
+    """Write what the others read: one byte a base, and windows as jsonl.zst in two files."""
+    import zstandard
+
+    records = [record.split(b"\n", 1)[1].replace(b"\n", b"") for record in fasta.read_bytes().split(b">")[1:]]
+    ids = np.full(256, 1, np.uint8)
+    for letter, token_id in OWN_IDS.items():
+        ids[ord(letter)] = ids[ord(letter.lower())] = token_id
+    with open(folder / "bases.bin", "wb") as out:
+        for record in records:
+            ids[np.frombuffer(record, np.uint8)].tofile(out)
+    windows = [r[i : i + LONG] for r in records for i in range(0, len(r) - LONG, LONG)]
+    for part in range(2):
+        with zstandard.open(folder / f"{part}.jsonl.zst", "wt") as out:
+            for window in windows[part::2]:
+                out.write(json.dumps({"seq": window.decode()}) + "\n")
+
+
+def tokens_per_second(batches: Iterator[int], seconds: float) -> float:
+    """Return tokens a second, after one batch that is not counted."""
+    next(batches)
+    began, tokens = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        tokens += next(batches)
+    return tokens / (time.perf_counter() - began)
+
+
+def of_loader(open_loader: Callable[[], Loader]) -> Callable[[], Iterator[int]]:
+    """Count the tokens of a loader's batches, for ever."""
+
+    def batches() -> Iterator[int]:
+        loader = open_loader()
+        while True:
+            for batch in loader:
+                yield batch["input_ids"].numel()
+
+    return batches
+
+
+def ours(source: object, batch_size: int, masking: str = "genemask") -> Callable[[], Iterator[int]]:
+    return of_loader(
+        lambda: gd.build_loader(source, masking=masking, batch_size=batch_size, num_workers=2, threads=True)
+    )
+
+
+def unmasked(view: object, batch_size: int) -> Callable[[], Iterator[int]]:
+    """Count the tokens of rows that are read and tokenized but not masked, on one core."""
+
+    def batches() -> Iterator[int]:
+        reader, random = view.reader("train"), np.random.default_rng(0)
+        while True:
+            yield int(reader.rows(0, random.integers(0, len(view), batch_size)).tokens.num_tokens.sum())
+
+    return batches
+
+
+def tokenizer_alone(view: object) -> Callable[[], Iterator[int]]:
+    """Count the tokens that the Hugging Face tokenizer makes of the text of the view's rows, on one core."""
+
+    def batches() -> Iterator[int]:
+        bases = view.rows(np.arange(64)).tokens
+        texts = [LETTERS[bases.bases[i, :n]].tobytes().decode() for i, n in enumerate(bases.num_bases.tolist())]
+        tokenizer = view.tokenizer().backend_tokenizer
+        while True:
+            yield sum(len(one.ids) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
+
+    return batches
+
+
+def contenders(fasta: Path, folder: Path) -> dict[str, dict[str, Callable[[], Iterator[int]]]]:
+    """Return the contenders of each table, ours first."""
+    for name in ("packed", "arrow"):
+        shard([str(fasta)], folder / name, ShardOptions(format=name), workers=2)
+    packed = folder / "packed"
+    write_peers(fasta, folder)
+    files = [str(path) for path in sorted(folder.glob("*.jsonl.zst"))]
+    kmers = gd.view(packed, tokens="kmer:6", row_tokens=510)
+    bases = gd.view(packed, tokens="base", row_bases=LONG)
+    longest = gd.view(packed, tokens="base", row_bases=LONGEST)
+    bpe = gd.view(packed, tokens=bpe_folder(folder / "bpe"), row_bases=2000, row_tokens=1000)
+    return {
+        "6-mers, rows of 510, genemask": {
+            "gemsdata, a view": ours(kmers, 256),
+            "gemsdata, stored rows (Arrow)": ours(folder / "arrow", 256),
+        },
+        f"single bases, rows of {LONG:,}, masked": {
+            "gemsdata, a view, genemask": ours(bases, 4),
+            "jsonl.zst by HF datasets and its collator, as GPN": of_loader(lambda: jsonl_stream(files, LONG)),
+            "uint8 memory map and HF's collator": of_loader(
+                lambda: shuffled(MappedWindows(folder / "bases.bin", LONG), collator(LONG))
+            ),
+        },
+        f"single bases, rows of {LONG:,}; ours masked, others not": {
+            "gemsdata, a view, genemask": ours(bases, 4),
+            "pyfaidx, as HyenaDNA": of_loader(lambda: shuffled(PyfaidxWindows(fasta, LONG), stacked)),
+            "uint8 memory map": of_loader(lambda: shuffled(MappedWindows(folder / "bases.bin", LONG), stacked)),
+        },
+        f"single bases, rows of {LONGEST:,}": {"gemsdata, a view, global": ours(longest, 1, "global")},
+        "BPE, rows of 2,000 bases, not masked, one core": {
+            "gemsdata, a view": unmasked(bpe, 64),
+            "the Hugging Face tokenizer alone": tokenizer_alone(bpe),
+        },
+    }
+
+
+def throughput(fasta: Path, folder: Path, rounds: int, seconds: float) -> str:
+    groups = contenders(fasta, folder)
+    speeds: dict[tuple[str, str], list[float]] = {}
+    for _ in range(rounds):
+        for title, programs in groups.items():
+            for name, batches in programs.items():
+                iterator = batches()
+                speeds.setdefault((title, name), []).append(tokens_per_second(iterator, seconds))
+                iterator.close()
+    tables = []
+    for title, programs in groups.items():
+        speed = {name: statistics.median(speeds[title, name]) for name in programs}
+        first = next(iter(speed.values()))
+        lines = [[name, f"{value / 1e6:,.2f}", f"{first / value:,.2f}"] for name, value in speed.items()]
+        tables.append(markdown([title, "million tokens/s", "gemsdata, a view: times faster"], lines))
+    return "\n\n".join(tables)
+
+
+def sharding(megabases: int, folder: Path) -> str:
+    """Time `gemsdata shard --format packed` of a large synthetic genome; say its size and its peak memory."""
+    fasta, out = folder / "large.fa", folder / "large"
+    with open(fasta, "wb") as stream:
+        write_fasta(GenomeRecipe(num_bases=megabases * 1_000_000, num_contigs=24), stream)
+    command = [sys.executable, "-m", "gemsdata.cli", "shard", fasta, "-o", out, "--format", "packed", "--workers", "2"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    began = time.perf_counter()
+    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    elapsed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    size = {path.relative_to(out): path.stat().st_size for path in out.rglob("*") if path.is_file()}
+    total, bases = sum(size.values()), megabases * 1_000_000
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    other = [f"{name} {num_bytes / 1e6:,.1f} MB" for name, num_bytes in size.items() if len(name.parts) == 1]
+    fasta.unlink()
+    lines = [
+        ["wall clock, 2 workers", f"{elapsed:.1f} s"],
+        ["processor time", f"{used:.1f} s"],
+        ["peak memory", f"{after.ru_maxrss / 1024:,.0f} MB"],
+        ["bytes", f"{total / 1e9:.3f} GB, {total / bases:.4f} a base"],
+        ["of these beside the shards", ", ".join(other)],
+    ]
+    return markdown([f"gemsdata shard --format packed, {bases:,} synthetic bases", ""], lines)
+
+
+@click.command()
+@click.argument("genome", type=click.Path(path_type=Path), default=GENOME)
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Of each contender in a round.")
+@click.option("--megabases", type=int, default=3100, show_default=True, help="Size of the genome to shard; 0: none.")
+@click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
+def main(genome: Path, rounds: int, seconds: float, megabases: int, write: bool) -> None:
+    """Print Markdown tables of tokens per second."""
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with tempfile.TemporaryDirectory(prefix="gemsdata-bench-") as scratch:
+        folder = Path(scratch)
+        parts = []
+        if genome.is_file():
+            fasta = folder / "genome.fa"
+            with (
+                gzip.open(genome) if genome.suffix == ".gz" else open(genome, "rb") as source,
+                open(fasta, "wb") as out,
+            ):
+                shutil.copyfileobj(source, out)
+            parts.append(throughput(fasta, folder, rounds, seconds))
+        if megabases:
+            parts.append(sharding(megabases, folder))
+    about = (
+        f"{genome.name}; medians of {rounds} rounds in which the contenders take turns; load {os.getloadavg()[0]:.1f}"
+    )
+    text = "\n\n".join([f"Measured by `make bench` on {machine()}; {about}.", *parts])
+    click.echo(text)
+    if write:
+        write_section("views", text)
 
 
 if __name__ == "__main__":

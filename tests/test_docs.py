@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import gemsdata
 from gemsdata.cli import COMMANDS
-from tools import architecture, cli_docs
+from tools import architecture, cli_docs, doc_figures
 
 REPOSITORY = Path(__file__).parents[1]
-DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 
 
 def test_the_help_in_the_docs_is_that_of_the_commands() -> None:
@@ -54,3 +56,38 @@ def test_the_flows_of_a_record_and_of_a_batch_follow_imports_between_their_modul
             for one, other in (names, names[::-1])
         ]
         assert any(linked), f"neither of {pair} imports the other; correct docs/architecture.md"
+
+
+def test_the_speeds_of_the_readme_are_those_of_the_benchmarks() -> None:
+    rates = doc_figures.masked_rates(doc_figures.BENCHMARKS.read_text())
+    assert {"webdataset, 256 rows a member", "gemsdata, 2 threads"} < set(rates)
+    assert doc_figures.README.read_text() == doc_figures.readme(rates, doc_figures.README.read_text()), (
+        "run: python -m tools.doc_figures"
+    )
+    drawn = (doc_figures.FOLDER / "speed.svg").read_text()
+    assert all(f"{rate:,}<" in drawn for rate in rates.values()), "run: python -m tools.doc_figures"
+
+
+def test_the_reference_has_all_public_names() -> None:
+    named = re.findall(r"^::: gemsdata\.(\w+)$", (REPOSITORY / "docs" / "reference.md").read_text(), flags=re.MULTILINE)
+    assert sorted(named) == sorted(set(gemsdata.__all__) - {"__version__"})
+
+
+def test_every_page_is_in_the_contents_of_the_site_and_of_the_index() -> None:
+    contents = (REPOSITORY / "mkdocs.yml").read_text()
+    index = (REPOSITORY / "docs" / "index.md").read_text()
+    for path in sorted(REPOSITORY.glob("docs/**/*.md")) + sorted(REPOSITORY.glob("docs/**/*.ipynb")):
+        name = path.relative_to(REPOSITORY / "docs").as_posix()
+        assert re.search(rf"\b{name.replace('.ipynb', '.md')}$", contents, flags=re.MULTILINE), (
+            f"mkdocs.yml lacks {name}"
+        )
+        assert name == "index.md" or f"({name})" in index, f"docs/index.md lacks {name}"
+
+
+def test_tutorials_are_small_and_executed() -> None:
+    notebooks = sorted(REPOSITORY.glob("docs/tutorials/*.ipynb"))
+    assert len(notebooks) == 3
+    for path in notebooks:
+        cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+        assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1)), f"{path} was not executed"
+        assert path.stat().st_size < 300_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,15 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
+from gemsdata.genome.fasta import Record
+from gemsdata.genome.packed import pack_record
 from gemsdata.genome.vocab import kmer_of_value, kmer_value
+from gemsdata.npmi.counts import countable_runs
 from gemsdata.npmi.estimators import ESTIMATORS, _log, _pmi_with_pieces, _shared_total, rank_descending
 from gemsdata.npmi.table import NpmiTable
-from tests.genomes import random_dna, write_fasta
+from tests.genomes import letters, random_dna, write_fasta
 
 PUBLISHED = "published_6mer_npmi_grch38_chr1-3.csv"
 
@@ -163,6 +167,18 @@ def test_soft_masked_bases_can_be_left_out(tmp_path: Path) -> None:
     assert upper.counts[2][kmer_value("AA")] == 0
 
 
+@given(st.text("ACGTacgNn", min_size=1, max_size=40))
+@example("ACaannaaGTAC")  # a gap within a soft-masked run
+@example("ACGTaaACGT")
+@settings(max_examples=60)
+def test_without_soft_masked_bases_the_runs_of_upper_case_are_counted(sequence: str) -> None:
+    contig = pack_record(Record("c", letters(sequence)), "test")
+    runs = [list(found.span()) for found in re.finditer("[ACGT]+", sequence)]
+    assert countable_runs(contig, exclude_soft_masked=True).tolist() == runs
+    both = [list(found.span()) for found in re.finditer("[ACGTacgt]+", sequence)]
+    assert countable_runs(contig, exclude_soft_masked=False).tolist() == both
+
+
 def test_canonical_pools_both_strands(tmp_path: Path) -> None:
     fasta = write_fasta(tmp_path / "g.fa", {"a": "AACCGT"})
     counts = NpmiTable.from_fasta(fasta, max_k=2, canonical=True).counts
@@ -179,6 +195,11 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
         NpmiTable.from_counts({2: np.ones(16)}, estimator="best")
     with pytest.raises(ValueError, match=r"shape \(15,\); \(16,\) is needed"):
         NpmiTable.from_counts({2: np.ones(15)})
+    with pytest.raises(ValueError, match="2-mers hold negative numbers"):
+        NpmiTable.from_counts({2: np.append(np.ones(15), -1)})
+    with pytest.raises(ValueError, match="min_count = 0; a count of at least 1"):
+        NpmiTable.from_counts({2: np.ones(16)}, min_count=0)
+    assert NpmiTable.from_counts({2: np.ones(16)}, min_count=1).min_count == 1
     with pytest.raises(FileNotFoundError, match="no such file"):
         NpmiTable.from_parquet(tmp_path / "absent.parquet")
     (tmp_path / "other.parquet").write_bytes(b"not parquet")
@@ -294,8 +315,8 @@ def test_a_damaged_file_is_one_clear_error_or_the_same_table(tmp_path: Path) -> 
 
 
 def test_a_table_says_what_it_is() -> None:
-    table = NpmiTable.from_counts({2: np.full(16, 200)}, min_count=300, canonical=True)
+    table = NpmiTable.from_counts({2: np.array([10] * 3 + [200] * 13)}, min_count=300, canonical=True)
     assert repr(table).splitlines() == [
-        "NpmiTable: n-grams of 1 to 2 bases counted in 6,400 bases, both strands",
-        "  estimator published; 16 of 16 2-mers occur at least 300 times and have a score",
+        "NpmiTable: n-grams of 1 to 2 bases counted in 5,260 bases, both strands",
+        "  estimator published; 11 of 16 2-mers occur at least 300 times and have a score",
     ]

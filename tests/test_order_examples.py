@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from gemsdata.kernels.keys import key_of
+from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.stream.mixture import PARTS, Mixture, shares
 from gemsdata.stream.order import Order, build_order
 from gemsdata.stream.permutation import Permutation
@@ -77,6 +79,15 @@ def test_only_a_windowed_drop_with_rows_left_over_begins_elsewhere(remainder, sh
     assert not build(num_rows, remainder=remainder, shuffle=shuffle).rotates
 
 
+def test_a_windowed_drop_begins_each_epoch_at_its_key_modulo_the_rows():
+    order, whole = build(10, remainder="drop", shuffle=3), np.empty(10, np.int64)
+    for epoch in range(6):
+        order.permutation.rows(epoch, 0, whole)
+        start = key_of(3, RandomStream.EPOCH_START, 0, epoch) % 10
+        shown = np.concatenate([order.row_groups(2 * epoch + batch, ALONE)[0].row_ids for batch in range(2)])
+        assert shown.tolist() == np.roll(whole, -start)[:8].tolist()
+
+
 @pytest.mark.parametrize("weights", [(1.0, 1.0), (0.7, 0.3), (5.0, 1.0, 2.0)])
 def test_a_mixture_equals_a_simulation_slot_by_slot(weights):
     sizes = (7, 5, 3)[: len(weights)]
@@ -108,6 +119,30 @@ def test_a_mixture_equals_a_simulation_slot_by_slot(weights):
     for epochs in (1, 2, 3):
         assert mixture.num_steps(epochs) == next(step for step, count in enumerate(complete) if count >= epochs)
     assert mixture.steps_per_epoch == mixture.num_steps(1)
+
+
+def test_a_mixture_whose_epoch_fills_its_batches_exactly_has_no_batch_more():
+    assert build(2, 2, global_batch=4).num_steps(1) == 1
+    assert build(2, 2, global_batch=4).num_steps(3) == 3
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_the_ranks_of_a_mixture_share_its_batches_in_order(num_ranks):
+    mixture = build(10, 30, global_batch=6)
+    for step in range(8):
+        shares_of_ranks = []
+        for rank in range(num_ranks):
+            slots = [()] * (6 // num_ranks)
+            for group in mixture.row_groups(step, World(rank=rank, num_ranks=num_ranks)):
+                for slot, row in zip(group.slots.tolist(), group.row_ids.tolist(), strict=True):
+                    slots[slot] = (group.source, group.epoch, row)
+            shares_of_ranks += slots
+        alone = {
+            slot: (group.source, group.epoch, row)
+            for group in mixture.row_groups(step, ALONE)
+            for slot, row in zip(group.slots.tolist(), group.row_ids.tolist(), strict=True)
+        }
+        assert shares_of_ranks == [alone[slot] for slot in range(6)]
 
 
 def test_shares_are_thousandths_by_largest_remainder():
@@ -153,6 +188,14 @@ def test_what_build_order_returns():
 def test_options_that_do_not_fit_are_refused(num_rows, options, message):
     with pytest.raises(ValueError, match=message):
         build(*num_rows, **options)
+
+
+def test_one_set_that_needs_windows_is_enough_to_refuse_a_shuffle_over_all_rows():
+    sources = [Source(10), Source(10, needs_windows=True)]
+    options = {"global_batch": 4, "seed": 3, "remainder": "wrap", "weights": None}
+    with pytest.raises(ValueError, match="larger than cache_bytes"):
+        build_order(sources, shuffle=True, **options)
+    assert isinstance(build_order(sources, shuffle=5, **options), Mixture)
 
 
 def test_a_drop_of_exactly_one_batch_an_epoch_is_allowed():

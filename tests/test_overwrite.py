@@ -93,7 +93,7 @@ def test_planning_a_complete_set_again_changes_nothing(tmp_path: Path, fasta: st
     out = tmp_path / "out"
     shard([fasta], out, SMALL)
     before = content(out)
-    with pytest.raises(ValueError, match="is complete: nothing is left to plan"):
+    with pytest.raises(ValueError, match="is complete: nothing is left to do"):
         plan_only([other_fasta], out, SMALL, resume=True)
     assert content(out) == before
 

@@ -64,6 +64,17 @@ def test_segments_of_both_splits_are_all_acgt_and_disjoint(
 
 
 @settings(max_examples=40)
+@given(st.data())
+def test_the_gaps_of_a_region_are_counted(genome: PackedGenome, data: st.DataObject) -> None:
+    contig = data.draw(st.integers(0, len(genome.names) - 1))
+    start = data.draw(st.integers(0, int(genome.num_bases[contig])))
+    end = data.draw(st.integers(start, int(genome.num_bases[contig])))
+    region = list(awkward_genome().values())[contig][start:end]
+    gaps = sum(letter not in "ACGTacgt" for letter in region)
+    assert windows._gap_bases(genome, np.array([[contig, start, end]])).tolist() == [gaps]
+
+
+@settings(max_examples=40)
 @given(st.sampled_from(SCHEMES), st.integers(1, 8), st.integers(10, 600), st.integers(0, 9))
 def test_windows_cover_their_segments(genome: PackedGenome, scheme: str, k: int, row_tokens: int, seed: int) -> None:
     segments = windows.segments(genome, windows.hashed_regions(genome, 0.1, 100, seed))["train"]

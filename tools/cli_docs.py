@@ -28,6 +28,8 @@ commands, `gemsdata COMMAND --help` the help of one. `python -m gemsdata` is the
 `gemsdata pretrain`, `finetune` and `eval fewshot | gue | compare | motifs` run the programs of `train/` and `eval/`,
 which are installed with gemsdata. On several devices, start them with accelerate, which needs a module:
 
+*Not run by the tests: needs minutes.*
+
 ```bash
 accelerate launch -m gemsdata pretrain --shards SHARDS --model logo --output-dir RUN
 ```

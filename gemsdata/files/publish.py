@@ -16,17 +16,21 @@ _TEMPORARY = re.compile(r"_.+\.[0-9A-Za-z-]*-[0-9]+-[0-9a-f]{8}\.tmp")
 
 @contextlib.contextmanager
 def publish(path: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file beside ``path``; flush it to disk and rename it on success, remove it on failure.
+    """Open a file without a name in the folder of ``path``; flush it to disk and give it that name on success.
 
-    The temporary name begins with an underscore, so that readers of the folder skip it, and is unique among the
-    processes of every host, so that two writers of one path never share a temporary file: the last rename wins.
+    Nothing is left of it on failure, also when the process is killed. Where the file system has no unnamed files, it
+    is a temporary file, which a killed process leaves; its name begins with an underscore, so that readers of the
+    folder skip it. Two writers of one path never share a file: the last rename wins.
     """
     temporary = path.with_name(temporary_name(path.name))
-    stream = open(temporary, "wb")  # noqa: SIM115  (closed below, before the rename)
+    descriptor = _open_unnamed(path.parent)
+    stream = open(temporary if descriptor is None else descriptor, "wb")  # noqa: SIM115  (closed below)
     try:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
+        if descriptor is not None:  # a link cannot replace a file, a rename can
+            os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor)
         stream.close()
         os.replace(temporary, path)
     except BaseException:
@@ -36,6 +40,16 @@ def publish(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _open_unnamed(folder: Path) -> int | None:
+    """Return the descriptor of a new file without a name in ``folder``; None where that is not possible."""
+    if not (hasattr(os, "O_TMPFILE") and os.path.exists("/proc/self/fd")):
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError:
+        return None  # the temporary file raises, with its name, what is wrong with the folder
 
 
 def temporary_name(name: str) -> str:

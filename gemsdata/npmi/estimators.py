@@ -70,7 +70,7 @@ def _best_segmentation(log_p: Mapping[int, np.ndarray], k: int, longest_piece: i
     A dynamic programme over the last piece: the k-mer with value prefix * 4**j + suffix ends in the j-mer ``suffix``,
     so one outer sum of two tables covers all k-mers. float64[4**k]; -inf where a piece never occurs.
     """
-    best = {0: np.zeros(1)}  # best[n]: segmentations into any number of pieces
+    best: dict[int, np.ndarray] = {}  # best[n]: segmentations into any number of pieces
     for n in range(1, k + 1):
         split = np.full(num_kmers(n), -np.inf)
         for j in range(1, min(longest_piece, n - 1) + 1):

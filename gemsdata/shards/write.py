@@ -60,9 +60,13 @@ def shard(
     if workers < 0:
         raise ValueError(f"workers = {workers}; 0 or more are needed")
     folder, inputs, options = Path(out), [str(path) for path in paths], options or ShardOptions()
+    if resume:
+        check_writable(folder, resume=resume, overwrite=overwrite)
+        manifest = complete_set(folder)
+        if manifest is not None:
+            check_complete(folder, manifest, inputs, options, progress)
+            return manifest, _summary_of_complete(manifest)
     with _writing(folder, resume=resume, overwrite=overwrite):
-        if resume and is_complete(folder) and not is_planned(folder):
-            return _already_complete(folder, inputs, options, progress)
         plan = _plan(inputs, folder, options, resume=resume, executor=executor, progress=progress)
         if executor is None:
             encode_parts(plan, plan.parts, workers=workers, progress=progress)
@@ -87,8 +91,6 @@ def plan_only(
     """
     folder, inputs = Path(out), [str(path) for path in paths]
     with _writing(folder, resume=resume, overwrite=overwrite):
-        if resume and is_complete(folder) and not is_planned(folder):
-            raise ValueError(f"{folder} is complete: nothing is left to plan; --overwrite replaces it")
         return _plan(inputs, folder, options or ShardOptions(), resume=resume, executor=executor, progress=progress)
 
 
@@ -141,6 +143,8 @@ def _writing(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
     try:
         with locked(folder):
             check_writable(folder, resume=resume, overwrite=overwrite)  # again, now that nobody else writes
+            if resume and is_complete(folder) and not is_planned(folder):
+                raise ValueError(f"{folder} is complete: nothing is left to do; --overwrite replaces it")
             yield
     except BaseException:
         if not existed:
@@ -167,14 +171,10 @@ def _plan(
         raise
 
 
-def _already_complete(
-    folder: Path, inputs: list[str], options: ShardOptions, progress: Progress
-) -> tuple[Manifest, dict[str, Any]]:
-    """Answer a resumed run whose set was complete before: compare input and options with it, and report."""
-    manifest = Manifest.load(folder)
-    check_complete(folder, manifest, inputs, options, progress)
+def _summary_of_complete(manifest: Manifest) -> dict[str, Any]:
+    """Return what a resumed run reports of a set that was complete before."""
     genome = manifest.genome
-    return manifest, {
+    return {
         "contigs": len(manifest.contigs),
         "bases": genome.num_bases,
         "soft_masked": genome.num_soft_masked,

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import click
 
+from gemsdata.files.publish import write_text
 from tools.fuzz.genome_targets import genome_targets
 from tools.fuzz.runner import Outcome, Target, mutated_input, run_target
 from tools.fuzz.shard_targets import BedTarget, ManifestTarget, NpmiTarget, PackedTarget, ShardTarget
@@ -66,12 +67,27 @@ def markdown(outcomes: list[Outcome], seed: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _outcomes_before(path: Path | None, tries: int, seed: int) -> list[Outcome]:
+    """Return the outcomes of a run with the same number of tries and the same seed that was stopped."""
+    if path is None or not path.exists():
+        return []
+    stored = json.loads(path.read_text())
+    if any((one["tries"], one.pop("seed")) != (tries, seed) for one in stored):
+        raise click.UsageError(f"{path} is of another --tries or --seed; remove it, or give another file")
+    return [Outcome(**one) for one in stored]
+
+
 @click.command(help=__doc__.replace("\n    python", "\n\b\n    python"))
 @click.option("--tries", type=click.IntRange(1), default=10_000, show_default=True, help="Inputs of each format.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--format", "formats", multiple=True, help="Only this format; repeat for several.")
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write the table to this file.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write outcomes and bugs to this file.")
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(path_type=Path),
+    help="Write outcomes and bugs to this file; formats in it are not tried again.",
+)
 @click.option("--repeat", metavar="FORMAT:INDEX", help="Read one input again, in this process.")
 def main(
     tries: int,
@@ -92,12 +108,17 @@ def main(
             return
         if unknown := set(formats) - known.keys():
             raise click.BadParameter(f"{min(unknown)!r} is none of {', '.join(known)}")
-        outcomes = []
+        outcomes = _outcomes_before(json_path, tries, seed)
+        done = {outcome.name for outcome in outcomes}
         for target in targets:
-            if formats and target.name not in formats:
+            if (formats and target.name not in formats) or target.name in done:
                 continue
             outcome = run_target(target, tries, seed)
             outcomes.append(outcome)
+            if json_path:
+                write_text(
+                    json_path, json.dumps([{**dataclasses.asdict(one), "seed": seed} for one in outcomes], indent=1)
+                )
             click.echo(
                 f"{outcome.name}: {outcome.tries:,} tries, {outcome.right:,} right, {outcome.refused:,} refused, "
                 f"{outcome.bugs:,} bugs in {outcome.seconds:.0f} s"
@@ -106,8 +127,6 @@ def main(
                 click.echo(f"  {example['index']}: {example['error']}")
     if markdown_path:
         markdown_path.write_text(markdown(outcomes, seed))
-    if json_path:
-        json_path.write_text(json.dumps([dataclasses.asdict(outcome) for outcome in outcomes], indent=1))
     sys.exit(any(outcome.bugs for outcome in outcomes))
 
 

@@ -89,13 +89,10 @@ class LoaderStateTarget:
         self._folder = folder
 
     def prepare(self) -> None:
-        """Open a loader."""
-        self._shards = make_set(self._folder)
-        self._loader = self._open()
+        """Open a loader, which takes one state after the other."""
+        shards = make_set(self._folder)
+        self._loader = gd.build_loader(shards, batch_size=4, masking="cm-gems", stage_lag=130, seed=5)
         self._seed = json.dumps(self._loader.state_dict()).encode()
-
-    def _open(self) -> gd.Loader:
-        return gd.build_loader(self._shards, batch_size=4, masking="cm-gems", stage_lag=130, seed=5)
 
     def seeds(self) -> Sequence[bytes]:
         """Return the state after no batch, and one in a later stage."""
@@ -110,10 +107,15 @@ class LoaderStateTarget:
         return mutate_json(seed, generator)
 
     def run(self, content: bytes) -> None:
-        """Load the state and take a batch."""
+        """Load the state and take a batch; a state that is refused leaves the loader as it was."""
         state = _json_or_refused(content)
-        loader = self._open()
-        loader.load_state_dict(state)
+        loader, before = self._loader, self._loader.state_dict()
+        try:
+            loader.load_state_dict(state)
+        except ValueError:
+            if loader.state_dict() != before:
+                raise WrongAnswer("a state that was refused changed the loader") from None
+            raise
         expected = LoaderState.parse(state).to_dict()
         if loader.state_dict() != expected:
             raise WrongAnswer(f"the loader has the state {loader.state_dict()}, not {expected}")

@@ -1,7 +1,7 @@
 """Command line of mutation testing.
 
     python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--seconds S] [--results FILE]
-                            [--markdown FILE]
+                            [--known-only] [--markdown FILE]
 
 Every mutant runs in a process of its own, with the kernels as plain Python, on the tests that call its function and
 need no real genomes. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing
@@ -39,6 +39,7 @@ def main() -> int:
         default=Path(tempfile.gettempdir()) / "gemsdata_mutants.json",
         help="file that keeps every mutant and its fate (default %(default)s)",
     )
+    parser.add_argument("--known-only", action="store_true", help="try none; report what the results hold")
     parser.add_argument("--markdown", type=Path, default=None, help="write the table and the equivalent mutants there")
     options = parser.parse_args()
     options.results, options.markdown = (p and p.absolute() for p in (options.results, options.markdown))
@@ -48,7 +49,7 @@ def main() -> int:
         print(f"equivalent.json names no mutant: {key}", file=sys.stderr)
     chosen = choose(options.per_file, options.seed, options.only)
     try:
-        outcomes = run(chosen, Results(options.results), options.seconds, _tell)
+        outcomes = run(chosen, Results(options.results), options.seconds, _tell, known_only=options.known_only)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -79,7 +80,8 @@ def document(outcomes: Sequence[Outcome], per_file: int, seed: int) -> str:
         "",
         f"Written by `python -m tools.mutants --per-file {per_file} --seed {seed} --markdown FILE`. A mutant is the "
         "source with one operator, number, condition or call changed. It is killed when a test fails, or when the "
-        "tests use up their processor time (time limit). The kernels run as plain Python.",
+        "tests use up their processor time (time limit). The kernels run as plain Python. "
+        f"At most {per_file} mutants of each file were tried, chosen by a seeded hash.",
         "",
         *table(outcomes),
     ]

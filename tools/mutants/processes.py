@@ -26,9 +26,12 @@ from tools.mutants.operators import REPOSITORY, Mutant, code_of
 
 MEMORY_LIMIT = 16 << 30
 """bytes of address space of a test process"""
-WALL_FACTOR = 100
-"""how much longer than its processor time a test process may take"""
+LEAST_LIMIT_S, LIMIT_FACTOR = 2, 5
+"""processor time that a test may take on a mutant: seconds, and times that without it"""
 OBSERVE_LIMIT_S = 1800
+"""processor time of all tests without a mutant"""
+WALL_FACTOR = 20
+"""how much longer than its processor time a process may take"""
 KILLED, NOT_RUN = 1, 3
 """exit statuses of a fork: a test failed, the mutant could not be put in place"""
 
@@ -68,8 +71,11 @@ def with_collected(test_files: Sequence[str], use: Callable[[list[TestRun]], Non
         raise ValueError(f"the tests fail without any mutant: {plugin.failed or status}: {' '.join(test_files)}")
 
 
-def try_mutant(mutant: Mutant, tests: Sequence[TestRun], limit_s: float) -> tuple[str, str]:
-    """Run tests on a mutant in a fork; return (killed, time limit or survived, what failed)."""
+def try_mutant(mutant: Mutant, tests: Sequence[TestRun]) -> tuple[str, str]:
+    """Run tests on a mutant in a fork; return (killed, time limit or survived, what failed).
+
+    Each test may take some times its usual processor time.
+    """
 
     def run(log: Path) -> int:
         try:
@@ -77,14 +83,20 @@ def try_mutant(mutant: Mutant, tests: Sequence[TestRun], limit_s: float) -> tupl
         except (ValueError, AttributeError, KeyError) as error:
             log.write_text(f"{type(error).__name__}: {error}")
             return NOT_RUN
-        failed = _first_failure([test.item for test in tests])
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        failed = ""
+        for test, after in zip(tests, [*tests[1:], None], strict=True):
+            signal.setitimer(signal.ITIMER_PROF, LEAST_LIMIT_S + LIMIT_FACTOR * test.seconds)
+            failed = _failure(test.item, after and after.item)
+            if failed:
+                break
         log.write_text(failed or "")
         return KILLED if failed else 0
 
-    status, said = _in_fork(run, limit_s)
+    status, said = _in_fork(run, 15 + LIMIT_FACTOR * sum(test.seconds for test in tests))
     if status == NOT_RUN:
         raise RuntimeError(f"{mutant.key}: {said}")
-    if status == -signal.SIGXCPU or status == -signal.SIGKILL:
+    if status in (-signal.SIGPROF, -signal.SIGXCPU, -signal.SIGKILL):
         return "time limit", ""
     return ("killed", said or f"exit status {status}") if status else ("survived", "")
 
@@ -109,43 +121,54 @@ class _Campaign:
 
 def _observe(items: Sequence[Any], log: Path) -> int:
     """Run every test and write its processor time and the functions of gemsdata that it calls."""
-    prefix, calls = f"{REPOSITORY}/gemsdata/", set()
+    calls: dict[int, types.CodeType] = {}
 
     def trace(frame: Any, event: str, argument: Any) -> None:
-        code = frame.f_code
-        if code.co_filename.startswith(prefix):
-            calls.add((os.path.relpath(code.co_filename, REPOSITORY), code.co_firstlineno))
+        calls.setdefault(id(frame.f_code), frame.f_code)  # by identity: the hash of code is slow
+
+    def called() -> set[tuple[str, int]]:
+        found = ((os.path.relpath(code.co_filename, REPOSITORY), code.co_firstlineno) for code in calls.values())
+        return {(path, line) for path, line in found if path.startswith("gemsdata/")}
 
     tests, in_fixtures = [], defaultdict(set)
     for i, item in enumerate(items):
-        calls, began = set(), time.process_time()
+        calls, began = {}, time.process_time()
         threading.settrace(trace)  # type: ignore[arg-type]
         sys.settrace(trace)  # type: ignore[arg-type]
-        failed = _first_failure(items[i : i + 1], last=i + 1 == len(items), following=items[i + 1 : i + 2])
+        failed = _failure(item, items[i + 1] if i + 1 < len(items) else None)
         sys.settrace(None)
         if failed:
             log.write_text(json.dumps({"failed": failed}))
             return KILLED
-        tests.append((time.process_time() - began, calls))
+        tests.append((time.process_time() - began, called()))
         if i == 0 or item.path != items[i - 1].path:  # its fixtures serve the other tests of the file
-            in_fixtures[item.path] |= calls
+            in_fixtures[item.path] |= tests[-1][1]
     found = [
-        (seconds, sorted(calls | in_fixtures[item.path])) for item, (seconds, calls) in zip(items, tests, strict=True)
+        (seconds, sorted(found | in_fixtures[item.path])) for item, (seconds, found) in zip(items, tests, strict=True)
     ]
     log.write_text(json.dumps({"tests": found}))
     return 0
 
 
-def _first_failure(items: Sequence[Any], last: bool = True, following: Sequence[Any] = ()) -> str:
-    """Run tests until one fails; return its name and its error, "" where all pass."""
-    from _pytest.runner import runtestprotocol
+class _Failures:
+    """Pytest plug-in that keeps what failed."""
 
-    queue = [*items, *following, *([None] if last or not following else [])]
-    for item, after in zip(items, queue[1:], strict=False):
-        for report in runtestprotocol(item, log=False, nextitem=after):
-            if report.failed:
-                return f"{item.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}"
-    return ""
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Keep the name of a test and its error."""
+        if report.failed:
+            self.found.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}")
+
+
+def _failure(item: Any, following: Any) -> str:
+    """Run a test; return its name and its error, "" where it passes."""
+    failures = _Failures()
+    item.config.pluginmanager.register(failures)
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+    item.config.pluginmanager.unregister(failures)
+    return "".join(failures.found[:1])
 
 
 def _put_in_place(mutant: Mutant) -> None:

@@ -1,17 +1,14 @@
 """Kill pretrainings and studies at random moments, resume them, and compare with runs that were left alone.
 
-    python -m tools.chaos_train --output-dir OUT [--kills 40] [--report docs/reliability_train.md]
-
 A pretraining saves a checkpoint after every update, so that most SIGKILLs hit while one is written or removed. A killed
 process is started again with --resume until it is complete. Afterwards weights, metrics and stage log must equal those
 of an uninterrupted run bit for bit, and nothing half-written may be left. A study of two pretrainings and their
-fine-tunings is killed likewise, its workers included. OUT/chaos_train.json has every kill.
+fine-tunings is killed likewise, its workers included.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import random
 import signal
@@ -19,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -28,7 +25,6 @@ import pandas as pd
 from safetensors.numpy import load_file
 
 from bench.table import markdown
-from gemsdata.files.publish import write_text
 from gemsdata.genome.vocab import BASES
 from tools.synthesize import main as synthesize
 from train.run_log import read_metrics
@@ -188,9 +184,9 @@ def report(outcomes: Sequence[Outcome], seed: int) -> str:
     totals = [sum(getattr(one, name) for one in outcomes) for name in ("kills", "during_a_save", "seconds")]
     rows.append(["**all**", str(totals[0]), str(totals[1]), str(failures), f"{totals[2]:.0f}"])
     header = ["subject", "SIGKILLs", "during a save", "failures", "seconds"]
-    return f"""# Kills during training
+    return f"""## Kills during training
 
-`python -m tools.chaos_train --seed {seed}`: each subject is killed with SIGKILL, workers included, at random
+Seed {seed}. Each subject is killed with SIGKILL, workers included, at random
 moments after it has begun to write, and started again until it is complete. A pretraining saves a checkpoint after each
 of its {PRETRAIN["max-steps"]} updates. It fails unless weights, metrics and stage log equal those of an
 uninterrupted run bit for bit and nothing half-written is left; a study fails unless its table of results is the same.
@@ -199,33 +195,19 @@ uninterrupted run bit for bit and nothing half-written is left; a study fails un
 """
 
 
-@click.command()
-@click.option("--output-dir", "out", required=True, type=click.Path(path_type=Path), help="Folder of all runs.")
-@click.option("--kills", type=int, default=40, show_default=True, help="SIGKILLs in all, a fifth of them on the study.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Random seed of the moments.")
-@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Markdown file to write.")
-def main(out: Path, kills: int, seed: int, report_path: Path | None) -> None:
-    """Kill training at random moments; exit status 1 when anything was lost."""
-    rng = random.Random(seed)
-    out.mkdir(parents=True, exist_ok=True)
+def campaign(out: Path, kills: int, seed: int) -> list[Outcome]:
+    """Kill pretrainings and a study in ``out``, ``kills`` times in all, a fifth of them on the study."""
+    rng = random.Random(f"{seed}:training")
+    out.mkdir(parents=True)
     genome, shards = out / "genome.fa", out / "shards"
     synthesize(["-o", str(genome), "--bases", "20000", "--seed", "1"], standalone_mode=False)
     subprocess.run(
         [sys.executable, "-m", "gemsdata.cli", "shard", str(genome), "-o", str(shards), "-k", "3", "--row-tokens", "30",
-         "--valid-fraction", "0.2", "--overwrite"],
+         "--valid-fraction", "0.2"],
         check=True, capture_output=True,
     )  # fmt: skip
     outcomes: list[Outcome] = []
     of_study = kills // 5
     chaos_pretrain(shards, out, outcomes, kills=kills - of_study, rng=rng)
     chaos_study(shards, out, outcomes, kills=of_study, rng=rng)
-    write_text(out / "chaos_train.json", json.dumps([asdict(one) for one in outcomes], indent=1) + "\n")
-    text = report(outcomes, seed)
-    if report_path is not None:
-        write_text(report_path, text)
-    click.echo(text)
-    sys.exit(any(one.failures for one in outcomes))
-
-
-if __name__ == "__main__":
-    main()
+    return outcomes

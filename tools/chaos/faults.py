@@ -1,0 +1,282 @@
+"""Faults other than kills: full disks, folders that cannot be written, other writers, files that change, clocks.
+
+Each fault is a function that raises FaultError with what went wrong, and returns how often it was tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import gemsdata as gd
+from gemsdata.cli import main
+from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.verify.shard_set import verify
+from tools.chaos.kills import content
+from tools.chaos.victim import Ended, run_command, run_forked
+
+_OPTIONS = ["-k", "3", "--row-tokens", "30", "--rows-per-shard", "1024", "--format", "both"]
+
+
+class FaultError(Exception):
+    """What went wrong under a fault."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A genome, its set, and a folder for more."""
+
+    folder: Path
+    fasta: Path
+    table: Path
+    shards: Path
+
+    def command(self, out: Path, *flags: str) -> list[str]:
+        """Return the command that makes the set in ``out``."""
+        return ["shard", str(self.fasta), "-o", str(out), *_OPTIONS, "--npmi", str(self.table), *flags]
+
+    @property
+    def log(self) -> Path:
+        """Where processes print to."""
+        return self.folder / "log"
+
+
+def make_example(folder: Path, fasta: Path, table: Path) -> Example:
+    """Make a set of the genome in ``folder``."""
+    folder.mkdir()
+    example = Example(folder, fasta, table, folder / "shards")
+    if main([*example.command(example.shards), "--quiet"]):
+        raise RuntimeError("the set of the example could not be made")
+    return example
+
+
+def disk_full(example: Example, rng: random.Random) -> int:
+    """A file system that is full after a part of the set: one line; the run goes on once there is room."""
+    needed = sum(path.stat().st_size for path in example.shards.rglob("*") if path.is_file())
+    for share in (0.02, 0.2, 0.4, 0.6, 0.8, 1.0):
+        with _tmpfs(example.folder / "disk", int(needed * share)) as disk:
+            _expect_line(run_command(example.command(disk / "set"), example.log), "the disk is full")
+            _remount(disk, f"size={needed * 20}")
+            _expect_success(run_command(example.command(disk / "set", "--resume"), example.log))
+            _expect_same(example, disk / "set")
+    return 6
+
+
+def disk_full_while_overwriting(example: Example, rng: random.Random) -> int:
+    """The same with --overwrite: the old set stays complete."""
+    needed = sum(path.stat().st_size for path in example.shards.rglob("*") if path.is_file())
+    for share in (0.1, 0.5, 0.9):
+        with _tmpfs(example.folder / "disk", needed * 20) as disk:
+            shutil.copytree(example.shards, disk / "set")
+            used = sum(path.stat().st_blocks for path in disk.rglob("*")) * 512
+            _remount(disk, f"size={used + int(needed * share)}")
+            command = example.command(disk / "set", "--overwrite", "--seed", "9")
+            _expect_line(run_command(command, example.log), "the disk is full")
+            _check(Manifest.load(disk / "set") == Manifest.load(example.shards), "the old set was replaced")
+            verify(disk / "set")
+    return 3
+
+
+def largest_file(example: Example, rng: random.Random) -> int:
+    """A limit of the size of files (RLIMIT_FSIZE) that a shard or a table exceeds: one line, nothing published."""
+    for limit in (1000, 20_000, 60_000):
+
+        def limited(limit: int = limit) -> int:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return main(example.command(example.folder / "limited"))
+
+        _expect_line(run_forked(limited, example.log), "the disk is full")
+        _check(not (example.folder / "limited" / "_index.json").exists(), "an incomplete set has a manifest")
+        shutil.rmtree(example.folder / "limited", ignore_errors=True)
+    return 3
+
+
+def read_only_folder(example: Example, rng: random.Random) -> int:
+    """A file system that is read-only: one line to writers; readers need no write."""
+    with _tmpfs(example.folder / "disk", 64 << 20) as disk:
+        shutil.copytree(example.shards, disk / "set")
+        _remount(disk, "ro")
+        for command in (
+            example.command(disk / "new"), example.command(disk / "set", "--overwrite"),
+            ["npmi", str(example.fasta), "-o", str(disk / "t.parquet"), "--max-k", "2"],
+        ):  # fmt: skip
+            _expect_line(run_command(command, example.log), "")
+        for command in (
+            ["verify", str(disk / "set")], ["info", str(disk / "set")], ["finalise", str(disk / "set")],
+            example.command(disk / "set", "--resume"),
+        ):  # fmt: skip
+            _expect_success(run_command(command, example.log))
+        _check(len(_batches(disk / "set", 5)) == 5, "a loader read other than 5 batches")
+    return 7
+
+
+def two_writers(example: Example, rng: random.Random) -> int:
+    """Two runs of one command at a time: one wins, the other says so in one line, or both are done in turn."""
+    for number in range(10):
+        out = example.folder / f"two-{number}"
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(rng.uniform(0, 0.2))
+            os._exit(run_command(example.command(out), example.folder / "other-log").status)
+        ended = run_command(example.command(out), example.log)
+        other = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        _check(sorted((ended.status, other)) == [0, 2], f"exit statuses {ended.status} and {other}")
+        _expect_same(example, out)
+        shutil.rmtree(out)
+    return 10
+
+
+def changed_under_a_reader(example: Example, rng: random.Random) -> int:
+    """A shard that vanishes or is cut, or a set that is replaced, while a loader reads: right batches, or an error.
+
+    A shard that is replaced by one of another set before it is read is found by ``check="hash"``.
+    """
+    right = _batches(example.shards, None)
+    other = example.folder / "other"
+    _expect_success(run_command(example.command(other, "--seed", "9"), example.log))
+    tries = 0
+    for change in ("vanish", "cut", "replace", "replace the set"):
+        for number in range(5):
+            copy = example.folder / "changing"
+            shutil.copytree(example.shards, copy)
+            if change == "replace":
+                _change(copy, other, change, rng)
+            check = "hash" if change == "replace" else "size"
+            loader = gd.build_loader(copy, batch_size=16, num_workers=number % 3, threads=True, check=check)
+            iterator = iter(loader)
+            got = []
+            try:
+                for step in range(len(right)):
+                    if step == number and change != "replace":
+                        _change(copy, other, change, rng)
+                    got.append(next(iterator))
+            except (ValueError, OSError, RuntimeError) as error:
+                _check(any(name in str(error) for name in (".arrow", "_index.json", "set")), repr(error))
+            finally:
+                loader.close()
+            for step, batch in enumerate(got):
+                same = all(np.array_equal(batch[name], right[step][name]) for name in ("input_ids", "sample_ids"))
+                _check(same, f"{change}: batch {step} of {len(got)} is wrong, without an error")
+            shutil.rmtree(copy)
+            tries += 1
+    return tries
+
+
+def full_cache(example: Example, rng: random.Random) -> int:
+    """A cache of a remote set on a file system that is full: an error of one line, or the right batches."""
+    right = _batches(example.shards, 20)
+    needed = sum(path.stat().st_size for path in example.shards.rglob("*.arrow"))
+    tries = 0
+    for share in (0.01, 0.3, 0.6, 0.9):
+        with _tmpfs(example.folder / "disk", int(needed * share)) as disk:
+            try:
+                got = _batches(ShardSet.open(f"file://{example.shards}", cache_dir=disk / "cache"), 20)
+            except (ValueError, OSError) as error:
+                _check("\n" not in str(error), repr(error))
+                got = []
+            for one, other in zip(got, right, strict=False):
+                _check(np.array_equal(one["input_ids"], other["input_ids"]), "a wrong batch")
+            tries += 1
+    return tries
+
+
+def clocks_that_jump(example: Example, rng: random.Random) -> int:
+    """A clock that jumps by days in both directions, and input from the future: the same bytes."""
+    real = time.time
+    for number in range(5):
+        out = example.folder / "jump"
+
+        command = example.command(out, *(["--resume"] if out.exists() else []))
+
+        def jumping(command: list[str] = command) -> int:
+            time.time = lambda: real() + rng.uniform(-1e6, 1e6)
+            return main(command)
+
+        when = real() + rng.uniform(-1e8, 1e9)
+        os.utime(example.fasta, (when, when))
+        _expect_success(run_forked(jumping, example.log))
+        _expect_same(example, out)
+        if number % 2:
+            shutil.rmtree(out)
+    return 5
+
+
+FAULTS: dict[str, Callable[[Example, random.Random], int]] = {
+    "disk full": disk_full,
+    "disk full with --overwrite": disk_full_while_overwriting,
+    "limit of the size of a file": largest_file,
+    "read-only folder": read_only_folder,
+    "two writers": two_writers,
+    "shard changed under a loader": changed_under_a_reader,
+    "cache on a full disk": full_cache,
+    "clock that jumps": clocks_that_jump,
+}
+
+
+def _batches(shards: Path | ShardSet, limit: int | None) -> list[dict[str, np.ndarray]]:
+    loader = gd.build_loader(shards, batch_size=16, num_steps=limit or 60)
+    try:
+        return [{name: batch[name].numpy().copy() for name in ("input_ids", "sample_ids")} for batch in loader]
+    finally:
+        loader.close()
+
+
+def _change(copy: Path, other: Path, change: str, rng: random.Random) -> None:
+    victim = rng.choice(sorted((copy / "train").glob("*.arrow")))
+    if change == "vanish":
+        victim.unlink()
+    elif change == "cut":
+        os.truncate(victim, victim.stat().st_size // 2)
+    elif change == "replace":
+        shutil.copy(other / "train" / victim.name, victim)
+    else:
+        shutil.rmtree(copy)
+        shutil.copytree(other, copy)
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise FaultError(otherwise)
+
+
+def _expect_success(ended: Ended) -> None:
+    _check(ended.status == 0, f"exit status {ended.status}: {ended.printed[-500:]}")
+
+
+def _expect_line(ended: Ended, text: str) -> None:
+    _check(ended.status == 2, f"exit status {ended.status}: {ended.printed[-500:]}")
+    errors = [line for line in ended.printed.splitlines() if line.startswith("error: ")]
+    _check(len(errors) == 1 and text in errors[0] and "Traceback" not in ended.printed, ended.printed[-500:])
+
+
+def _expect_same(example: Example, out: Path) -> None:
+    _check(content(out) == content(example.shards), f"{out} differs from an undisturbed run")
+    _check(not (out / "_work").exists(), "_work was left")
+
+
+@contextlib.contextmanager
+def _tmpfs(folder: Path, num_bytes: int) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={max(num_bytes, 4096)}", "tmpfs", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+        folder.rmdir()
+
+
+def _remount(folder: Path, option: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{option}", str(folder)], check=True)
