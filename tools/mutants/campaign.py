@@ -14,7 +14,7 @@ from tools.mutants.operators import REPOSITORY, Mutant, mutants_of
 from tools.mutants.processes import TestRun, try_mutant, with_collected
 
 TARGETS = json.loads(Path(__file__).with_name("targets.json").read_text())
-"""source file or folder (the files that are not named before it) -> the test files that must kill its mutants"""
+"""source file or folder (the files that are not named before it) -> the test files, or tests, that must kill its mutants"""
 EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text())
 """key of a mutant -> why no test can kill it"""
 
@@ -106,7 +106,9 @@ def run(
         tell(outcome)
 
     for files in dict.fromkeys(files for _, files in chosen):
-        tests_hash = hashlib.sha256(b"".join((REPOSITORY / name).read_bytes() for name in files)).hexdigest()[:16]
+        tests_hash = hashlib.sha256(
+            b"".join((REPOSITORY / name.partition("::")[0]).read_bytes() for name in files)
+        ).hexdigest()[:16]
         left = []
         for mutant in (mutant for mutant, of in chosen if of == files):
             if mutant.key in EQUIVALENT:
