@@ -14,7 +14,7 @@ from tools.mutants.operators import REPOSITORY, Mutant, mutants_of
 from tools.mutants.processes import TestRun, try_mutant, with_collected
 
 TARGETS = json.loads(Path(__file__).with_name("targets.json").read_text())
-"""source file or folder (the files that are not named before it) -> the test files, or tests, that must kill its mutants"""
+"""source file, or folder (its files that are not named before it) -> the test files that must kill their mutants"""
 EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text())
 """key of a mutant -> why no test can kill it"""
 
