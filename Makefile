@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo docs test lint format dist bench mutants fuzz chaos tamper soak clean
+.PHONY: demo docs test lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -69,9 +69,13 @@ chaos: .venv/.installed
 tamper: .venv/.installed
 	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
 
-# Minutes of the loader in threads, in processes and from a server: memory, descriptors and mappings must not grow.
+# An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow.
 soak: .venv/.installed
-	$(BIN)/python -m tools.soak --minutes $(or $(MINUTES),60)
+	$(BIN)/python -m tools.soak --markdown docs/reliability_soak.md
+
+# What sets at URLs do when their server fails.
+remote-faults: .venv/.installed
+	$(BIN)/python -m tools.remote_faults --times 20 --markdown docs/reliability_remote.md
 
 clean:
 	rm -rf .venv .bench-peers demo build dist site docs/assets *.egg-info

@@ -109,7 +109,8 @@ def build_loader(
         ``source``.
     **loader_options
         num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. Workers of a loader that
-        asks servers are always threads: each waits for one batch.
+        asks servers are always threads: each waits for one batch. Worker processes that read from a URL start by
+        "spawn", so a script needs ``if __name__ == "__main__":``.
 
     Raises
     ------
@@ -126,7 +127,10 @@ def build_loader(
     places = _places(shards)
     servers = Servers.of(places)
     if servers is None:
+        places = [place if isinstance(place, ShardSet | View) else ShardSet.open(str(place)) for place in places]
         sources, make_stream = _open_sets(places, split, check, faults, ranks, coordinates)
+        if not all((place if isinstance(place, ShardSet) else place.shards).store.survives_fork for place in places):
+            loader_options = _without_fork(loader_options)
     else:
         if coordinates:
             raise ValueError("coordinates = True is for sets that are read here: servers do not send them")
@@ -145,6 +149,16 @@ def build_loader(
         world=world,
     )
     return Loader(stream, num_steps=num_steps, **loader_options)
+
+
+def _without_fork(options: LoaderOptions) -> LoaderOptions:
+    """Return the options with a start method that clients of object stores survive.
+
+    It is "spawn": a forkserver would give workers the environment, with the credentials, of when it was started.
+    """
+    if options.get("start_method") == "fork":
+        raise ValueError('start_method = "fork" is not for sets at URLs; give "spawn", or threads=True')
+    return {**options, "start_method": options.get("start_method") or "spawn"}
 
 
 def _global_batch(batch_size: int | None, global_batch_size: int | None, world: World) -> int:
@@ -175,13 +189,13 @@ def _places(shards: Any) -> list[Any]:
 
 
 def _open_sets(
-    places: Sequence[Any], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
+    places: Sequence[ShardSet | View], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
     """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
     readers: list[RowReader] = []
     tables: list[Ranks] = []
     for place in places:
-        shards = place if isinstance(place, View | ShardSet) else ShardSet.open(str(place))
+        shards: ShardSet | View = place
         if isinstance(shards, ShardSet) and (shards.manifest.tokens is not None or shards.k < MIN_GRAM):
             shards = open_view(shards)
         if isinstance(shards, View):

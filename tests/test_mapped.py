@@ -179,3 +179,19 @@ def test_a_set_that_was_made_again_is_noticed_on_resume_and_by_the_next_pass(tmp
     for again in (lambda: loader.load_state_dict(state), lambda: next(iter(loader))):
         with pytest.raises(ValueError, match=r"set .* was made again or replaced .* open it again"):
             again()
+
+
+def test_the_end_of_the_interpreter_prints_nothing(tmp_path):
+    code = """
+import sys
+import pyarrow as pa
+from gemsdata.files.mapped import MappedFiles
+path = sys.argv[1]
+with open(path, "wb") as stream:
+    stream.write(bytes(8192))
+files = MappedFiles()
+files.add(0, __import__("pathlib").Path(path), pa.memory_map(path).read_buffer(), lambda path: True)
+sys.held = files  # outlives the globals of modules
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -135,7 +135,7 @@ def test_the_cache_evicts_what_was_used_longest_ago_and_never_what_is_pinned(tmp
     assert not (tmp_path / content_of(2)[0]).exists()
     assert all((tmp_path / content_of(i)[0]).exists() for i in (0, 1, 3))
     kept = [fetch(1), fetch(3)]
-    with pytest.raises(OSError, match="full of files in use"):
+    with pytest.raises(OSError, match="full of files that this process uses"):
         fetch(4)
     assert not list(tmp_path.glob("*.part"))
     del kept

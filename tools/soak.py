@@ -1,9 +1,11 @@
 """Long runs of the loader: is memory flat, do descriptors, threads or mappings grow? ``make soak``.
 
-Every mode (threads, worker processes, a server) runs for a third of the time. Each pass takes some thousand batches,
+Every mode takes as many steps as a training job of ten steps a second does in an hour, 36,000, as fast as it can:
+threads, worker processes, a server, a set at a URL with a cache smaller than the set. Each pass takes 3,000 batches,
 stops in the middle, resumes in a new loader from the saved state, and closes it; memory and the rest are read at the
 end of each pass, of the workers and the server too. The first third of the passes warms up (allocators, page tables);
-from then on nothing may grow. Ends with 1 when something does.
+from then on nothing may grow. The mode "opened" opens and closes 200 loaders, in turn with threads and processes, and
+reads one batch of each. Ends with 1 when something grows.
 """
 
 from __future__ import annotations
@@ -23,8 +25,11 @@ from pathlib import Path
 import psutil
 
 import gemsdata as gd
+from tools.fault_server import serving
 
-MODES = ("threads", "processes", "remote")
+MODES = ("threads", "processes", "server", "url", "opened")
+STEPS_OF_AN_HOUR = 36_000
+NUM_OPENED = 200
 MAX_GROWTH_BYTES = 16 << 20
 MAX_MORE_MAPPINGS = 16
 """malloc adds and drops an arena now and then; a pass that leaked a shard would leak a mapping each time"""
@@ -71,7 +76,7 @@ def census(server: psutil.Process | None) -> Census:
     )
 
 
-def one_pass(place: str, first_step: int, options: dict, server: psutil.Process | None) -> Census:
+def one_pass(place: str | gd.ShardSet, first_step: int, options: dict, server: psutil.Process | None) -> Census:
     """Take batches, stop, resume in another loader, take as many again; return the census before that is closed."""
     arguments = {"masking": "genemask", "batch_size": _BATCH_ROWS, "reverse_complement": 0.5, "seed": 1, **options}
     loader = gd.build_loader(place, **arguments)
@@ -90,34 +95,74 @@ def one_pass(place: str, first_step: int, options: dict, server: psutil.Process 
     return counts
 
 
-def soak(mode: str, shards: Path, minutes: float) -> list[Census]:
-    """Run one mode for so long; return the census after each pass."""
-    options: dict = {"num_workers": 2}
-    server, place = None, str(shards)
-    if mode == "threads":
-        options["threads"] = True
-    if mode == "remote":
-        command = [sys.executable, "-m", "gemsdata.cli", "serve", shards, "--port", "0"]
-        serving = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert serving.stdout is not None
-        place = next(line.split()[-1] for line in serving.stdout if line.startswith("serving "))
-        server = psutil.Process(serving.pid)
-    counts, step = [], 0
-    end = time.monotonic() + 60 * minutes
-    try:
-        while time.monotonic() < end or len(counts) < 6:
-            counts.append(one_pass(place, step, options, server))
-            step += 2 * _STEPS
-    finally:
-        if server is not None:
-            server.terminate()
-            serving.wait(60)
-    print(f"{mode}: {len(counts)} passes, {step:,} batches of {_BATCH_ROWS} rows", flush=True)
+def opened(shards: Path) -> list[Census]:
+    """Open and close loaders; return the census after every tenth of them."""
+    counts = []
+    for number in range(NUM_OPENED):
+        options = {"num_workers": 2, "threads": number % 2 == 0}
+        loader = gd.build_loader(str(shards), masking="genemask", batch_size=_BATCH_ROWS, seed=number, **options)
+        next(iter(loader))
+        loader.close()
+        if number % (NUM_OPENED // 10) == NUM_OPENED // 10 - 1:
+            del loader
+            counts.append(census(None))
+    print(f"opened: {NUM_OPENED} loaders", flush=True)
     return counts
 
 
-def growth(counts: list[Census]) -> dict[str, float]:
-    """Return how much each figure is larger in the last third than in the middle one, by their medians."""
+def soak(mode: str, shards: Path, num_steps: int) -> list[Census]:
+    """Run one mode for so many steps; return the census after each pass."""
+    if mode == "opened":
+        return opened(shards)
+    options: dict = {"num_workers": 2}
+    server: psutil.Process | None = None
+    place: str | gd.ShardSet = str(shards)
+    if mode in ("threads", "url"):
+        options["threads"] = True
+    if mode == "url":
+        return _soak_url(shards, num_steps, options)
+    if mode == "server":
+        command = [sys.executable, "-m", "gemsdata.cli", "serve", shards, "--port", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        place = next(line.split()[-1] for line in process.stdout if line.startswith("serving "))
+        server = psutil.Process(process.pid)
+    try:
+        return _passes(mode, place, num_steps, options, server)
+    finally:
+        if server is not None:
+            server.terminate()
+            process.wait(60)
+
+
+def _soak_url(shards: Path, num_steps: int, options: dict) -> list[Census]:
+    """Run from a set at a URL, through a cache of a third of its size."""
+    num_bytes = sum(path.stat().st_size for path in shards.rglob("*.arrow"))
+    with serving(shards) as server, tempfile.TemporaryDirectory() as cache:
+        place = gd.ShardSet.open(server.url, cache_dir=cache, cache_bytes=num_bytes // 3)
+        counts = _passes("url", place, num_steps, {**options, "shuffle": 1000}, None)
+        cached = sum(path.stat().st_size for path in Path(cache).iterdir())
+        print(f"  cache: {cached:,} of {num_bytes // 3:,} bytes", flush=True)
+        assert cached <= num_bytes // 3
+    return counts
+
+
+def _passes(
+    mode: str, place: str | gd.ShardSet, num_steps: int, options: dict, server: psutil.Process | None
+) -> list[Census]:
+    """Run passes until ``num_steps`` are taken, six at least; return the census after each."""
+    counts: list[Census] = []
+    began, step = time.monotonic(), 0
+    while step < num_steps or len(counts) < 6:
+        counts.append(one_pass(place, step, options, server))
+        step += 2 * _STEPS
+    seconds = time.monotonic() - began
+    print(f"{mode}: {len(counts)} passes, {step:,} batches of {_BATCH_ROWS} rows in {seconds:,.0f} s", flush=True)
+    return counts
+
+
+def growth(mode: str, counts: list[Census], rows: list[str]) -> dict[str, float]:
+    """Return how much larger each median is in the last third than in the middle one; add a table to ``rows``."""
     third = len(counts) // 3
     middle, last = counts[third : 2 * third], counts[-third:]
     names = [field.name for field in fields(Census)]
@@ -125,25 +170,31 @@ def growth(counts: list[Census]) -> dict[str, float]:
     values = [[statistics.median(column) for column in part] for part in parts]
     for name, before, after in zip(names, *values, strict=True):
         print(f"  {name:16} {before:14,.0f} then {after:14,.0f}")
+        rows.append(f"| {mode} | {name} | {before:,.0f} | {after:,.0f} |")
     return {name: after - before for name, before, after in zip(names, *values, strict=True)}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the modes that are asked for; return 1 when something grows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60, help="altogether")
+    parser.add_argument("--steps", type=int, default=STEPS_OF_AN_HOUR, help="of each mode; default: %(default)s")
+    parser.add_argument("--markdown", type=Path, help="file to write the table to")
     parser.add_argument("--modes", default=",".join(MODES), help="comma-separated, of %(default)s")
     chosen = parser.parse_args(arguments)
     modes = chosen.modes.split(",")
-    grown = []
+    grown: list[str] = []
+    rows: list[str] = []
     with tempfile.TemporaryDirectory(prefix="gemsdata-soak-") as folder:
         shards = make_set(Path(folder))
         for mode in modes:
             limits = {"anonymous_bytes": MAX_GROWTH_BYTES, "mappings": MAX_MORE_MAPPINGS}
-            changes = growth(soak(mode, shards, chosen.minutes / len(modes)))
+            changes = growth(mode, soak(mode, shards, chosen.steps), rows)
             too_much = {name: change for name, change in changes.items() if change > limits.get(name, 0)}
             grown += [f"{mode}: {name} +{change:,.0f}" for name, change in too_much.items()]
-    print("\n".join(["grew:", *grown]) if grown else "nothing grew")
+    result = "; ".join(["grew", *grown]) if grown else "nothing grew"
+    print(result)
+    if chosen.markdown:
+        chosen.markdown.write_text(_HEAD.format(steps=chosen.steps, result=result) + "\n".join(rows) + "\n")
     return int(bool(grown))
 
 
@@ -157,6 +208,18 @@ def make_set(folder: Path) -> Path:
     gd.shard([fasta], folder / "set", gd.ShardOptions(rows_per_shard=1024, block_rows=256, valid_fraction=0))
     return folder / "set"
 
+
+_HEAD = f"""# Long runs
+
+Written by `make soak`. Each mode took {{steps:,}} steps of {_BATCH_ROWS} rows, in passes of {2 * _STEPS:,}; an hour of
+training at ten steps a second is {STEPS_OF_AN_HOUR:,}. `opened` opened and closed {NUM_OPENED} loaders. Figures are
+medians over the middle and the last third of the passes, of the process, its workers and its server together. Limits:
+{MAX_GROWTH_BYTES >> 20} MiB of memory and {MAX_MORE_MAPPINGS} mappings, for the allocator's arenas; no more of anything
+else. Result: **{{result}}**.
+
+| mode | figure | middle third | last third |
+|---|---|---|---|
+"""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,39 +12,78 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KINDS = {"mask": "shown as [MASK]", "kept": "kept", "random": "replaced at random"}
+_STAGE_NOTE = (
+    "Dashed line: the curriculum changes the masking. Other tokens are masked from there on,\n"
+    "so the training loss before and after are of different tasks."
+)
 
 
 def draw_run(run: Path) -> None:
     """Draw RUN/training.png from RUN/metrics.jsonl; without matplotlib nothing is drawn."""
     try:
         from matplotlib.figure import Figure
+
+        from gemsdata.inspect.plot.style import FAINT, INK, figure_style
     except ImportError:
         return
     lines = read_metrics(run / "metrics.jsonl")
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    training, validation, bases = figure.subplots(3, 1, sharex=True)
-    _curve(training, lines, "loss", "training", linewidth=1)
-    _curve(validation, lines, "valid_loss", "all masked tokens", marker="o", markersize=4, linewidth=2)
-    for kind, label in _KINDS.items():
-        _curve(validation, lines, f"valid_loss_{kind}", label, marker=".", linewidth=1)
-    _curve(bases, lines, "valid_bits_per_base", "model", marker="o", markersize=4)
-    _level(bases, lines, "markov_bits_per_base", "Markov chain", linestyle="--")
-    _level(bases, lines, "unigram_bits_per_base", "base frequencies", linestyle=":")
-    switches = [line["stage_log"] for line in lines if line.get("stage_log")]
-    for step, stage in switches[-1] if switches else []:
+    with figure_style():
+        figure = Figure(figsize=(8, 8))
+        training, validation, bases = figure.subplots(3, 1, sharex=True)
+        _curve(training, lines, "loss", "training", linewidth=1)
+        _curve(validation, lines, "valid_loss", "all masked tokens", marker="o", markersize=4, linewidth=2)
+        for kind, label in _KINDS.items():
+            _curve(validation, lines, f"valid_loss_{kind}", label, marker=".", linewidth=1)
+        _level(validation, _unigram_loss(lines), "token frequencies", linestyle=":")
+        _curve(bases, lines, "valid_bits_per_base", "model", marker="o", markersize=4)
+        _level(bases, _last(lines, "markov_bits_per_base"), "Markov chain", linestyle="--")
+        _level(bases, _last(lines, "unigram_bits_per_base"), "base frequencies", linestyle=":")
+        switches = _last(lines, "stage_log") or []
+        for step, stage in switches:
+            for axes in (training, validation, bases):
+                axes.axvline(step, color=INK, linestyle="--", linewidth=0.9)
+            training.annotate(f"stage {stage}", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
+                              textcoords="offset points")  # fmt: skip
+        training.set(ylabel="nats per masked token", title=_title("Training loss", lines, "loss"))
+        validation.set(ylabel="nats per masked token", title=_validation_title(lines))
+        bases.set(ylabel="bits per hidden base", title=_bases_title(lines))
+        bases.set_xlabel("step" + (f"\n\n{_STAGE_NOTE}" if switches else ""))
         for axes in (training, validation, bases):
-            axes.axvline(step, color="tab:red", linestyle="--", linewidth=1)
-        training.annotate(f"stage {stage}", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
-                          textcoords="offset points", color="tab:red")  # fmt: skip
-    training.set_ylabel("loss, nats per masked token")
-    validation.set_ylabel("validation loss, nats per token")
-    bases.set_ylabel("bits per hidden base")
-    bases.set_xlabel("step")
-    for axes in (training, validation, bases):
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(fontsize=8)
-        axes.grid(alpha=0.3)
-    figure.savefig(run / "training.png", dpi=120)
+            if len(axes.get_legend_handles_labels()[0]) > 1:
+                axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+            axes.grid(color=FAINT, alpha=0.4)
+        figure.savefig(run / "training.png", dpi=120)
+
+
+def _title(what: str, lines: list[dict[str, Any]], name: str) -> str:
+    """Return ``what`` with the first and the last value of a metric."""
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return f"{what}: {values[0]:.2f} at first, {values[-1]:.2f} at last" if values else what
+
+
+def _validation_title(lines: list[dict[str, Any]]) -> str:
+    perplexity, unigram = _last(lines, "valid_perplexity"), _last(lines, "unigram_perplexity")
+    if perplexity is None:
+        return "Validation loss"
+    title = f"Validation loss: perplexity {perplexity:,.1f} at last"
+    return f"{title}, {unigram:,.1f} by token frequencies" if unigram is not None else title
+
+
+def _bases_title(lines: list[dict[str, Any]]) -> str:
+    model, markov = _last(lines, "valid_bits_per_base"), _last(lines, "markov_bits_per_base")
+    if model is None or markov is None:
+        return "Hidden bases"
+    return f"Hidden bases: {model:.2f} bits at last, {markov:.2f} by a Markov chain"
+
+
+def _unigram_loss(lines: list[dict[str, Any]]) -> float | None:
+    perplexity = _last(lines, "unigram_perplexity")
+    return math.log(perplexity) if perplexity else None
+
+
+def _last(lines: list[dict[str, Any]], name: str) -> Any:
+    """Return the last value of a metric, or None."""
+    return next((line[name] for line in reversed(lines) if line.get(name) is not None), None)
 
 
 def _curve(axes: Axes, lines: list[dict[str, Any]], name: str, label: str, **style: Any) -> None:
@@ -52,7 +92,6 @@ def _curve(axes: Axes, lines: list[dict[str, Any]], name: str, label: str, **sty
         axes.plot(*zip(*points, strict=True), label=label, **style)
 
 
-def _level(axes: Axes, lines: list[dict[str, Any]], name: str, label: str, **style: Any) -> None:
-    values = [line[name] for line in lines if line.get(name) is not None]
-    if values:
-        axes.axhline(values[-1], label=label, color="grey", linewidth=1, **style)
+def _level(axes: Axes, value: float | None, label: str, **style: Any) -> None:
+    if value is not None:
+        axes.axhline(value, label=label, color="grey", linewidth=1, **style)

@@ -36,7 +36,7 @@ _COLORS = {"alarm": "red", "warning": "yellow"}
 @json_option
 @click.option("--strict", is_flag=True, help="Exit with status 1 if there is any warning or alarm.")
 def command(
-    shards: Path,
+    shards: str | Path,
     strategy: Strategy,
     view: ViewOptions,
     split: str,

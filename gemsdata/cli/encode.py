@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.options import shards_argument, workers_option
+from gemsdata.cli.options import folder_argument, workers_option
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.shards.work_folder import all_encoded, is_complete
@@ -14,7 +14,7 @@ from gemsdata.shards.write import encode_parts, open_plan
 
 
 @click.command("encode")
-@shards_argument
+@folder_argument
 @click.option("--slice", "part_slice", default="0/1", show_default=True, help="I/N: every N-th part from part I on.")
 @workers_option
 @json_option

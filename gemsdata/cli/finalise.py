@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.options import shards_argument
+from gemsdata.cli.options import folder_argument
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.shard import report_set
 from gemsdata.shards.write import complete_set, finalise, open_plan
 
 
 @click.command("finalise")
-@shards_argument
+@folder_argument
 @json_option
 def command(shards: Path, as_json: bool) -> None:
     """Write the manifest of the planned shard set SHARDS after all parts are encoded; missing parts are listed.

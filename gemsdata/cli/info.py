@@ -9,14 +9,15 @@ import click
 
 from gemsdata.cli.options import shards_argument
 from gemsdata.cli.output import printable
-from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
+from gemsdata.shards.manifest import MANIFEST_FILE
 from gemsdata.shards.manifest_fields import NpmiInfo
+from gemsdata.shards.storage import store_of
 
 
 @click.command("info")
 @shards_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest.")
-def command(shards: Path, as_json: bool) -> None:
+def command(shards: str | Path, as_json: bool) -> None:
     """Print a summary of the shard set SHARDS.
 
     \b
@@ -24,9 +25,11 @@ def command(shards: Path, as_json: bool) -> None:
       gemsdata info human
       gemsdata info human --json
     """
-    manifest = Manifest.load(shards)
+    store = store_of(shards)
+    manifest = store.manifest()
     if as_json:
-        click.echo(json.dumps(json.loads((shards / MANIFEST_FILE).read_bytes())))
+        with store.file(MANIFEST_FILE) as path:
+            click.echo(json.dumps(json.loads(path.read_bytes())))
         return
     genome, npmi = manifest.genome, manifest.npmi
     regions = manifest.validation.regions

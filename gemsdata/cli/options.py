@@ -8,13 +8,28 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from gemsdata.files.remote_folder import is_url
 from gemsdata.npmi.estimators import DISCOUNT_COUNT
 
 PATH = click.Path(path_type=Path)
 
+
+class PlaceType(click.ParamType):
+    """The path of a file or folder, as Path, or a URL, as text."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> str | Path:
+        """Return ``value`` as it is when it is a URL."""
+        return str(value) if is_url(value) else Path(value)
+
+
+PLACE = PlaceType()
+
 genome_argument = click.argument("genome", nargs=-1, required=True, type=str)
-shards_argument = click.argument("shards", metavar="SHARDS", type=PATH)
-other_option = click.option("--other", type=PATH, help="Another shard set or NPMI table to compare with.")
+shards_argument = click.argument("shards", metavar="SHARDS", type=PLACE)
+folder_argument = click.argument("shards", metavar="SHARDS", type=PATH)
+other_option = click.option("--other", type=PLACE, help="Another shard set or NPMI table to compare with.")
 ESTIMATOR_HELP = "Estimator of the NPMI scores and ranks that masking uses"
 min_count_option = click.option(
     "--min-count",

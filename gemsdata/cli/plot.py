@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.options import PATH, other_option, region_option
+from gemsdata.cli.options import PATH, PLACE, other_option, region_option
 from gemsdata.cli.output import say
 from gemsdata.cli.progress import ProgressBars
 
 
 @click.command("plot")
-@click.argument("shards", metavar="SHARDS|TABLE.parquet", type=PATH)
+@click.argument("shards", metavar="SHARDS|TABLE.parquet", type=PLACE)
 @click.option("-o", "--out", "folder", required=True, type=PATH, help="Folder to write the figures to.")
 @other_option
 @region_option
 @click.option("-k", "k", type=int, help="Length of the k-mers; default: that of the tokens.")
-def command(shards: Path, folder: Path, other: Path | None, region: str | None, k: int | None) -> None:
+def command(shards: str | Path, folder: Path, other: str | Path | None, region: str | None, k: int | None) -> None:
     """Plot figures of a shard set or an NPMI table as PNG and SVG files.
 
     \b

@@ -20,7 +20,12 @@ from gemsdata.files.publish import write_text
 @region_option
 @click.option("--rows", "audit_rows", type=int, default=1000, show_default=True, help="Rows to mask for the audits.")
 def command(
-    shards: Path, runs: tuple[Path, ...], page: Path, other: Path | None, region: str | None, audit_rows: int
+    shards: str | Path,
+    runs: tuple[Path, ...],
+    page: Path,
+    other: str | Path | None,
+    region: str | None,
+    audit_rows: int,
 ) -> None:
     """Write a self-contained HTML page about the shard set SHARDS and the output folders RUN of training runs.
 

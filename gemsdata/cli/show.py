@@ -26,7 +26,7 @@ from gemsdata.views.view import open_view
 @click.option("--positions", help="Print only this range of token positions in detail, such as 100:150.")
 @json_option
 def command(
-    shards: Path,
+    shards: str | Path,
     row: int,
     strategy: Strategy,
     view: ViewOptions,

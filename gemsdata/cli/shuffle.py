@@ -25,7 +25,7 @@ from gemsdata.shards.shard_set import ShardSet
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the order.")
 @click.option("--epoch", type=int, default=0, show_default=True, help="Epoch of the stream, from 0.")
 @json_option
-def command(shards: Path, split: str, window: int | None, seed: int, epoch: int, as_json: bool) -> None:
+def command(shards: str | Path, split: str, window: int | None, seed: int, epoch: int, as_json: bool) -> None:
     """Report the genomic distance of consecutive rows of the shard set SHARDS, relative to a uniform shuffle.
 
     \b

@@ -23,7 +23,7 @@ from gemsdata.shards.verify.shard_set import verify
     help="The genome of the set; repeat for several files, in the same order as for `gemsdata shard`.",
 )
 @json_option
-def command(shards: Path, fasta: tuple[str, ...], as_json: bool) -> None:
+def command(shards: str | Path, fasta: tuple[str, ...], as_json: bool) -> None:
     """Check files, hashes and rows of the shard set SHARDS; with --fasta also everything that follows from the genome.
 
     Each check that holds is printed. If one does not, the first difference is printed and the exit status is 1.

@@ -9,18 +9,39 @@ nobody pins are evicted, the one that was used longest ago first.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
-import shutil
+import random
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from gemsdata.files.hashing import sha256_of_stream
 
 _PARTIAL = ".part"
-_WAIT_S = 0.02
+WAIT_S = 600.0
+"""how long a reader waits for room, or for the download of another process"""
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
+
+
+class _Pause:
+    """Sleeps longer and longer, until ``limit_s`` have passed since it was made."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._end = time.monotonic() + limit_s
+        self._pause_s = _SHORTEST_PAUSE_S
+
+    def __call__(self) -> bool:
+        """Sleep; return False, at once, when the time is over."""
+        left_s = self._end - time.monotonic()
+        if left_s <= 0:
+            return False
+        time.sleep(min(left_s, self._pause_s * random.uniform(0.5, 1)))
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return True
 
 
 class Pin:
@@ -28,8 +49,14 @@ class Pin:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path = path
+        self.num_bytes = os.fstat(descriptor).st_size
         self._descriptor = descriptor
         self._close = os.close  # still there when the interpreter ends
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it was not released."""
+        return self._descriptor >= 0
 
     def release(self) -> None:
         """Let the file go."""
@@ -41,18 +68,28 @@ class Pin:
         self.release()
 
 
-class FileCache:
-    """Files by content hash in ``folder``, at most ``max_bytes`` of them together."""
+class ContentError(ValueError):
+    """What was fetched is not what the hash says."""
 
-    def __init__(self, folder: str | Path, max_bytes: int) -> None:
+
+class FileCache:
+    """Files by content hash in ``folder``, at most ``max_bytes`` of them together.
+
+    ``wait_s`` limits how long `fetch` waits for room, or for another process that downloads the same file.
+    """
+
+    def __init__(self, folder: str | Path, max_bytes: int, wait_s: float = WAIT_S) -> None:
         self.folder = Path(folder)
         self.max_bytes = max_bytes
+        self.wait_s = wait_s
+        self._pins: weakref.WeakSet[Pin] = weakref.WeakSet()
 
     def fetch(self, sha256: str, num_bytes: int, download: Callable[[BinaryIO], None]) -> Pin:
         """Return a pin on the file whose content hashes to ``sha256`` (hex), downloaded if it is not there.
 
-        ``download`` writes the content to the stream it gets. Raises ValueError when that is not what the hash says or
-        larger than the whole cache, OSError when the files in use leave no room.
+        ``download`` writes the content to the stream it gets. Raises ContentError when that is not what the hash says,
+        ValueError when it is larger than the whole cache, OSError when the disk is full or the files in use leave no
+        room for ``wait_s``, TimeoutError when another process holds its download for as long.
         """
         if num_bytes > self.max_bytes:
             raise ValueError(
@@ -60,34 +97,60 @@ class FileCache:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / sha256
+        pause = _Pause(self.wait_s)
         while True:
             pin = _pinned(path)
             if pin is not None:
                 os.utime(path)
+                self._pins.add(pin)
                 return pin
             with _locked(path.with_name(path.name + _PARTIAL)) as partial:
                 if partial is None:
-                    time.sleep(_WAIT_S)
-                elif not path.exists():
-                    self._download(partial, path, num_bytes, download)
+                    wanted = 0
+                elif path.exists():
+                    continue
+                else:
+                    wanted = self._reserve(partial, num_bytes)
+                    if not wanted:
+                        self._download(partial, path, num_bytes, download)
+                        continue
+            if wanted and self._pinned_bytes() + num_bytes > self.max_bytes:  # waiting for ourselves would be in vain
+                raise OSError(_no_room(self.folder, "is full of files that this process uses", wanted, self.max_bytes))
+            if pause():
+                continue
+            waited = f"for {self.wait_s:g} s"
+            if not wanted:
+                raise TimeoutError(f"another process has been downloading {path} {waited}; end it, or try again")
+            raise OSError(_no_room(self.folder, f"was full of files in use {waited}", wanted, self.max_bytes))
 
     def _download(self, partial: BinaryIO, path: Path, num_bytes: int, download: Callable[[BinaryIO], None]) -> None:
-        self._reserve(partial, num_bytes)
-        download(partial)
-        partial.flush()
+        try:
+            download(cast(BinaryIO, _Bounded(partial, num_bytes)))
+            partial.flush()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise OSError(
+                error.errno,
+                f"{os.strerror(error.errno)}; free some space, or set GEMSDATA_CACHE to a folder of another disk",
+                str(self.folder),
+            ) from None
         written = partial.tell()
         partial.seek(0)
         found = sha256_of_stream(partial)
         if found != path.name or written != num_bytes:
-            raise ValueError(
+            raise ContentError(
                 f"what was fetched has sha256 {found} and {written:,} bytes, wanted are {path.name} and {num_bytes:,}:"
                 " it is damaged, truncated, or of another version of the set"
             )
         os.fsync(partial.fileno())
         os.replace(path.with_name(path.name + _PARTIAL), path)
 
-    def _reserve(self, partial: BinaryIO, num_bytes: int) -> None:
-        """Evict until there is room, and give ``partial`` its size, so that other downloads count it."""
+    def _reserve(self, partial: BinaryIO, num_bytes: int) -> int:
+        """Evict until there is room and give ``partial`` its size, so that other downloads count it; return 0.
+
+        When the files in use leave no room, ``partial`` stays empty, and the bytes that would be needed are returned.
+        """
         with open(self.folder / "lock", "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             partial.truncate(0)
@@ -99,17 +162,46 @@ class FileCache:
                 if size and _evicted(path):
                     total -= size
             if total > self.max_bytes:
-                raise OSError(
-                    f"the cache {self.folder} is full of files in use: {total:,} bytes are needed, {self.max_bytes:,}"
-                    " allowed; raise cache_bytes, or use a smaller shuffle window or fewer workers"
-                )
+                return total
             partial.truncate(num_bytes)
+            return 0
+
+    def _pinned_bytes(self) -> int:
+        """Return how many bytes this process keeps from being evicted."""
+        return sum({pin.path: pin.num_bytes for pin in self._pins if pin.pinned}.values())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_pins"}  # they are of this process
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
                 if path.name != "lock":
                     yield path, path.stat()
+
+
+class _Bounded:
+    """The stream of a download, which takes no more bytes than were announced."""
+
+    def __init__(self, stream: BinaryIO, num_bytes: int) -> None:
+        self._stream, self._num_bytes = stream, num_bytes
+        self.tell, self.flush = stream.tell, stream.flush
+
+    def write(self, content: bytes) -> int:
+        """Write ``content``; raise ContentError when it is too much."""
+        if self.tell() + len(content) > self._num_bytes:
+            raise ContentError(f"what is fetched has more than the {self._num_bytes:,} bytes of the manifest")
+        return self._stream.write(content)
+
+
+def _no_room(folder: Path, why: str, wanted: int, allowed: int) -> str:
+    return (
+        f"the cache {folder} {why}: {wanted:,} bytes are needed, {allowed:,} allowed; raise cache_bytes, or use a"
+        " smaller shuffle window or fewer workers"
+    )
 
 
 def _pinned(path: Path) -> Pin | None:
@@ -142,7 +234,7 @@ def _locked(path: Path) -> Iterator[BinaryIO | None]:
 
     Never waits for a lock: the file gets its final name and is then pinned, for as long as somebody uses it.
     """
-    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as stream:
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -160,8 +252,3 @@ def _is(path: Path, stream: BinaryIO) -> bool:
         return path.stat().st_ino == os.fstat(stream.fileno()).st_ino
     except FileNotFoundError:
         return False
-
-
-def copy_stream(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy all of ``source`` to ``target`` in pieces of a MiB."""
-    shutil.copyfileobj(source, target, 1 << 20)

@@ -13,7 +13,7 @@ EXTRA_OF = {
     "logomaker": "plot",
     "markdown_it": "plot",
     "matplotlib": "plot",
-    "s3fs": "s3",
+    "obstore": "s3",
     "ray": "ray",
     "distributed": "dask",
     "submitit": "slurm",

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,8 @@ class MappedFiles:
     def __init__(self) -> None:
         self._own: dict[Hashable, _Map] = {}
         self._checked_at = time.monotonic()
+        # not __del__, which at the end of the interpreter finds this module's names gone
+        weakref.finalize(self, _forget, self._own).atexit = False
 
     def add(self, key: Hashable, path: Path, buffer: Any, is_intact: Callable[[Path], bool]) -> None:
         """Watch a file that is mapped at ``buffer`` (`pyarrow.Buffer`) until it is removed.
@@ -95,8 +98,7 @@ class MappedFiles:
         """Stop to watch a file; do so before it is unmapped."""
         entry = self._own.pop(key, None)
         if entry is not None:
-            with _lock:
-                globals()["_maps"] = {address: one for address, one in _maps.items() if one is not entry}
+            _forget({key: entry})
 
     def check(self, *, now: bool = False) -> None:
         """Raise ValueError when a file has lost pages, or, looked at once a second or ``now``, was changed."""
@@ -108,9 +110,13 @@ class MappedFiles:
             entry.check()
         self._checked_at = time.monotonic()
 
-    def __del__(self) -> None:
-        for key in list(self._own):
-            self.remove(key)
+
+def _forget(entries: dict[Hashable, _Map]) -> None:
+    """Stop to watch the files of ``entries``."""
+    global _maps
+    with _lock:
+        gone = {id(entry) for entry in entries.values()}
+        _maps = {address: entry for address, entry in _maps.items() if id(entry) not in gone}
 
 
 class _SigAction(ctypes.Structure):

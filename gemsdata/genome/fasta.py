@@ -17,6 +17,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from gemsdata.files.prefetch import prefetch
+from gemsdata.files.remote_folder import downloaded, is_url
 from gemsdata.genome import decompress, twobit
 
 STDIN = "-"
@@ -55,9 +56,14 @@ class FileReport:
 def records(path: str, report: FileReport | None = None) -> Iterator[Record]:
     """Yield the records of a FASTA or .2bit file, or of standard input when ``path`` is ``-``.
 
-    Raises FileNotFoundError for a missing file and ValueError for one that is empty, truncated, or not FASTA.
+    A file at a URL is fetched to a temporary folder first. Raises FileNotFoundError for a missing file and ValueError
+    for one that is empty, truncated, or not FASTA.
     """
     report = report or FileReport(path)
+    if is_url(path):
+        with downloaded(path) as copy:
+            yield from _file_records(copy, path, report)
+        return
     if path == STDIN:
         yield from _fasta_records(sys.stdin.buffer, "standard input", report)
         return
@@ -65,17 +71,22 @@ def records(path: str, report: FileReport | None = None) -> Iterator[Record]:
         raise FileNotFoundError(f"{path}: no such file")
     if os.path.isdir(path):
         raise ValueError(f"{path} is a directory; give a FASTA or .2bit file")
+    yield from _file_records(Path(path), path, report)
+
+
+def _file_records(path: Path, shown: str, report: FileReport) -> Iterator[Record]:
+    """Yield the records of a file, which messages call ``shown``."""
     try:
         stream = open(path, "rb")  # noqa: SIM115  (closed below)
     except PermissionError:
-        raise ValueError(f"{path} cannot be read: permission denied") from None
+        raise ValueError(f"{shown} cannot be read: permission denied") from None
     with stream:
-        if Path(path).is_file() and stream.peek(4).startswith(twobit.SIGNATURES):
+        if path.is_file() and stream.peek(4).startswith(twobit.SIGNATURES):
             found: Iterator[Record] = (
-                Record(name, letters) for name, letters in twobit.sequences(stream, path, MOST_BASES)
+                Record(name, letters) for name, letters in twobit.sequences(stream, shown, MOST_BASES)
             )
         else:
-            found = _fasta_records(stream, path, report)
+            found = _fasta_records(stream, shown, report)
         for record in found:
             if stream.seekable():
                 report.num_bytes_read = stream.tell()

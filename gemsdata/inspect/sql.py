@@ -25,12 +25,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gemsdata.files.remote_folder import is_url
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, SPECIAL_TOKENS
 from gemsdata.inspect.scan import BlockScan, RowScan, TokenScan
 from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.storage import place_name
 
 VIEWS = ("npmi", "rows", "tokens", "shards", "contigs", "intervals")
 MACROS = ("kmer(token_id)", "token_id(kmer)", "revcomp(kmer)", "gc(kmer)", "npmi_of(kmer)", "bases(tokens)")
@@ -38,26 +40,30 @@ _DEFAULT_K = 6
 _SCORES = ("pmi", "npmi", "rank")
 
 
-def catalog(*sets: str | Path, **named: str | Path) -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB connection with the views and macros of shard sets (folders) and NPMI tables (Parquet files).
+def catalog(*sets: ShardSet | str | Path, **named: ShardSet | str | Path) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB connection with the views and macros of shard sets and NPMI tables.
+
+    A shard set is given open, or as its folder or URL; a table is the path of a Parquet file.
 
     Each set or table is a schema, named by the keyword or by its folder or file, in which ``_`` replaces characters
     other than letters and digits. Unqualified names refer to the first schema. Raises FileNotFoundError or ValueError
     for a path that is neither a shard set nor an NPMI table.
     """
-    schemas = dict(zip(_schema_names(sets, named), [Path(path) for path in (*sets, *named.values())], strict=True))
+    schemas = dict(zip(_schema_names(sets, named), [*sets, *named.values()], strict=True))
     if not schemas:
         raise ValueError("nothing to query; give a shard set (a folder) or an NPMI table (a Parquet file)")
     connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
     try:
-        for name, path in schemas.items():
+        for name, place in schemas.items():
             connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{name}"; SET schema = \'"{name}"\'')
-            if not path.exists():
-                raise FileNotFoundError(f"{path}: no such file or folder; give a shard set or an NPMI table")
-            if path.is_dir():
-                _add_shard_set(connection, name, ShardSet.open(path.resolve()))
+            if isinstance(place, ShardSet) or is_url(place):
+                _add_shard_set(connection, name, place if isinstance(place, ShardSet) else ShardSet.open(place))
+            elif not Path(place).exists():
+                raise FileNotFoundError(f"{place}: no such file or folder; give a shard set or an NPMI table")
+            elif Path(place).is_dir():
+                _add_shard_set(connection, name, ShardSet.open(Path(place).resolve()))
             else:
-                _add_table(connection, name, path)
+                _add_table(connection, name, Path(place))
         connection.execute(f"SET search_path = '\"{next(iter(schemas))}\",main'")
     except BaseException:
         connection.close()
@@ -65,13 +71,14 @@ def catalog(*sets: str | Path, **named: str | Path) -> duckdb.DuckDBPyConnection
     return connection
 
 
-def schema_name(path: str | Path) -> str:
+def schema_name(place: ShardSet | str | Path) -> str:
     """Return the schema name of a shard set or a table: its file name without suffix, as an SQL identifier."""
-    name = re.sub(r"\W+", "_", Path(path).resolve().name.removesuffix(".parquet"), flags=re.ASCII).strip("_")
+    last = place.name if isinstance(place, ShardSet) else place_name(place)
+    name = re.sub(r"\W+", "_", last.removesuffix(".parquet"), flags=re.ASCII).strip("_")
     return name if name[:1].isalpha() else f"_{name}"
 
 
-def _schema_names(sets: tuple[str | Path, ...], named: dict[str, str | Path]) -> list[str]:
+def _schema_names(sets: tuple[ShardSet | str | Path, ...], named: dict[str, ShardSet | str | Path]) -> list[str]:
     names: list[str] = []
     for wanted in [*(schema_name(path) for path in sets), *named]:
         if not re.fullmatch(r"[A-Za-z_]\w*", wanted, flags=re.ASCII):
@@ -87,45 +94,58 @@ def _schema_names(sets: tuple[str | Path, ...], named: dict[str, str | Path]) ->
 
 def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: ShardSet) -> None:
     """Create the views of a shard set in the current schema of the connection."""
-    folder = shards.folder
-    has_table = (folder / NPMI_FILE).exists()
-    if not (folder / INTERVALS_FILE).exists():
-        raise FileNotFoundError(f"{folder / INTERVALS_FILE} is missing; restore it, or run `gemsdata shard` again")
-    if has_table:
-        _add_npmi(connection, folder / NPMI_FILE)
+    place = shards.store
+    intervals = _relation(connection, shards, INTERVALS_FILE, schema)
+    if shards.has_npmi:
+        with place.file(NPMI_FILE) as path:
+            _add_npmi(connection, path, _relation(connection, shards, NPMI_FILE, schema))
     else:
-        _add_absent(connection, "npmi", _npmi_columns(), f"{folder} has no NPMI table ({NPMI_FILE}): " + _MAKE_ONE)
+        _add_absent(connection, "npmi", _npmi_columns(), f"{place} has no NPMI table ({NPMI_FILE}): " + _MAKE_ONE)
     if shards.manifest.packed:
         connection.from_arrow(BlockScan(shards)).create_view("rows")
-        message = f"{folder} holds packed bases, which are tokens in a view only (gemsdata.view)"
+        message = f"{place} holds packed bases, which are tokens in a view only (gemsdata.view)"
         _add_absent(connection, "tokens", _SET_COLUMNS["tokens"], message)
     else:
         connection.from_arrow(RowScan(shards)).create_view("rows")
-        connection.from_arrow(TokenScan(shards, shards.ranks if has_table else None)).create_view("tokens")
+        connection.from_arrow(TokenScan(shards, shards.ranks if shards.has_npmi else None)).create_view("tokens")
     connection.from_arrow(_shard_rows(shards)).create_view("shards")
     connection.from_arrow(_contig_names(shards)).create_view("_contigs")
-    connection.execute(_INTERVALS.format(path=_quoted(folder / INTERVALS_FILE)))
+    connection.execute(_INTERVALS.format(relation=intervals))
     connection.execute(_CONTIGS)
     _add_macros(connection, schema, shards.k)
 
 
 def _add_table(connection: duckdb.DuckDBPyConnection, schema: str, path: Path) -> None:
     """Create the views of an NPMI table without a shard set in the current schema of the connection."""
-    max_k = _add_npmi(connection, path)
+    max_k = _add_npmi(connection, path, f"read_parquet({_quoted(path)})")
     for view, columns in _SET_COLUMNS.items():
         _add_absent(connection, view, columns, f"{path} is an NPMI table; {view} needs the folder of a shard set")
     _add_macros(connection, schema, min(_DEFAULT_K, max_k))
 
 
-def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path) -> int:
-    """Create the view ``npmi`` over a Parquet file; return the longest k in it."""
+def _relation(connection: duckdb.DuckDBPyConnection, shards: ShardSet, name: str, schema: str) -> str:
+    """Return a Parquet file of a set as it stands behind FROM: the file, or a copy in memory of one at a URL."""
+    if not is_url(shards.store):
+        path = shards.folder / name
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; restore it, or run `gemsdata shard` again")
+        return f"read_parquet({_quoted(path)})"
+    with shards.store.file(name) as path:
+        table = pq.read_table(path)
+    registered = f"{schema}_{name.partition('.')[0]}_file"
+    connection.register(registered, table)
+    return f'"{registered}"'
+
+
+def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path, relation: str) -> int:
+    """Create the view ``npmi`` over a Parquet file, which is ``relation`` in SQL; return the longest k in it."""
     estimator = NpmiTable.settings_of(path)["estimator"]
     chosen = ", ".join(f"{score}_{estimator} AS {score}" for score in _SCORES)
     connection.execute(f"""
         CREATE VIEW npmi AS
         SELECT k::INTEGER AS k, kmer, token_id::INTEGER AS token_id, count, {chosen},
                * EXCLUDE (k, kmer, token_id, count)
-        FROM read_parquet({_quoted(path)})""")
+        FROM {relation}""")
     metadata = pq.read_metadata(path)
     return max(metadata.row_group(i).column(0).statistics.max for i in range(metadata.num_row_groups))
 
@@ -221,7 +241,7 @@ _SET_COLUMNS = {
 _INTERVALS = """
 CREATE VIEW intervals AS
 SELECT c.contig, i.start, i."end" AS stop, i.kind
-FROM read_parquet({path}) i JOIN _contigs c ON c.contig_index = i.contig
+FROM {relation} i JOIN _contigs c ON c.contig_index = i.contig
 """
 
 _CONTIGS = """

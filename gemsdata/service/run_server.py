@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +19,8 @@ from gemsdata.service.stream_cache import StreamCache
 from gemsdata.shards.shard_set import ShardSet
 
 GRACE_S = 30.0
+_SIGNAL_CHECK_S = 0.2
+"""a signal that another thread receives does not end a wait of the main thread, which runs the handlers"""
 
 
 def run_server(
@@ -61,25 +64,44 @@ def run_server(
     FileNotFoundError, ValueError
         for files that do not exist, and for an address that is in use or reachable by others without a token and TLS.
     """
-    if (tls_cert is None) != (tls_key is None):
-        raise ValueError("give --tls-cert and --tls-key together")
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers}; give 1 or more")
-    address = Address(host=host, port=port, tls=tls_cert is not None)
+    tls = _read_tls(tls_cert, tls_key)
+    address = Address(host=host, port=port, tls=tls is not None)
     token = None if token_file is None else read_token(token_file)
     check_binding(address, token)
-    tls = None
-    if tls_cert is not None and tls_key is not None:
-        tls = read_file(tls_cert, "certificate"), read_key(tls_key)
     streams = StreamCache(sets, seeds)
     warm_up(streams)
-    stop = threading.Event()
-    handlers = {number: signal.signal(number, _stopper(stop)) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _stop_signals() as stop:
         server = Server(streams, address, workers=workers or usable_processors(), token=token, tls=tls)
         ready(server, Address(host=host, port=server.port, tls=address.tls))
-        stop.wait()
+        while not stop.wait(_SIGNAL_CHECK_S):
+            pass
         return server.stop(GRACE_S)
+
+
+def _read_tls(cert: str | Path | None, key: str | Path | None) -> tuple[bytes, bytes] | None:
+    """Return the certificate chain and the private key; None without TLS."""
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise ValueError("give --tls-cert and --tls-key together")
+    return read_file(cert, "certificate"), read_key(key)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Set the event on SIGTERM and SIGINT; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -118,12 +140,3 @@ def usable_processors() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _stopper(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(1)  # the second signal ends the process at once
-        stop.set()
-
-    return handle

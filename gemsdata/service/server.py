@@ -212,7 +212,7 @@ class Server(fl.FlightServerBase):
         entry = numbers.get(body or b"0")
         if entry is None:
             raise self._failed(ValueError(f"this server has no shard set {ascii(body)[:80]}; they count from 0"))
-        with entry.store.small_file(NPMI_FILE) as path, open(path, "rb") as stream:
+        with entry.store.file(NPMI_FILE) as path, open(path, "rb") as stream:
             while piece := stream.read(_CHUNK_BYTES):
                 yield piece
 

@@ -17,7 +17,7 @@ from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, Manifest
 from gemsdata.shards.packed import PackedShard
 from gemsdata.shards.row_index import RowIndex
 from gemsdata.shards.schema import Rows, contig_dtype
-from gemsdata.shards.storage import CACHE_BYTES, LocalStore, Store, store_of
+from gemsdata.shards.storage import LocalStore, Store, place_name, store_of
 from gemsdata.shards.webdataset import TarShard
 
 _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
@@ -44,24 +44,42 @@ class ShardSet:
         file_format: str | None = None,
         *,
         cache_dir: str | Path | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int | None = None,
         storage_options: dict[str, Any] | None = None,
+        retry_s: float | None = None,
     ) -> ShardSet:
-        """Open a shard set; raise FileNotFoundError or ValueError when there is none to read.
+        """Open a shard set in a folder or at a URL (docs/remote.md).
 
         Parameters
         ----------
         place
-            folder of the set, or the URL of one: anything with ``://`` that fsspec opens.
+            folder of the set, or the URL of one: ``s3://``, ``gs://``, ``az://``, ``https://``, or what fsspec opens.
         file_format
             "arrow" or "webdataset", where the set has both; default: Arrow if it has it.
         cache_dir, cache_bytes
-            where fetched shards are kept (default: $GEMSDATA_CACHE or the user's cache folder), and how much of them.
+            where fetched shards are kept (default: $GEMSDATA_CACHE or the user's cache folder), and at most how many
+            bytes of them (default: $GEMSDATA_CACHE_BYTES or 64 GiB).
         storage_options
-            what fsspec needs to open the URL.
+            settings of the obstore store, such as ``endpoint`` or ``region``, or of the fsspec file system.
+        retry_s
+            seconds for which failing requests are repeated (default: $GEMSDATA_RETRY_S or 120).
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            when there is no set to read.
+        PermissionError, ConnectionError
+            when the server denies it, or does not answer.
         """
-        store = store_of(place, cache_dir=cache_dir, cache_bytes=cache_bytes, storage_options=storage_options)
+        store = store_of(
+            place, cache_dir=cache_dir, cache_bytes=cache_bytes, storage_options=storage_options, retry_s=retry_s
+        )
         return cls(store, store.manifest(), file_format)
+
+    @property
+    def name(self) -> str:
+        """Last component of the folder or URL."""
+        return place_name(str(self.store))
 
     @property
     def folder(self) -> Path:
@@ -202,9 +220,19 @@ class ShardSet:
         return {**self.__dict__, "_shards": {}}  # a process opens files itself
 
     @functools.cached_property
+    def has_npmi(self) -> bool:
+        """Whether the set's NPMI table is there."""
+        if isinstance(self.store, LocalStore):
+            return (self.store.folder / NPMI_FILE).exists()
+        try:
+            return bool(self.npmi.counts)
+        except FileNotFoundError:
+            return False
+
+    @functools.cached_property
     def npmi(self) -> NpmiTable:
         """The set's NPMI table."""
-        with self.store.small_file(NPMI_FILE) as path:
+        with self.store.file(NPMI_FILE) as path:
             return NpmiTable.from_parquet(path)
 
     @functools.cached_property
@@ -214,7 +242,7 @@ class ShardSet:
 
     def intervals(self, kind: str) -> np.ndarray:
         """Return the intervals of a kind, "gap" (not ACGT) or "soft" (lower case): (contig, start, end) int64[m, 3]."""
-        with self.store.small_file(INTERVALS_FILE) as path:
+        with self.store.file(INTERVALS_FILE) as path:
             table = pq.read_table(path, columns=["contig", "start", "end"], filters=[("kind", "=", kind)])
         found = np.column_stack([table[name].to_numpy().astype(np.int64) for name in ("contig", "start", "end")])
         # a packed set has an interval for each letter: join those that touch
@@ -237,7 +265,7 @@ class ShardSet:
 
     @functools.cached_property
     def _soft(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with self.store.small_file(INTERVALS_FILE) as path:
+        with self.store.file(INTERVALS_FILE) as path:
             table = pq.read_table(path, filters=[("kind", "=", "soft")])
         return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
 

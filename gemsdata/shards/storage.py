@@ -1,21 +1,23 @@
-"""Where the files of a shard set come from: a local folder, or any URL that fsspec opens, through a local cache."""
+"""Where the files of a shard set come from: a local folder, or a URL, through a local cache."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-from gemsdata.files.cache import FileCache, Pin, copy_stream
-from gemsdata.files.extras import missing_module
+from gemsdata.files.cache import ContentError, FileCache, Pin
+from gemsdata.files.remote_folder import is_url, remote_folder
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
 
 CACHE_BYTES = 64 << 30
 CACHE_VARIABLE = "GEMSDATA_CACHE"
+CACHE_BYTES_VARIABLE = "GEMSDATA_CACHE_BYTES"
 
 
 class Store(Protocol):
@@ -23,6 +25,8 @@ class Store(Protocol):
 
     max_bytes: int | None
     """how much of the set may be on this machine at a time; None: all of it is"""
+    survives_fork: bool
+    """whether a forked process can read the set"""
 
     def manifest(self) -> Manifest:
         """Read the manifest."""
@@ -33,14 +37,15 @@ class Store(Protocol):
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the path of a file here, and what keeps it there; the path of a local file may not exist."""
 
-    def small_file(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Return the path of a file that is no shard, for as long as it is entered."""
+    def file(self, name: str) -> contextlib.AbstractContextManager[Path]:
+        """Return the path of a file as it is there now, never from a cache, for as long as it is entered."""
 
 
 class LocalStore:
     """A folder of this machine."""
 
     max_bytes: int | None = None
+    survives_fork = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +63,7 @@ class LocalStore:
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
 
-    def small_file(self, name: str) -> contextlib.AbstractContextManager[Path]:  # noqa: D102
+    def file(self, name: str) -> contextlib.AbstractContextManager[Path]:  # noqa: D102
         return contextlib.nullcontext(self.folder / name)
 
     def __str__(self) -> str:
@@ -73,33 +78,42 @@ class RemoteStore:
         url: str,
         *,
         cache_dir: str | Path | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int | None = None,
         storage_options: dict[str, Any] | None = None,
+        retry_s: float | None = None,
     ) -> None:
         self.url = url.rstrip("/")
-        self.max_bytes: int | None = cache_bytes
-        self.cache = FileCache(default_cache_dir() if cache_dir is None else cache_dir, cache_bytes)
-        self._options = storage_options or {}
-        self._opened_by = -1
-        self._filesystem: Any = None
-        self._root = ""
+        limit = default_cache_bytes() if cache_bytes is None else cache_bytes
+        self.max_bytes: int | None = limit
+        self.cache = FileCache(default_cache_dir() if cache_dir is None else cache_dir, limit)
+        self._folder = remote_folder(self.url, storage_options or {}, retry_s)
+        self.survives_fork = self._folder.survives_fork
 
     def manifest(self) -> Manifest:  # noqa: D102
+        content = io.BytesIO()
         try:
-            return Manifest.parse(self._read(MANIFEST_FILE), f"{self.url}/{MANIFEST_FILE}")
+            self._folder.copy(MANIFEST_FILE, content)
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.url} is not a shard set (no {MANIFEST_FILE} there)") from None
+        return Manifest.parse(content.getvalue(), f"{self.url}/{MANIFEST_FILE}")
 
     def manifest_status(self) -> None:
         """Return None: shards are fetched by the hash of their content, so another set's are never taken."""
 
-    def path(self, file: ShardFile) -> tuple[Path, Pin]:  # noqa: D102
-        def download(stream: BinaryIO) -> None:
-            with self._open(file.path) as source:
-                copy_stream(source, stream)
+    def path(self, file: ShardFile) -> tuple[Path, Pin]:
+        """Return a pinned file of the cache, fetched if it is not there.
+
+        Content that is not what the manifest says, such as an old copy of a proxy, is fetched once more.
+        """
+
+        def fetch() -> Pin:
+            return self.cache.fetch(file.sha256, file.num_bytes, lambda stream: self._folder.copy(file.path, stream))
 
         try:
-            pin = self.cache.fetch(file.sha256, file.num_bytes, download)
+            try:
+                pin = fetch()
+            except ContentError:
+                pin = fetch()
         except ValueError as error:
             raise ValueError(f"shard {self.url}/{file.path}: {error}") from None
         except FileNotFoundError:
@@ -107,50 +121,30 @@ class RemoteStore:
         return pin.path, pin
 
     @contextlib.contextmanager
-    def small_file(self, name: str) -> Iterator[Path]:  # noqa: D102
-        with tempfile.NamedTemporaryFile(prefix="gemsdata-") as stream:
-            stream.write(self._read(name))
-            stream.flush()
-            yield Path(stream.name)
+    def file(self, name: str) -> Iterator[Path]:  # noqa: D102
+        with tempfile.TemporaryDirectory(prefix="gemsdata-") as folder:
+            yield self.download(name, Path(folder))
 
-    def _read(self, name: str) -> bytes:
-        with self._open(name) as stream:
-            content: bytes = stream.read()
-        return content
-
-    def _open(self, name: str) -> Any:
-        """Open a file of the set with a file system that belongs to this process: clients do not survive a fork."""
-        if self._opened_by != os.getpid():
-            try:
-                import fsspec
-                import fsspec.asyn
-            except ModuleNotFoundError as error:
-                raise missing_module(error, f"the URL {self.url}") from None
-            if self._opened_by != -1:
-                fsspec.asyn.reset_lock()
-            try:
-                opened = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **self._options)
-            except ImportError as error:  # fsspec's message names the package
-                extra = "; install it with: pip install 'gemsdata[s3]'" if self.url.startswith("s3") else ""
-                raise ImportError(f"the URL {self.url} needs another package: {error}{extra}") from None
-            self._filesystem, self._root = opened
-            self._opened_by = os.getpid()
-        return self._filesystem.open(f"{self._root}/{name}", "rb")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_filesystem": None, "_opened_by": -1}
+    def download(self, name: str, folder: Path) -> Path:
+        """Copy a file of the set to the same place in ``folder``, beside the cache; return its path."""
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb") as stream:
+            self._folder.copy(name, stream)
+        return path
 
     def __str__(self) -> str:
         return self.url
 
 
-def store_of(
-    place: str | Path, *, cache_dir: str | Path | None, cache_bytes: int, storage_options: dict[str, Any] | None
-) -> LocalStore | RemoteStore:
-    """Return the store of a folder, or of a URL (anything with ``://``)."""
-    if "://" not in str(place):
-        return LocalStore(Path(place))
-    return RemoteStore(str(place), cache_dir=cache_dir, cache_bytes=cache_bytes, storage_options=storage_options)
+def place_name(place: str | Path) -> str:
+    """Return the last component of a folder, file or URL."""
+    return str(place).rstrip("/").rpartition("/")[2] if is_url(place) else Path(place).resolve().name
+
+
+def store_of(place: str | Path, **options: Any) -> LocalStore | RemoteStore:
+    """Return the store of a folder, or of a URL with the options of `RemoteStore`; nothing is read yet."""
+    return RemoteStore(str(place), **options) if is_url(place) else LocalStore(Path(place))
 
 
 def default_cache_dir() -> Path:
@@ -159,3 +153,11 @@ def default_cache_dir() -> Path:
     if given:
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gemsdata"
+
+
+def default_cache_bytes() -> int:
+    """Return $GEMSDATA_CACHE_BYTES or `CACHE_BYTES`; raise ValueError when it is not a number of bytes."""
+    given = os.environ.get(CACHE_BYTES_VARIABLE, "")
+    if given and not (given.isascii() and given.isdecimal()):
+        raise ValueError(f"{CACHE_BYTES_VARIABLE} = {given!r}; give a number of bytes, such as 50000000000")
+    return int(given) if given else CACHE_BYTES

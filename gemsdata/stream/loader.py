@@ -38,7 +38,7 @@ class Loader(torch.utils.data.DataLoader):
     prefetch_factor
         batches that each worker computes ahead.
     start_method
-        "fork", "spawn" or "forkserver"; default: the system's.
+        "fork", "spawn" or "forkserver"; default: the system's, and "spawn" for sets at URLs.
     device
         where batches go; tensors are widened there to int64. None: they stay as they travelled, on the CPU: ids uint16,
         labels int16, attention mask uint8.

@@ -215,7 +215,7 @@ class _Writer:
     def copy_small_files(self) -> None:
         """Write what the set has besides its shards: the NPMI table, the intervals and, of BPE, the tokenizer."""
         for name in (NPMI_FILE, INTERVALS_FILE):
-            with self.view.shards.store.small_file(name) as path:
+            with self.view.shards.store.file(name) as path:
                 _copy(path, work_of(self.folder) / name)
         if isinstance(self.view.tokens, HuggingFaceTokens):
             for name in TOKENIZER_FILES:

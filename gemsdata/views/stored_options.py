@@ -19,7 +19,7 @@ def stored_tokens(shards: ShardSet) -> Tokens:
         return resolve_tokens(stored.spec)
     with tempfile.TemporaryDirectory() as folder:
         for name in stored.files:
-            with shards.store.small_file(name) as path:
+            with shards.store.file(name) as path:
                 (Path(folder) / name).write_bytes(path.read_bytes())
         tokens = HuggingFaceTokens(folder, spec=f"{shards.store}")
     if tokens.identity != stored.identity:

@@ -9,11 +9,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.remote_folder import is_url
 from gemsdata.inspect.plot import set_figures, table_figures
 from gemsdata.inspect.plot.style import figure_style, save
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.storage import place_name
 
 __all__ = ["PlotSource", "make_figures", "open_source", "save"]
 
@@ -31,20 +33,23 @@ class PlotSource:
     """None for an NPMI table without a shard set"""
 
 
-def open_source(path: str | Path, k: int | None = None) -> PlotSource:
-    """Open a shard set or an NPMI table; ``k`` is by default that of the set, and 6 or the longest of a table.
+def open_source(place: ShardSet | str | Path, k: int | None = None) -> PlotSource:
+    """Open a shard set, in a folder or at a URL, or an NPMI table in a file.
+
+    ``k`` is by default that of the set, and 6 or the longest of a table.
 
     Raises FileNotFoundError or ValueError for any other path, and for a set without an NPMI table.
     """
-    path = Path(path)
-    name = path.resolve().name.removesuffix(".parquet")
-    if path.is_file():
-        table = NpmiTable.from_parquet(path)
+    if not isinstance(place, ShardSet) and not is_url(place) and Path(place).is_file():
+        table = NpmiTable.from_parquet(place)
+        name = place_name(place).removesuffix(".parquet")
         return PlotSource(name, table, k or min(_USUAL_K, table.max_k), None)
-    shards = ShardSet.open(path)
-    if not (path / NPMI_FILE).exists():
-        raise ValueError(f"{path} has no NPMI table ({NPMI_FILE}), which the figures need; run `gemsdata shard` again")
-    return PlotSource(name, shards.npmi, k or shards.k, shards)
+    shards = place if isinstance(place, ShardSet) else ShardSet.open(place)
+    if not shards.has_npmi:
+        raise ValueError(
+            f"{shards.store} has no NPMI table ({NPMI_FILE}), which the figures need; run `gemsdata shard` again"
+        )
+    return PlotSource(shards.name, shards.npmi, k or shards.k, shards)
 
 
 def make_figures(

@@ -57,7 +57,7 @@ def render(
         undefined=jinja2.StrictUndefined,
     )
     return environment.get_template(_TEMPLATE).render(
-        name=opened.folder.resolve().name,
+        name=opened.name,
         genome=opened.manifest.genome.name,
         fingerprint=opened.manifest.fingerprint,
         version=gemsdata.__version__,

@@ -14,7 +14,6 @@ from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
 from gemsdata.masking.registry import names
 from gemsdata.masking.strategies import TARGET_RATE
-from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
 
 _POSITION_BINS = 102
@@ -30,7 +29,7 @@ def mask_section(shards: ShardSet, num_rows: int, progress: Progress) -> Section
     them. For the same reason a strategy that does not use ranks gets no warning that its masks are independent of them.
     """
     title = "Masking strategies"
-    if not (shards.folder / NPMI_FILE).exists():
+    if not shards.has_npmi:
         return Section(anchor="masks", title=title, notes=["No audit: the strategies need the ranks of an NPMI table."])
     audits: list[Audit] = []
     notes: list[str] = []

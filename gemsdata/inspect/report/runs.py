@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from gemsdata.inspect.plot.style import FAINT, PALETTE, THOUSANDS, figure_style
 from gemsdata.inspect.report.section import Picture, Section, Table
@@ -33,8 +34,11 @@ _EVALUATION = {
     "markov_bits_per_base": "Markov chain, bits per base",
 }
 """entries of the metrics file and the columns that show them"""
+_GUESSING = "unigram_perplexity"
 _MOST_TABLE_ROWS = 200
 _SMOOTHED = 50
+_LOG_RATIO = 20
+"""of the largest to the smallest perplexity, above which the axis is logarithmic"""
 _TABLE_HEADER = re.compile(r"<th(?=[ >])")
 
 
@@ -51,6 +55,8 @@ class TrainingCurves:
     """(step, stage) at each change of the stage"""
     evaluation: dict[str, float]
     """numbers of the last evaluation, by their names in the metrics file"""
+    guessing: float | None = None
+    """perplexity of guessing the validation rows by token frequencies, where the metrics file has it"""
 
 
 def run_section(folders: Sequence[Path]) -> list[Section]:
@@ -88,6 +94,7 @@ def read_curves(path: Path, name: str) -> TrainingCurves:
     perplexity: list[tuple[int, float]] = []
     stages: list[tuple[int, Any]] = []
     evaluation: dict[str, float] = {}
+    guessing: float | None = None
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
@@ -99,10 +106,11 @@ def read_curves(path: Path, name: str) -> TrainingCurves:
             if value is not None and math.isfinite(value):
                 series.append((step, float(value)))
         evaluation |= {name: float(entry[name]) for name in _EVALUATION if isinstance(entry.get(name), int | float)}
+        guessing = entry[_GUESSING] if isinstance(entry.get(_GUESSING), int | float) else guessing
         if entry.get("stage") is not None:
             stages.append((step, entry["stage"]))
     switches = [later for before, later in pairwise(stages) if later[1] != before[1]]
-    return TrainingCurves(name, _points(loss), _points(perplexity), switches, evaluation)
+    return TrainingCurves(name, _points(loss), _points(perplexity), switches, evaluation, guessing)
 
 
 def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
@@ -116,6 +124,8 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
             points = _smooth(points, len(points) // _SMOOTHED)
         marker = "o" if attribute == "perplexity" else None
         axes.plot(points[:, 0], points[:, 1], color=colour, marker=marker, markersize=3, label=run.name)
+        if attribute == "perplexity" and run.guessing is not None:
+            axes.axhline(run.guessing, color=colour, linewidth=0.9, linestyle=":")
         for step, stage in run.switches:
             axes.axvline(step, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(
@@ -128,6 +138,11 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
                 va="top",
             )
     axes.set_ylabel("training loss" if attribute == "loss" else "validation perplexity")
+    values = np.concatenate([getattr(run, attribute)[:, 1] for run in runs])
+    if attribute == "perplexity" and values.size and values.max() > _LOG_RATIO * values.min() > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(THOUSANDS)
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", color=FAINT, alpha=0.4, linewidth=0.6)
     axes.xaxis.set_major_formatter(THOUSANDS)
     axes.set_xlabel("step")
@@ -139,7 +154,7 @@ def _curves(runs: Sequence[TrainingCurves], notes: list[str]) -> Section:
     pictures = []
     for attribute, what in (("loss", "Training loss"), ("perplexity", "Perplexity of the validation rows")):
         if any(len(getattr(run, attribute)) for run in runs):
-            caption = f"{what}; dashed lines mark changes of the masking stage."
+            caption = _caption(what, runs, attribute)
             with figure_style():
                 svg = inline_svg(plot_curves(runs, attribute), f"training-{attribute}", caption)
             pictures.append(Picture(svg=svg, caption=caption))
@@ -157,6 +172,25 @@ def _curves(runs: Sequence[TrainingCurves], notes: list[str]) -> Section:
         caption = "Validation loss in nats per token at the last evaluation, by what the model was shown."
         tables.append(Table(columns=["run", *_EVALUATION.values()], rows=shown, caption=caption))
     return Section(anchor="training", title="Training", tables=tables, pictures=pictures, notes=notes)
+
+
+def _caption(what: str, runs: Sequence[TrainingCurves], attribute: str) -> str:
+    """Return what a figure of curves shows: first and last values, baselines, changes of the stage."""
+    parts = []
+    for run in runs:
+        values = getattr(run, attribute)[:, 1]
+        if len(values):
+            part = f"{run.name} from {values[0]:,.2f} to {values[-1]:,.2f}"
+            if attribute == "perplexity" and run.guessing is not None:
+                part += f" (guessing by token frequencies, dotted: {run.guessing:,.2f})"
+            parts.append(part)
+    caption = f"{what}: {', '.join(parts)}."
+    if any(run.switches for run in runs):
+        caption += (
+            " Dashed lines mark where a curriculum changes the masking; the training loss before and after is of"
+            " different masks."
+        )
+    return caption
 
 
 def _summary(run: TrainingCurves) -> list[str]:

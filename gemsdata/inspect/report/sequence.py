@@ -59,7 +59,7 @@ def _token_fact(manifest: Manifest) -> tuple[str, str]:
 
 def contig_section(shards: ShardSet) -> Section:
     """Return the section with the longest contigs and their rows in each split."""
-    with catalog(shards.folder) as connection:
+    with catalog(shards) as connection:
         contigs = connection.execute("FROM contigs ORDER BY num_bases DESC, contig_index").fetchall()
         counted = connection.execute("SELECT contig, split, count(*) FROM rows GROUP BY ALL").fetchall()
     num_rows = {(contig, split): count for contig, split, count in counted}
@@ -80,9 +80,9 @@ def contig_section(shards: ShardSet) -> Section:
 def npmi_section(shards: ShardSet, other: str | Path | None, region: str | None, progress: Progress) -> Section:
     """Return the section with the figures of NPMI and the top k-mers."""
     title = "NPMI"
-    if not (shards.folder / NPMI_FILE).exists():
+    if not shards.has_npmi:
         return Section(anchor="npmi", title=title, notes=[f"This set has no NPMI table ({NPMI_FILE})."])
-    source = open_source(shards.folder)
+    source = open_source(shards)
     compared = open_source(other, source.k) if other else None
     pictures, notes = [], []
     for name, figure in make_figures(source, compared, region, progress=progress):
@@ -116,7 +116,7 @@ def _cpg_text(shards: ShardSet) -> str:
 
 def _top_table(shards: ShardSet) -> Table:
     query = "SELECT rank, kmer, npmi, count FROM npmi WHERE k = ? AND npmi IS NOT NULL ORDER BY rank, kmer LIMIT 10"
-    with catalog(shards.folder) as connection:
+    with catalog(shards) as connection:
         top = connection.execute(query, [shards.k]).fetchall()
     rows = [[f"{rank:,}", kmer, f"{npmi:.3f}", f"{count:,}"] for rank, kmer, npmi, count in top]
     return Table(columns=["rank", "k-mer", "NPMI", "occurrences"], rows=rows, caption=f"Top {shards.k}-mers")

@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.remote_folder import downloaded, is_url
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -134,7 +135,7 @@ def read_reference(
     num_rna = 0
     with open(scratch, "wb") as out:
         for path in paths:
-            if not os.path.exists(path):
+            if not is_url(path) and not os.path.exists(path):
                 raise FileNotFoundError(f"{path}: no such file")
             for name, piece in _sequence_pieces(path):
                 if name is not None:
@@ -157,6 +158,10 @@ def read_reference(
 
 def _sequence_pieces(path: str) -> Iterator[tuple[str | None, bytes]]:
     """Yield (name, b"") at the begin of each contig and (None, letters) for pieces of its sequence."""
+    if is_url(path):
+        with downloaded(path) as copy:
+            yield from _sequence_pieces(str(copy))
+        return
     with open(path, "rb") as stream:
         head = stream.read(6)
         stream.seek(0)

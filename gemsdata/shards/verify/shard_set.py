@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gemsdata.kernels.order import permute_range
 from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import INTERVALS_FILE, MANIFEST_FILE, NPMI_FILE, SPLITS, Manifest
+from gemsdata.shards.storage import LocalStore, RemoteStore, store_of
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.npmi import check_counts, check_scores
 from gemsdata.shards.verify.packed import check_packed_shard, expected_blocks
@@ -48,31 +50,68 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     """Check the shard set in ``out`` against its manifest, and with ``fasta`` against the genome.
 
     Returns what was checked; what is not named there was not. Raises VerificationError at the first difference, and
-    FileNotFoundError or ValueError when ``out`` is no shard set or ``fasta`` cannot be read.
+    FileNotFoundError or ValueError when ``out`` is no shard set or ``fasta`` cannot be read. Of a set at a URL, each
+    shard is fetched, to a temporary folder and not from the cache, while it is checked.
     """
-    folder = Path(out)
-    manifest = Manifest.load(folder)
+    store = store_of(out)
+    manifest = store.manifest()
     verdict = Verdict()
-    _check_file_names(folder, manifest)
-    other = " but those of an unfinished set in _work" if holds_work(folder) else ""
-    verdict.checks.append(f"the folder holds the files of the manifest and no other{other}")
+    with tempfile.TemporaryDirectory(prefix="gemsdata-verify-") as scratch:
+        if isinstance(store, LocalStore):
+            folder = store.folder
+            _check_file_names(folder, manifest)
+            other = " but those of an unfinished set in _work" if holds_work(folder) else ""
+            verdict.checks.append(f"the folder holds the files of the manifest and no other{other}")
+        else:
+            folder = Path(scratch) / "set"
+        with _local_files(store, folder, [NPMI_FILE, INTERVALS_FILE]):
+            _check_set(store, folder, manifest, fasta, Path(scratch), verdict, progress)
+    return verdict
+
+
+@contextlib.contextmanager
+def _local_files(store: LocalStore | RemoteStore, folder: Path, names: list[str]) -> Iterator[None]:
+    """Hold files of a set at a URL in ``folder``; those of a local set are there."""
+    if isinstance(store, LocalStore):
+        yield
+        return
+    paths = []
+    for name in names:
+        try:
+            paths.append(store.download(name, folder))
+        except FileNotFoundError:
+            raise VerificationError(f"{name} is missing at {store}") from None
+    yield
+    for path in paths:
+        path.unlink()
+
+
+def _check_set(
+    store: LocalStore | RemoteStore,
+    folder: Path,
+    manifest: Manifest,
+    fasta: Sequence[str],
+    scratch: Path,
+    verdict: Verdict,
+    progress: Progress,
+) -> None:
+    """Check everything but which files there are, and note what holds."""
     if manifest.intervals_sha256 and sha256_of(folder / INTERVALS_FILE) != manifest.intervals_sha256:
         raise VerificationError(f"{INTERVALS_FILE}: its sha256 is not the manifest's")
     table = _checked_table(folder, manifest)
     ranks = table.ranks(manifest.k)
     verdict.checks.append(f"{NPMI_FILE}, its settings and the ranks are those of the manifest")
-    with tempfile.TemporaryDirectory(prefix="gemsdata-verify-") as scratch:
-        num_bases = manifest.genome.num_bases
-        genome = read_reference(fasta, Path(scratch) / "bases.bin", num_bases, progress) if fasta else None
-        if genome is not None:
-            verdict.against_fasta = True
-            _check_genome(folder, manifest, genome)
-            verdict.checks.append("contigs, numbers of bases and validation regions are those of the FASTA")
-            verdict.checks.append(f"{INTERVALS_FILE} holds every gap and every soft-masked interval of the FASTA")
-        for split in manifest.splits:
-            _check_split(folder, manifest, split, ranks, genome, verdict, progress)
-        if genome is not None:  # after the rows, which say where a base differs
-            _expect("genome.sha256", manifest.genome.sha256, genome.sha256())
+    num_bases = manifest.genome.num_bases
+    genome = read_reference(fasta, scratch / "bases.bin", num_bases, progress) if fasta else None
+    if genome is not None:
+        verdict.against_fasta = True
+        _check_genome(folder, manifest, genome)
+        verdict.checks.append("contigs, numbers of bases and validation regions are those of the FASTA")
+        verdict.checks.append(f"{INTERVALS_FILE} holds every gap and every soft-masked interval of the FASTA")
+    for split in manifest.splits:
+        _check_split(store, folder, manifest, split, ranks, genome, verdict, progress)
+    if genome is not None:  # after the rows, which say where a base differs
+        _expect("genome.sha256", manifest.genome.sha256, genome.sha256())
     verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest says")
     if manifest.rank_column:
         verdict.checks.append("npmi_rank of every token is its rank in every shard")
@@ -92,7 +131,6 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
             verdict.checks.append("the NPMI table is another genome's: its counts were not checked")
         check_scores(table, folder / NPMI_FILE)
         verdict.checks.append("PMI, NPMI and ranks of all estimators and orders follow from the counts")
-    return verdict
 
 
 def _check_file_names(folder: Path, manifest: Manifest) -> None:
@@ -203,6 +241,7 @@ def _joined(table: pa.Table, name: str) -> pa.Table:
 
 
 def _check_split(
+    store: LocalStore | RemoteStore,
     folder: Path,
     manifest: Manifest,
     split: str,
@@ -218,10 +257,11 @@ def _check_split(
     for index, shard in enumerate(manifest.shards(split)):
         _expect(f"{split}: the first row of shard {index}", shard.first_row, first_row)
         where = f"{split}/{index:06d}"
-        if manifest.packed:
-            places.append(check_packed_shard(folder, manifest, where, shard, genome))
-        else:
-            places.append(check_shard(folder, manifest, where, shard, ranks, genome))
+        with _local_files(store, folder, [file.path for file in shard.files.values()]):
+            if manifest.packed:
+                places.append(check_packed_shard(folder, manifest, where, shard, genome))
+            else:
+                places.append(check_shard(folder, manifest, where, shard, ranks, genome))
         verdict.num_files += len(shard.files)
         verdict.num_rows += shard.num_rows
         verdict.num_tokens += shard.num_tokens

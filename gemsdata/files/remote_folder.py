@@ -1,0 +1,222 @@
+"""Files of a folder at a URL: ``s3://``, ``gs://``, ``az://`` and ``http(s)://`` by obstore, others by fsspec.
+
+A request that fails (no connection, a 5xx or 429 status, no byte for `READ_TIMEOUT_S`) is repeated by obstore, with
+exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did, until no byte has come for
+``retry_s``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from gemsdata.files.extras import missing_module
+
+RETRY_S = 120.0
+RETRY_VARIABLE = "GEMSDATA_RETRY_S"
+READ_TIMEOUT_S = 60.0
+_CONNECT_TIMEOUT_S = 20.0
+_MOST_RETRIES = 1000  # the time limit comes first
+_PIECE_BYTES = 1 << 18  # what an answer that breaks off may lose
+_PAUSE_S = 0.1
+_BROKE_OFF = "response body error"
+"""what obstore says of an answer that began and did not end"""
+_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
+"""what obstore opens"""
+_METADATA_ADDRESS = "169.254.169.254"
+_used_by: int | None = None
+"""the process that first used obstore, or whose parent did"""
+
+
+class RemoteFolder(Protocol):
+    """A folder whose files are read whole."""
+
+    survives_fork: bool
+    """whether a forked process can go on reading where its parent has read"""
+
+    def copy(self, name: str, target: BinaryIO) -> None:
+        """Append the content of a file to ``target``.
+
+        Raises FileNotFoundError, PermissionError (also for expired credentials) or ConnectionError, with the URL.
+        """
+
+
+def is_url(place: object) -> bool:
+    """Return whether a place is a URL and not the path of a file or folder."""
+    return "://" in str(place)
+
+
+@contextlib.contextmanager
+def downloaded(url: str) -> Iterator[Path]:
+    """Hold a copy of the file at a URL in a temporary folder; raises what `RemoteFolder.copy` does."""
+    folder, _, name = url.rpartition("/")
+    with tempfile.TemporaryDirectory(prefix="gemsdata-") as scratch:
+        path = Path(scratch) / (name or "file")
+        with open(path, "wb") as stream:
+            remote_folder(folder, {}).copy(name, stream)
+        yield path
+
+
+def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | None = None) -> RemoteFolder:
+    """Return the folder at a URL; nothing is read, and no package is imported, until a file is.
+
+    ``storage_options`` are settings of the store (`obstore.store.S3Store` and so on) or of the fsspec file system;
+    ``retry_s`` is by default $GEMSDATA_RETRY_S or `RETRY_S`.
+    """
+    if url.partition("://")[0] in _SCHEMES:
+        return _ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
+    return _FileSystem(url, storage_options)
+
+
+def default_retry_s() -> float:
+    """Return $GEMSDATA_RETRY_S or `RETRY_S`; raise ValueError when it is not a number of seconds."""
+    given = os.environ.get(RETRY_VARIABLE, "")
+    try:
+        return float(given) if given else RETRY_S
+    except ValueError:
+        raise ValueError(f"{RETRY_VARIABLE} = {given!r}; give a number of seconds, such as 120") from None
+
+
+class _ObjectStore:
+    survives_fork = False
+
+    def __init__(self, url: str, storage_options: dict[str, Any], retry_s: float) -> None:
+        self.url, self.retry_s = url.rstrip("/"), retry_s
+        self._storage_options = storage_options
+        self._store: Any = None
+
+    def copy(self, name: str, target: BinaryIO) -> None:
+        store = self._opened()
+        import obstore.exceptions as failures
+
+        progress_s = time.monotonic()
+        while True:
+            begin = target.tell()
+            try:
+                self._append(store, name, target)
+                return
+            except FileNotFoundError:
+                raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
+            except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
+                raise PermissionError(f"{self.url}/{name}: access denied ({_reason(error)}); {_CREDENTIALS}") from None
+            except failures.BaseError as error:
+                if target.tell() > begin:
+                    progress_s = time.monotonic()
+                if _BROKE_OFF in str(error) and time.monotonic() < progress_s + self.retry_s:
+                    time.sleep(_PAUSE_S)
+                    continue
+                if _METADATA_ADDRESS in str(error):  # where credentials are looked for last
+                    raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
+                if "ExpiredToken" in str(error):
+                    raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
+                raise ConnectionError(
+                    f"{self.url}/{name} cannot be read: {_reason(error)}; retried for up to {self.retry_s:g} s: check"
+                    f" address and server, or set {RETRY_VARIABLE} to more seconds"
+                ) from None
+
+    @staticmethod
+    def _append(store: Any, name: str, target: BinaryIO) -> None:
+        import obstore
+
+        begin = target.tell()
+        options = {"range": {"offset": begin}} if begin else None
+        for piece in obstore.get(store, name, options=options).stream(min_chunk_size=_PIECE_BYTES):
+            target.write(piece)
+
+    def _opened(self) -> Any:
+        global _used_by
+        if _used_by is not None and _used_by != os.getpid():
+            raise RuntimeError(
+                f"{self.url} cannot be read in a process that was forked from one that has read from a URL; start"
+                ' processes with the start method "spawn"'
+            )
+        if self._store is None:
+            try:
+                from obstore.store import HTTPStore, from_url
+            except ModuleNotFoundError as error:
+                raise missing_module(error, f"the URL {self.url}") from None
+            _used_by = os.getpid()
+            config = dict(self._storage_options)
+            client = {
+                "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
+                "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
+                "timeout": timedelta(days=1),
+                "allow_http": _is_plain_http(self.url, config),
+                **config.pop("client_options", {}),
+            }
+            retry = {"max_retries": _MOST_RETRIES, "retry_timeout": timedelta(seconds=self.retry_s)}
+            try:
+                if self.url.startswith("http"):
+                    self._store = HTTPStore(self.url, client_options=client, retry_config=retry, **config)
+                else:
+                    self._store = from_url(self.url, client_options=client, retry_config=retry, **config)
+            except Exception as error:
+                raise ValueError(f"{self.url} cannot be opened: {_reason(error)}; check storage_options") from None
+        return self._store
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_store": None}
+
+
+class _FileSystem:
+    survives_fork = True
+
+    def __init__(self, url: str, storage_options: dict[str, Any]) -> None:
+        self.url = url.rstrip("/")
+        self._storage_options = storage_options
+        self._opened_by = -1
+        self._filesystem: Any = None
+        self._root = ""
+
+    def copy(self, name: str, target: BinaryIO) -> None:
+        """See `RemoteFolder`; a file system has its own retries."""
+        self._open()
+        try:
+            with self._filesystem.open(f"{self._root}/{name}", "rb") as source:
+                shutil.copyfileobj(source, target, _PIECE_BYTES)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
+
+    def _open(self) -> None:
+        """Make a file system that belongs to this process: clients do not survive a fork."""
+        if self._opened_by == os.getpid():
+            return
+        try:
+            import fsspec
+            import fsspec.asyn
+        except ModuleNotFoundError as error:
+            raise missing_module(error, f"the URL {self.url}") from None
+        if self._opened_by != -1:
+            fsspec.asyn.reset_lock()
+        try:
+            opened = fsspec.core.url_to_fs(self.url, skip_instance_cache=True, **self._storage_options)
+        except ImportError as error:  # fsspec's message names the package
+            raise ImportError(f"the URL {self.url} needs another package: {error}") from None
+        self._filesystem, self._root = opened
+        self._opened_by = os.getpid()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_filesystem": None, "_opened_by": -1}
+
+
+_CREDENTIALS = "check the credentials in the environment or in storage_options (docs/remote.md)"
+
+
+def _is_plain_http(url: str, config: dict[str, Any]) -> bool:
+    """Return whether the user asks for a server without TLS."""
+    endpoints = [str(value) for key, value in config.items() if "endpoint" in key.lower()]
+    endpoints += [os.environ.get(name, "") for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
+    return any(place.startswith("http://") for place in (url, *endpoints))
+
+
+def _reason(error: Exception) -> str:
+    """Return an error of obstore as one line, without what it says of itself for debugging."""
+    text = str(error).split("Debug source:")[0]
+    return " ".join(text.split()).removesuffix(":")[:300]

@@ -1,0 +1,194 @@
+"""Every command that reads, given a URL: of a plain HTTP server, and of an S3 server."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import io
+import re
+import threading
+
+import pytest
+
+import gemsdata as gd
+from gemsdata.cli import main
+from tests.service_support import command_line, served
+from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
+
+pytest.importorskip("obstore")
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return make_set(tmp_path_factory.mktemp("commands") / "genome")
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """What ``python -m http.server`` runs, without its lines."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def http_folder(shards):
+    """URL of the folder that holds the set and its FASTA file."""
+    handler = functools.partial(Quiet, directory=str(shards.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def bucket(shards):
+    """Endpoint of an S3 server whose bucket ``data`` holds the set."""
+    boto3 = pytest.importorskip("boto3")
+    moto_server = pytest.importorskip("moto.server")
+    server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+    )
+    client.create_bucket(Bucket="data")
+    for path in shards.rglob("*"):
+        if path.is_file():
+            client.upload_file(str(path), "data", f"sets/genome/{path.relative_to(shards)}")
+    client.close()
+    yield endpoint
+    server.stop()
+
+
+@pytest.fixture(params=["http", "s3"])
+def url(request, monkeypatch, tmp_path):
+    """URL of the set; the settings that it needs come from the environment."""
+    monkeypatch.setenv("GEMSDATA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GEMSDATA_RETRY_S", "1")
+    if request.param == "http":
+        return f"{request.getfixturevalue('http_folder')}/genome"
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": request.getfixturevalue("bucket")}.items():
+        monkeypatch.setenv(name, value)
+    return "s3://data/sets/genome"
+
+
+def output_of(*arguments: object) -> str:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([str(word) for word in arguments]) == 0
+    return printed.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "SET"),
+        ("info", "SET", "--json"),
+        ("audit", "SET", "--masking", "genemask", "--rows", "20", "--json"),
+        ("show", "SET", "--row", "3", "--masking", "genemask"),
+        ("shuffle", "SET"),
+        ("query", "SET", "SELECT count(*), sum(n.count) FROM rows, (FROM npmi WHERE k = 1) n"),
+        ("query", "SET", "FROM intervals ORDER BY ALL LIMIT 3"),
+        ("query", "SET", "SELECT rank, base_pos FROM tokens ORDER BY ALL LIMIT 3"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_prints_the_same_of_a_url_and_of_a_folder(shards, url, arguments):
+    local, remote = (
+        output_of(*(str(place) if word == "SET" else word for word in arguments)) for place in (shards, url)
+    )
+    assert remote.replace(url, "SET") == local.replace(str(shards), "SET")
+
+
+def test_verify_fetches_and_compares_all_but_the_names_of_files(shards, url, http_folder):
+    fasta = f"{shards}.fa"
+    local, remote = (
+        re.sub(r"in [\d.]+ s", "", output_of("verify", place, "--fasta", fasta)).splitlines() for place in (shards, url)
+    )
+    assert local[0] == "ok: the folder holds the files of the manifest and no other"
+    assert remote[:-1] == local[1:-1]
+    assert remote[-1].replace(url, "SET") == local[-1].replace(str(shards), "SET")
+
+
+def test_plot_and_report(url, tmp_path, capsys):
+    assert main(["plot", url, "-o", str(tmp_path / "figures")]) == 0
+    assert (tmp_path / "figures" / "rank_profile.svg").exists()
+    assert main(["report", url, "-o", str(tmp_path / "page.html"), "--rows", "20"]) == 0
+    assert "<title>" in (tmp_path / "page.html").read_text()
+    capsys.readouterr()
+
+
+def test_serve(shards, url):
+    with served(url, start=command_line) as [server]:
+        batches = digest(global_batches(loaders_of_ranks(server.address, 1, num_steps=5)))
+    assert batches == digest(global_batches(loaders_of_ranks(shards, 1, num_steps=5)))
+
+
+@pytest.mark.parametrize("options", [{"num_workers": 2, "threads": True}, {"num_workers": 2}])
+def test_a_loader_in_threads_and_in_processes(shards, url, options):
+    batches = digest(global_batches(loaders_of_ranks(url, 1, num_steps=30, **options)))
+    assert batches == digest(global_batches(loaders_of_ranks(shards, 1, num_steps=30)))
+
+
+def test_a_fork_is_refused(url):
+    with pytest.raises(ValueError, match=r'start_method = "fork" is not for sets at URLs; give "spawn"'):
+        gd.build_loader(url, batch_size=7, num_workers=1, start_method="fork")
+
+
+def test_genomes_at_urls(shards, http_folder, tmp_path, capsys):
+    genome = f"{http_folder}/genome.fa"
+    for place, name in ((genome, "remote"), (f"{shards}.fa", "local")):
+        assert main(["npmi", place, "-k", "3", "-o", str(tmp_path / f"{name}.parquet")]) == 0
+        assert main(["shard", place, "-k", "3", "-o", str(tmp_path / name)]) == 0
+    assert (tmp_path / "remote.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
+    assert (tmp_path / "remote" / "npmi.parquet").read_bytes() == (tmp_path / "local" / "npmi.parquet").read_bytes()
+    capsys.readouterr()
+    assert main(["npmi", f"{http_folder}/absent.fa", "-o", str(tmp_path / "x.parquet")]) == 2
+    assert capsys.readouterr().err == f"error: {http_folder}/absent.fa: no such file\n"
+
+
+COMMANDS = {
+    "info": ("info", "URL"),
+    "verify": ("verify", "URL"),
+    "query": ("query", "URL", "FROM shards"),
+    "audit": ("audit", "URL", "--masking", "genemask"),
+    "show": ("show", "URL", "--masking", "genemask"),
+    "shuffle": ("shuffle", "URL"),
+    "plot": ("plot", "URL", "-o", "figures"),
+    "report": ("report", "URL", "-o", "page.html"),
+    "serve": ("serve", "URL"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("HTTP/nothing", r"error: HTTP/nothing is not a shard set \(no _index.json there\)"),
+        (
+            "http://127.0.0.1:1/set",
+            r"error: http://127.0.0.1:1/set/_index.json cannot be read: .*retried for up to 0.2 s: check address",
+        ),
+        ("nonsense://bucket/set", r"error: .*nonsense"),
+    ],
+)
+def test_a_place_without_a_set_is_an_error_of_one_line(
+    http_folder, tmp_path, monkeypatch, capsys, command, place, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEMSDATA_RETRY_S", "0.2")
+    url = place.replace("HTTP", http_folder)
+    assert main([url if word == "URL" else word for word in COMMANDS[command]]) == 2
+    error = capsys.readouterr().err
+    assert re.match(message.replace("HTTP", http_folder), error), error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
