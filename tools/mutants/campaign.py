@@ -25,7 +25,7 @@ class Outcome:
 
     mutant: Mutant
     kind: str
-    """killed, time limit, equivalent or survived"""
+    """killed, time limit, equivalent, survived, or not called by any test of its target"""
     end: str
     """the test that failed, or the reason"""
 
@@ -68,12 +68,16 @@ class Results:
         self._path = path
         self._found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
 
-    def get(self, mutant: Mutant, tests: str, seconds: float) -> Outcome | None:
-        """Return the outcome; None where the function has changed, or the tests of a survivor."""
+    def get(self, mutant: Mutant, tests: str | None, seconds: float) -> Outcome | None:
+        """Return the outcome; None where the function has changed, or the tests (if given) of one not killed."""
         found = self._found.get(mutant.key)
         if not found or found["function"] != mutant.function_hash:
             return None
-        if found["kind"] == "survived" and (found["tests"] != tests or found["seconds"] < seconds):
+        if (
+            tests
+            and found["kind"] in ("survived", "not called")
+            and (found["tests"] != tests or found["seconds"] < seconds)
+        ):
             return None
         return Outcome(mutant, found["kind"], found["end"])
 
@@ -113,7 +117,7 @@ def run(
         for mutant in (mutant for mutant, of in chosen if of == files):
             if mutant.key in EQUIVALENT:
                 note(Outcome(mutant, "equivalent", EQUIVALENT[mutant.key]))
-            elif found := results.get(mutant, tests_hash, seconds):
+            elif found := results.get(mutant, None if known_only else tests_hash, seconds):
                 note(found)
             else:
                 left.append(mutant)
@@ -139,5 +143,5 @@ def _try(mutant: Mutant, tests: Sequence[TestRun], seconds: float) -> tuple[str,
             break
         taken.append(test)
     if not taken:
-        return "survived", "no test calls it"
+        return "not called", ""
     return try_mutant(mutant, taken)
