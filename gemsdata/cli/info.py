@@ -9,7 +9,7 @@ import click
 
 from gemsdata.cli.options import shards_argument
 from gemsdata.cli.output import printable
-from gemsdata.shards.manifest import MANIFEST_FILE
+from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import NpmiInfo
 from gemsdata.shards.storage import store_of
 

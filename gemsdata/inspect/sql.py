@@ -108,7 +108,7 @@ def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: S
     elif shards.manifest.tokens is not None:
         connection.from_arrow(RowScan(shards)).create_view("rows")
         spec = shards.manifest.tokens.spec
-        message = f"{folder} holds rows of tokens {spec}; the table tokens is of overlapping k-mers"
+        message = f"{shards.store} holds rows of tokens {spec}; the table tokens is of overlapping k-mers"
         _add_absent(connection, "tokens", _SET_COLUMNS["tokens"], message)
     else:
         connection.from_arrow(RowScan(shards)).create_view("rows")

@@ -65,7 +65,8 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
             verdict.checks.append(f"the folder holds the files of the manifest and no other{other}")
         else:
             folder = Path(scratch) / "set"
-        with _local_files(store, folder, [NPMI_FILE, INTERVALS_FILE]):
+        tokenizer = manifest.tokens.files if manifest.tokens else []
+        with _local_files(store, folder, [NPMI_FILE, INTERVALS_FILE, *tokenizer]):
             _check_set(store, folder, manifest, fasta, Path(scratch), verdict, progress)
     return verdict
 
