@@ -321,7 +321,7 @@ def _corrupt_tokens(
 ) -> None:
     """Corrupt consecutive masked tokens, the first of them token ``first`` of the row."""
     random_ids, size, listed = rule.random_ids, np.uint64(rule.num_random), rule.random_ids.size > 0
-    run_tenth = below(draw(key, np.uint64(first)), _TENTHS)
+    run_tenth = below(draw(key, np.uint64(first)), _TENTHS) if rule.by_run else _NINTH
     for i in range(ids.size):
         bits = draw(key, np.uint64(first + i))
         tenth = run_tenth if rule.by_run else below(bits, _TENTHS)
