@@ -52,6 +52,7 @@ bench: .bench-peers/.installed
 	$(BIN)/python -m bench.bench_views --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
+	$(BIN)/python -m bench.bench_train --write --threads 1
 	$(BIN)/python -m tools.doc_figures
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.

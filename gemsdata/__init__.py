@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from gemsdata.shards.write import shard
     from gemsdata.stream.accelerate import prepare
     from gemsdata.stream.collate import MLMCollator
+    from gemsdata.stream.datamodule import LoaderDataModule
     from gemsdata.stream.loader import Loader
+    from gemsdata.stream.loss import masked_lm_loss
+    from gemsdata.stream.trainer import LoaderTrainer
     from gemsdata.stream.world import World
     from gemsdata.views.tokenizer import KmerTokenizer
     from gemsdata.views.view import View, view
@@ -66,6 +69,8 @@ __all__ = [
     "GlobalReleased",
     "KmerTokenizer",
     "Loader",
+    "LoaderDataModule",
+    "LoaderTrainer",
     "MLMCollator",
     "Masker",
     "NpmiTable",
@@ -85,6 +90,7 @@ __all__ = [
     "catalog",
     "mask_rows",
     "masked",
+    "masked_lm_loss",
     "model_inputs",
     "prepare",
     "register",
@@ -128,7 +134,10 @@ _MODULES = {
     "shards.write": ["shard"],
     "stream.accelerate": ["prepare"],
     "stream.collate": ["MLMCollator"],
+    "stream.datamodule": ["LoaderDataModule"],
     "stream.loader": ["Loader"],
+    "stream.loss": ["masked_lm_loss"],
+    "stream.trainer": ["LoaderTrainer"],
     "stream.world": ["World"],
     "views.tokenizer": ["KmerTokenizer"],
     "views.view": ["View", "view"],
@@ -141,6 +150,8 @@ _NEEDS = {
     "service": "torch",
     "stream": "torch",
     "stream.accelerate": "accelerate",
+    "stream.datamodule": "lightning",
+    "stream.trainer": "transformers",
     "views.tokenizer": "transformers",
 }
 """Modules and packages that need something which ``pip install gemsdata`` alone does not bring"""
@@ -154,7 +165,10 @@ if not TYPE_CHECKING:  # a type checker would take any name for a public one
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         missing = _missing(name)
         if missing:
-            raise ModuleNotFoundError(f"gemsdata.{name} needs {missing}: pip install 'gemsdata[train]'", name=missing)
+            from gemsdata.files.extras import EXTRA_OF
+
+            extra = EXTRA_OF[missing]
+            raise ModuleNotFoundError(f"gemsdata.{name} needs {missing}: pip install 'gemsdata[{extra}]'", name=missing)
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
         globals()[name] = value
         return value

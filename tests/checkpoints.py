@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.views.tokenizer import KmerTokenizer
 from tests.genomes import random_dna
 from train.models import build_model
@@ -72,7 +73,7 @@ def kmer_text(folder: Path, k: int = 3, letters: str = "ACGT", **tokenizer_optio
 
 def ours(folder: Path, k: int = 3) -> Path:
     """As train/pretrain.py writes them."""
-    build_model("smoke", k=k, max_positions=64).save_pretrained(folder)
+    build_model("smoke", Vocabulary.of_kmers(k), max_positions=64).save_pretrained(folder)
     KmerTokenizer(k, model_max_length=64).save_pretrained(folder)
     return folder
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.views.tokenizer import KmerTokenizer
 from tests.genomes import random_dna
 from tests.train_support import _fresh_accelerate, arguments, reset_accelerate  # noqa: F401
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.once
 def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "final"
     torch.manual_seed(0)  # not the state that other tests have left
-    build_model("smoke", k=3, max_positions=64).save_pretrained(folder)
+    build_model("smoke", Vocabulary.of_kmers(3), max_positions=64).save_pretrained(folder)
     return folder
 
 

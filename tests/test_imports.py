@@ -12,9 +12,11 @@ from tools.architecture import LEVEL_OF, ORDER, REPOSITORY, SOURCES, imported, p
 
 FIRST_WITH_TORCH = "stream"
 TRAIN = [
-    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models", "masked_lm", "run_log"},
-    {"config", "checkpoint", "encoder", "evaluate", "figure"},
-    {"baselines", "classifier"},
+    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models"},
+    {"masked_lm", "run_log", "token_bases"},
+    {"rows", "checkpoint", "encoder", "figure"},
+    {"config", "evaluate"},
+    {"baselines", "card", "classifier"},
     {"pretrain", "finetune"},
 ]
 """The modules of train from left to right"""

@@ -71,6 +71,17 @@ def test_counts_of_all_orders_are_the_naive_ones(sequences: list[str], max_n: in
         assert np.array_equal(counts, expected), n
 
 
+def test_the_totals_of_two_counters_add_up_to_those_of_one() -> None:
+    whole, first, second = NgramCounter(3), NgramCounter(3), NgramCounter(3)
+    for part, sequence in ((first, "ACGTTGNACCA"), (second, "GGACGTNNCAT"), (second, "TTACG")):
+        contig = pack(sequence)
+        for tally in (whole, part):
+            tally.add(contig.packed, contig.acgt_runs)
+    first.add_totals(second.totals())
+    for n, counts in whole.counts().items():
+        assert first.counts()[n].tolist() == counts.tolist()
+
+
 @given(st.text("ACGT", min_size=6, max_size=200))
 def test_counts_on_both_strands_are_counts_of_both_texts(sequence: str) -> None:
     contig = pack(sequence)

@@ -51,6 +51,20 @@ def test_both_versions_read_back_with_one_fingerprint(content: dict[str, Any]) -
     assert Manifest.parse(manifest.to_json().encode(), "file") == manifest
 
 
+def test_why_there_is_no_manifest_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for make, message in (
+        (None, "no such folder"),
+        (folder.mkdir, "is not a shard set"),
+        ((folder / "_work").mkdir, "holds an unfinished shard set"),
+        ((folder / "_work" / "publish.json").touch, "holds a shard set that is not published yet"),
+    ):
+        if make:
+            make()
+        with pytest.raises(FileNotFoundError, match=message):
+            Manifest.load(folder)
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Yield the path of every value in a JSON document."""
     yield path

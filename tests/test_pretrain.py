@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
 
-import gemsdata as gd
+from gemsdata.views.options import ViewOptions
 from tests.stream_support import make_set
 from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
 from train import checkpoint, pretrain, run_log
 from train.evaluate import validation_rows
+from train.rows import open_rows
 from train.run_log import read_metrics
 
 pytestmark = pytest.mark.compiled
@@ -85,9 +86,9 @@ def test_micro_batches_change_nothing_but_the_dropout(shards, tmp_path):  # noqa
 @pytest.mark.parametrize("eval_rows", [5, 16])
 def test_validation_rows_and_masks_depend_on_nothing_but_their_number(shards, eval_rows):  # noqa: F811
     """The same rows and masks for any micro-batch and any number of processes, none twice and none left out."""
-    opened = [gd.ShardSet.open(shards)]
+    opened = open_rows([str(shards)], ViewOptions())
     rows = validation_rows(opened, "genemask", max_rows=eval_rows)
-    assert len(rows) == min(eval_rows, opened[0].num_rows("valid"))
+    assert len(rows) == min(eval_rows, opened.sources[0].num_rows("valid"))
     again = validation_rows(opened, "genemask", max_rows=eval_rows)
     assert torch.equal(rows.input_ids, again.input_ids)
     expected = sorted(labels[labels != -100].tolist() for labels in rows.labels)
@@ -205,7 +206,7 @@ def test_a_run_is_not_overwritten_and_not_resumed_with_other_data_or_options(sha
 def test_shards_of_another_k_do_not_fit_a_checkpoint(shards, whole, tmp_path, capsys):  # noqa: F811
     other = make_set(tmp_path / "other", k=4)
     status = run(other, tmp_path / "run", init_from=str(whole / "final"))
-    assert "has 69 token ids, the shards' k = 4 needs 261" in error_of(capsys, status)
+    assert "has 69 token ids, the rows have 261" in error_of(capsys, status)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_step_rows_and_state(shards, tmp_path, capsys, monkeypatch):  # noqa: F811

@@ -15,7 +15,7 @@ from tests.stream_support import make_set
 
 PAGE = Path(__file__).parents[1] / "docs" / "stream.md"
 RECIPES = dict(re.findall(r"^### ([^\n]+)\n+```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
-NEEDS = {"Lightning": "lightning"}
+NEEDS = {"Lightning": "lightning", "Hugging Face datasets": "datasets"}
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,14 @@ def shards(tmp_path_factory):
     return make_set(tmp_path_factory.mktemp("recipes") / "OUT", k=6)
 
 
-def test_the_page_has_the_four_recipes():
-    assert list(RECIPES) == ["Plain PyTorch", "accelerate", "Hugging Face Trainer", "Lightning"]
+def test_the_page_has_the_recipes():
+    assert list(RECIPES) == [
+        "Plain PyTorch",
+        "accelerate",
+        "Hugging Face Trainer",
+        "Lightning",
+        "Hugging Face datasets",
+    ]
 
 
 @pytest.mark.compiled

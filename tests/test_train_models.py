@@ -7,8 +7,12 @@ import os
 
 import pytest
 import torch
+from torch.nn import functional
+from transformers import BertForSequenceClassification
 
 from eval.results.jobs import threads_of_each
+from gemsdata.masking.token_rows import Vocabulary
+from train.classifier import ClassLogits
 from train.masked_lm import MaskedLM
 from train.models import build_model, num_positions
 from train.optimizer import learning_rate
@@ -45,13 +49,13 @@ def reference(model: torch.nn.Module, given: dict[str, torch.Tensor]) -> tuple[t
 def test_loss_and_gradients_are_those_of_the_unmodified_model(name, padded, options, tmp_path):
     """Rows are longer than the window of ModernBERT's local layers, and one of three layers comes last."""
     if name == "three layers":
-        config = build_model("modern-small").config
+        config = build_model("modern-small", Vocabulary.of_kmers(6)).config
         config.num_hidden_layers, config.local_attention = 4, 16
         config.layer_types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"]
         config.save_pretrained(tmp_path)
         name = str(tmp_path)
     torch.manual_seed(0)
-    model = build_model(name, k=3, max_positions=200)
+    model = build_model(name, Vocabulary.of_kmers(3), max_positions=200)
     given = batch(length=200, padded=padded)
     masked = given["labels"] != -100
     loss, logits, gradients = reference(model, given)
@@ -87,7 +91,7 @@ def test_any_architecture_trains_through_its_own_forward(kind, tmp_path):
     content = {"model_type": kind, "vocab_size": 1000, "pad_token_id": 1, **sizes, **CONFIGS[kind]}
     (tmp_path / "config.json").write_text(json.dumps(content))
     torch.manual_seed(0)
-    model = build_model(str(tmp_path / "config.json"), k=3, max_positions=40).eval()
+    model = build_model(str(tmp_path / "config.json"), Vocabulary.of_kmers(3), max_positions=40).eval()
     assert (model.config.vocab_size, model.config.pad_token_id) == (69, 0)
     assert num_positions(model) in (40, None)
     given = batch(padded=True)
@@ -106,14 +110,14 @@ def test_any_architecture_trains_through_its_own_forward(kind, tmp_path):
 def test_a_configuration_of_no_masked_lm_is_refused(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ValueError, match=message):
-        build_model(str(tmp_path))
+        build_model(str(tmp_path), Vocabulary.of_kmers(3))
 
 
 @pytest.mark.parametrize("name", ["smoke", "modern-small"])
 def test_a_batch_with_nothing_to_predict_has_no_loss(name):
     given = batch(padded=True)
     given["labels"][:] = -100
-    found = MaskedLM(build_model(name, k=3, max_positions=64))(**given)
+    found = MaskedLM(build_model(name, Vocabulary.of_kmers(3), max_positions=64))(**given)
     found.losses.sum().backward()
     assert len(found.losses) == len(found.correct) == 0
 
@@ -123,8 +127,29 @@ def test_a_batch_with_nothing_to_predict_has_no_loss(name):
 )
 def test_models_have_the_papers_sizes(name, millions):
     with torch.device("meta"):
-        model = build_model(name)
+        model = build_model(name, Vocabulary.of_kmers(6))
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, 2 if millions < 10 else 1) == millions
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_logits_of_a_classifier_are_those_of_the_unmodified_model(padded):
+    torch.manual_seed(0)
+    encoder = build_model("logo", Vocabulary.of_kmers(3), max_positions=64)
+    encoder.config.num_labels = 3
+    model = BertForSequenceClassification(encoder.config)
+    given = {name: values for name, values in batch(padded=padded).items() if name != "labels"}
+    target = torch.tensor([0, 2, 1, 1, 0])
+    expected = model(**given).logits
+    functional.cross_entropy(expected, target).backward()
+    gradients = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
+    model.zero_grad()
+    found = ClassLogits(model)(**given)
+    functional.cross_entropy(found, target).backward()
+    assert torch.allclose(found, expected, atol=1e-5)
+    for name, value in model.named_parameters():
+        assert (value.grad is None) == (name not in gradients), name
+        if value.grad is not None:
+            assert torch.allclose(value.grad, gradients[name], rtol=1e-3, atol=1e-6), name
 
 
 def test_the_learning_rate_rises_and_falls_linearly():

@@ -12,7 +12,9 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import gemsdata as gd
+from gemsdata.masking.token_rows import Vocabulary
+from gemsdata.views.options import ViewOptions
+from gemsdata.views.tokens import resolve_tokens
 from tests.stream_support import make_set
 from tests.train_support import _fresh_accelerate  # noqa: F401
 from train.baselines import (
@@ -25,6 +27,8 @@ from train.baselines import (
 from train.evaluate import KINDS, ValidationRows, evaluate, hidden_bases, kinds_of, validation_rows
 from train.masked_lm import MaskedLM
 from train.models import build_model
+from train.rows import open_rows
+from train.token_bases import TokenBases
 
 K = 3
 MASK, FIRST = 4, 5
@@ -40,12 +44,14 @@ def rows_of(sequence: str, masked: dict[int, str]) -> ValidationRows:
         if what != "kept":
             shown[t] = MASK if what == "[MASK]" else FIRST + "ATCG".index(what[0]) * 16
     tensors = [[2, *shown, 3], [-100, *labels, -100], [1] * (len(ids) + 2)]
-    return ValidationRows(*(torch.tensor([values], dtype=torch.int32) for values in tensors), K)
+    return ValidationRows(
+        *(torch.tensor([values], dtype=torch.int32) for values in tensors), TokenBases.of(resolve_tokens(f"kmer:{K}"))
+    )
 
 
 def test_kinds_are_told_apart_by_what_is_shown():
     rows = rows_of("ACGTACGTAC", {1: "[MASK]", 2: "kept", 3: "C", 5: "[MASK]"})
-    kinds = kinds_of(rows.input_ids, rows.labels)
+    kinds = kinds_of(rows.input_ids, rows.labels, MASK)
     assert [KINDS[i] for i in kinds] == ["mask", "kept", "random", "mask"]
 
 
@@ -58,7 +64,7 @@ def test_a_base_is_hidden_when_no_token_shows_it():
         assert np.flatnonzero(~shown[0, 1:11]).tolist() == hidden
         batch = {"input_ids": rows.input_ids.long(), "labels": rows.labels.long()}
         given_p = torch.tensor([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0.7, 0.8, 0.9]])
-        found = hidden_bases(batch, given_p)
+        found = hidden_bases(batch, given_p, rows.tokens)
         if what == "[MASK]":
             assert found.tolist() == pytest.approx([(0.3 + 0.5 + 0.7) / 3])
         elif what == "C":
@@ -107,14 +113,14 @@ def test_the_order_of_a_chain_is_found_on_rows_left_out():
 @pytest.mark.compiled
 def test_an_untrained_model_and_the_baselines_need_two_bits_a_base(tmp_path):
     """On a random genome nothing can be predicted; a model that shows all its probability on the truth needs none."""
-    shards = [gd.ShardSet.open(make_set(tmp_path / "set"))]
-    rows = validation_rows(shards, "genemask", max_rows=16)
-    found = baselines(shards, rows)
+    training = open_rows([str(make_set(tmp_path / "set"))], ViewOptions())
+    rows = validation_rows(training, "genemask", max_rows=16)
+    found = baselines(training, rows)
     assert 60 < found.unigram_perplexity < 70
     assert found.unigram_bits_per_base == pytest.approx(2, abs=0.05)
     assert found.markov_bits_per_base == pytest.approx(2, abs=0.2)
     torch.manual_seed(0)
-    model = MaskedLM(build_model("smoke", k=3, max_positions=32))
+    model = MaskedLM(build_model("smoke", Vocabulary.of_kmers(3), max_positions=32))
     report = evaluate(model, rows, Accelerator(cpu=True), micro_batch_rows=5)
     assert report.bits_per_base == pytest.approx(2, abs=0.2)
     assert report.all.num_tokens == sum(score.num_tokens for score in report.by_kind.values())

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 import gemsdata as gd
-from gemsdata.genome.vocab import NUM_SPECIAL
 from train.evaluate import FROZEN_SEED, IGNORED, ValidationRows
+from train.rows import Source, TrainingRows, bases_of, token_ids_of
+from train.token_bases import NO_BASE
 
 MAX_ORDER = 5
-_TRAIN_ROWS = 4000
-"""training rows that the chain is counted on"""
+_TRAIN_ROWS, _TRAIN_BASES = 4000, 2_500_000
+"""training rows of each source that the chain is counted on, and about how many bases at most"""
 _HELD_OUT = 0.1
 """fraction of them that the order is chosen on"""
 _SCORED_ROWS = 256
 """validation rows that the chain is scored on"""
-_ROWS_AT_ONCE = 32
-_UNKNOWN = 4
-"""digit of a base that no token of the row covers"""
+_SCORED_COLUMNS = 16_384
+"""of longer rows the chain is scored on as many bases from their start"""
+_BASES_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,60 +37,67 @@ class Baselines:
     """of hidden bases given all shown bases of the row, by a Markov chain counted on training rows"""
 
 
-def baselines(shards: list[gd.ShardSet], rows: ValidationRows) -> Baselines:
+def baselines(training: TrainingRows, rows: ValidationRows) -> Baselines:
     """Return the baselines of validation rows.
 
     The Markov chain is counted on a sample of training rows; its order, at most 5, is the one with the smallest loss on
     a tenth of them that was left out. It predicts a hidden base from both sides (forward-backward algorithm).
     """
-    train = np.concatenate([_training_bases(entry) for entry in shards])
+    train = _training_bases(training.sources)
     order = choose_order(train)
-    scored = rows.head(_SCORED_ROWS)
-    bases, shown = row_bases(scored)
+    bases, shown = row_bases(rows.head(_SCORED_ROWS))
+    bases, shown = bases[:, :_SCORED_COLUMNS], shown[:, :_SCORED_COLUMNS]
     probabilities = []
     transitions = transition_probabilities(train, order)
-    for first in range(0, len(bases), _ROWS_AT_ONCE):
-        chosen = slice(first, first + _ROWS_AT_ONCE)
+    rows_at_once = max(1, _BASES_AT_ONCE // bases.shape[1])
+    for first in range(0, len(bases), rows_at_once):
+        chosen = slice(first, first + rows_at_once)
         posterior = markov_posterior(bases[chosen], shown[chosen], transitions)
-        hidden = ~shown[chosen] & (bases[chosen] != _UNKNOWN)
+        hidden = ~shown[chosen] & (bases[chosen] != NO_BASE)
         probabilities.append(posterior[hidden, bases[chosen][hidden]])
-    frequencies = np.bincount(train[train != _UNKNOWN], minlength=4) + 1.0
+    frequencies = np.bincount(train[train != NO_BASE], minlength=4) + 1.0
     frequencies /= frequencies.sum()
-    hidden_bases = bases[~shown & (bases != _UNKNOWN)]
+    hidden_bases = bases[~shown & (bases != NO_BASE)]
     return Baselines(
-        unigram_perplexity=unigram_perplexity(shards, rows),
+        unigram_perplexity=unigram_perplexity(training, rows),
         unigram_bits_per_base=_mean_bits(frequencies[hidden_bases]),
         markov_order=order,
         markov_bits_per_base=_mean_bits(np.concatenate(probabilities)),
     )
 
 
-def unigram_perplexity(shards: list[gd.ShardSet], rows: ValidationRows) -> float:
-    """Return the perplexity of predicting the masked tokens by the token frequencies of the genomes."""
-    k = rows.k
-    counts = np.ones(4**k, np.float64)
-    for entry in shards:
-        if k not in entry.npmi.counts:
-            return math.nan
-        counts += entry.npmi.counts[k]
-    surprise = np.log(counts.sum()) - np.log(counts)
+def unigram_perplexity(training: TrainingRows, rows: ValidationRows) -> float:
+    """Return the perplexity of predicting the masked tokens by the frequencies of tokens.
+
+    Those of k-mers are of the whole genomes; those of tokens without such counts of a sample of training rows.
+    """
+    size = training.vocabulary.size
+    counts = np.zeros(size)
+    kmers = training.kmer_counts()
+    if kmers is not None:
+        counts[size - len(kmers) :] = kmers + 1
+    else:
+        for source in training.sources:
+            counts += np.bincount(token_ids_of(source, _sample(source)), minlength=size)
+        counts[rows.tokens.length.numpy() > 0] += 1
     labels = rows.labels.long().numpy()
-    return math.exp(surprise[labels[labels != IGNORED] - NUM_SPECIAL].mean())
+    with np.errstate(divide="ignore"):  # special tokens, which are never masked
+        surprise = np.log(counts.sum()) - np.log(counts)
+    return math.exp(surprise[labels[labels != IGNORED]].mean())
 
 
 def row_bases(rows: ValidationRows) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bases of rows, digits int64[N, L + k] (4 where there is none), and which of them a token shows."""
-    original, shown_ids, labels = rows.original_ids.numpy(), rows.input_ids.numpy(), rows.labels.numpy()
-    k, num_positions = rows.k, original.shape[1]
-    bases = np.full((len(rows), num_positions + k), _UNKNOWN, np.int64)
+    """Return the bases of rows, digits int64[N, W] (`NO_BASE` where there is none), and which of them a token shows."""
+    tokens, original = rows.tokens, rows.original_ids
+    places = tokens.places(original).numpy()
+    shows = tokens.shows(rows.input_ids.long(), rows.labels.long(), IGNORED).numpy()
+    bases = np.full((len(rows), places.max() + 1), NO_BASE, np.int64)
     shown = np.zeros(bases.shape, bool)
-    real = original >= NUM_SPECIAL
-    shows = real & ((labels == IGNORED) | (shown_ids == original))
-    for offset in range(k):
-        here = slice(offset, offset + num_positions)
-        digit = original - NUM_SPECIAL >> 2 * (k - 1 - offset) & 3
-        bases[:, here] = np.where(real, digit, bases[:, here])
-        shown[:, here] |= shows
+    covered = places >= 0
+    row = np.broadcast_to(np.arange(len(rows))[:, None, None], places.shape)
+    bases[row[covered], places[covered]] = tokens.digits[original].numpy()[covered]
+    covered &= shows[..., None]
+    shown[row[covered], places[covered]] = True
     return bases, shown
 
 
@@ -146,24 +154,25 @@ def markov_posterior(bases: np.ndarray, shown: np.ndarray, transitions: np.ndarr
     return posterior
 
 
-def _training_bases(shards: gd.ShardSet) -> np.ndarray:
-    """Return the bases of a random sample of training rows, digits int64[N, L], 4 behind the end of a row."""
-    num_rows = shards.num_rows("train")
-    chosen = np.random.default_rng(FROZEN_SEED).permutation(num_rows)[:_TRAIN_ROWS]
-    rows = shards.read("train", np.sort(chosen))
-    k, ids = shards.k, rows.input_ids.astype(np.int64) - NUM_SPECIAL
-    bases = np.full((len(chosen), ids.shape[1] + k - 1), _UNKNOWN, np.int64)
-    real = np.arange(ids.shape[1]) < rows.num_tokens[:, None]
-    for offset in range(k):
-        here = slice(offset, offset + ids.shape[1])
-        bases[:, here] = np.where(real, ids >> 2 * (k - 1 - offset) & 3, bases[:, here])
-    return np.random.default_rng(FROZEN_SEED).permutation(bases)
+def _training_bases(sources: list[Source]) -> np.ndarray:
+    """Return the bases of a random sample of training rows, digits int64[N, W], `NO_BASE` behind the end of a row."""
+    found = [bases_of(source, _sample(source)) for source in sources]
+    width = max(rows.shape[1] for rows in found)
+    padded = [np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=NO_BASE) for rows in found]
+    return np.random.default_rng(FROZEN_SEED).permutation(np.concatenate(padded)).astype(np.int64)
+
+
+def _sample(source: Source) -> np.ndarray:
+    """Return the numbers of some training rows, drawn without replacement, int64[n]."""
+    row_bases = source.row_bases if isinstance(source, gd.View) else source.row_tokens + source.k - 1
+    num_rows = min(_TRAIN_ROWS, max(10, _TRAIN_BASES // row_bases))
+    return np.random.default_rng(FROZEN_SEED).permutation(source.num_rows("train"))[:num_rows]
 
 
 def _contexts(rows: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
     """Return each context of ``order`` bases as a base-4 number and the base behind it, int64[n] each."""
     windows = np.lib.stride_tricks.sliding_window_view(rows, order + 1, axis=1).reshape(-1, order + 1)
-    windows = windows[(windows != _UNKNOWN).all(1)]
+    windows = windows[(windows != NO_BASE).all(1)]
     return windows[:, :-1] @ 4 ** np.arange(order - 1, -1, -1, dtype=np.int64), windows[:, -1]
 
 

@@ -12,11 +12,19 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from train.encoder import Encoder, load_encoder
 from train.labelled import batches
+from train.masked_lm import ChosenTokens, bert_hidden_at, padding_of
 from train.models import num_positions, quiet_loading
 
 _DROPOUTS = (
@@ -103,6 +111,30 @@ def load_classifier(
     return Classifier(model, encoder, classes or [config.id2label[i] for i in range(config.num_labels)])
 
 
+class ClassLogits(nn.Module):
+    """The logits of a sequence classifier; of a BERT without what they do not depend on.
+
+    BERT classifies by the hidden state of [CLS], so its last layer needs all else but keys and values there only, and
+    feed-forward layers skip padding. Weights and, within float tolerance, logits are those of the wrapped model. Other
+    architectures are called as they are.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self._is_bert = type(model) is BertForSequenceClassification
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Return float[B, classes] of int64[B, L] each."""
+        if not self._is_bert:
+            return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+        rows = torch.arange(len(input_ids), device=input_ids.device)
+        first = ChosenTokens(rows, torch.zeros_like(rows), torch.zeros_like(rows), 1)
+        hidden = bert_hidden_at(self.model.bert, input_ids, first, padding_of(attention_mask))
+        pooler = self.model.bert.pooler
+        return self.model.classifier(self.model.dropout(pooler.activation(pooler.dense(hidden))))
+
+
 def classification_loss(
     model: torch.nn.Module, batch: dict[str, torch.Tensor], truth: np.ndarray, accelerator: Accelerator
 ) -> torch.Tensor:
@@ -114,7 +146,7 @@ def classification_loss(
     own = np.arange(len(truth))[accelerator.process_index :: accelerator.num_processes]
     weight = accelerator.num_processes / len(truth) if len(own) else 0.0
     own = own if len(own) else np.array([0])
-    logits = model(**{name: values[own].to(accelerator.device) for name, values in batch.items()}).logits.float()
+    logits = model(**{name: values[own].to(accelerator.device) for name, values in batch.items()}).float()
     labels = torch.from_numpy(truth[own]).to(accelerator.device)
     return functional.cross_entropy(logits, labels, reduction="sum") * weight
 
@@ -128,9 +160,9 @@ def probabilities(
     was_training = bare.training
     bare.eval()
     order = np.argsort([len(row) for row in tokens], kind="stable")
-    out = np.empty((len(tokens), bare.config.num_labels))
+    out = np.empty((len(tokens), bare.model.config.num_labels))
     for chosen, batch in batches(tokens, order, _EVAL_ROWS, pad_id=pad_id):
-        logits = bare(**{name: values.to(accelerator.device) for name, values in batch.items()}).logits
+        logits = bare(**{name: values.to(accelerator.device) for name, values in batch.items()})
         out[chosen] = logits.double().softmax(-1).cpu().numpy()
     bare.train(was_training)
     return out

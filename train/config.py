@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate.tracking import get_available_trackers
 
-import gemsdata as gd
 from gemsdata.masking.curriculum import CMGems, Curriculum, resolve_curriculum
 from gemsdata.masking.registry import load_plugins
+from gemsdata.views.options import ViewOptions
 from train.models import model_names
 from train.optimizer import learning_rate
-from train.options import option
+from train.options import group, option
 from train.recipes import pretrain_recipe
 
 _PRECISIONS = ("no", "bf16", "fp16")
@@ -37,6 +36,7 @@ class PretrainConfig:
     """Options of train/pretrain.py; None stands for the recipe's value, see `resolved`."""
 
     shards: tuple[str, ...] = option("shard sets made by `gemsdata shard`; several are mixed")
+    view: ViewOptions = group(ViewOptions)  # noqa: RUF009
     output_dir: str = option("folder of the run")
     model: str = option(f"model: {', '.join(model_names())}, a Hugging Face config.json or a folder with one", "logo")
     init_from: str | None = option("Hugging Face checkpoint of a masked LM to start from, such as DNABERT-6", None)
@@ -73,6 +73,7 @@ class PretrainConfig:
     log_every: int = option("updates between lines of metrics.jsonl", 10)
     save_every: int | None = option("updates between checkpoints; default: as for evaluations", None)
     keep_last: int = option("number of checkpoints to keep", 2)
+    card: bool = option("also write a model card, README.md, into the model folder", False)
     tracker: tuple[str, ...] = option("trackers of accelerate: tensorboard, wandb, ...", ())
     resume: bool = option("continue from the newest checkpoint in the output folder, if there is one", False)
     imports: tuple[str, ...] = option(
@@ -144,12 +145,3 @@ class PretrainConfig:
                     f"--tracker {name} is unknown or not installed; installed are {', '.join(known) or 'none'}"
                 )
         self.curriculum()
-
-
-def open_shards(config: PretrainConfig) -> list[gd.ShardSet]:
-    """Open the shard sets of a run; raise ValueError when their tokens differ."""
-    shards = [gd.ShardSet.open(Path(folder)) for folder in config.shards]
-    if len({(entry.k, entry.row_tokens) for entry in shards}) > 1:
-        found = ", ".join(f"{entry.folder}: k = {entry.k}, {entry.row_tokens} tokens" for entry in shards)
-        raise ValueError(f"the shard sets differ in their tokens ({found}); mix sets of one kind")
-    return shards

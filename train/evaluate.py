@@ -11,9 +11,10 @@ import torch
 from accelerate import Accelerator
 
 import gemsdata as gd
-from gemsdata.genome.vocab import MASK_ID, NUM_SPECIAL
 from gemsdata.masking.strategies import Strategy
-from train.masked_lm import IGNORED
+from train.masked_lm import IGNORED, TokenScores
+from train.rows import TrainingRows
+from train.token_bases import TokenBases
 
 FROZEN_SEED = 20_240_807
 """of the rows and masks of every validation"""
@@ -68,8 +69,7 @@ class ValidationRows:
     input_ids: torch.Tensor
     labels: torch.Tensor
     attention_mask: torch.Tensor
-    k: int
-    """bases of a token"""
+    tokens: TokenBases
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,7 +77,7 @@ class ValidationRows:
     def head(self, num_rows: int) -> ValidationRows:
         """Return the first rows, at most ``num_rows``."""
         names = ("input_ids", "labels", "attention_mask")
-        return ValidationRows(*(getattr(self, name)[:num_rows] for name in names), self.k)
+        return ValidationRows(*(getattr(self, name)[:num_rows] for name in names), self.tokens)
 
     @property
     def original_ids(self) -> torch.Tensor:
@@ -104,38 +104,30 @@ class ValidationRows:
             yield {name: values.long().to(accelerator.device) for name, values in batch.items()}
 
 
-def validation_rows(shards: list[gd.ShardSet], masking: str | Strategy, *, max_rows: int) -> ValidationRows:
+def validation_rows(rows: TrainingRows, masking: str | Strategy, *, max_rows: int) -> ValidationRows:
     """Return ``max_rows`` validation rows drawn once from all, or all where there are fewer, with frozen masks.
 
     Rows and masks depend on nothing else: not on the micro-batch, not on the number of processes. Raises ValueError
     when a shard set has no validation rows.
     """
-    if not all(entry.num_rows("valid") for entry in shards):
+    if not all(source.num_rows("valid") for source in rows.sources):
         raise ValueError(
             "a shard set has no validation rows, which a run needs; make it with --valid-fraction or --valid-contigs"
         )
-    num_rows = min(max_rows, sum(entry.num_rows("valid") for entry in shards))
-    return masked_rows(shards, "valid", masking, num_rows=num_rows)
-
-
-def masked_rows(
-    shards: list[gd.ShardSet], split: str, masking: str | Strategy, *, num_rows: int, seed: int = FROZEN_SEED
-) -> ValidationRows:
-    """Return ``num_rows`` rows of a split, drawn and masked with ``seed``."""
     loader = gd.build_loader(
-        shards,
-        split=split,
+        rows.sources,
+        split="valid",
         masking=masking,
-        global_batch_size=num_rows,
+        global_batch_size=min(max_rows, sum(source.num_rows("valid") for source in rows.sources)),
         num_steps=1,
-        seed=seed,
+        seed=FROZEN_SEED,
         remainder="wrap",
         world=gd.World(),
         device=None,
     )
     (batch,) = loader
     narrow = {name: values.to(torch.int32) for name, values in gd.model_inputs(batch).items()}
-    return ValidationRows(**narrow, k=shards[0].k)
+    return ValidationRows(**narrow, tokens=TokenBases.of(rows.tokens))
 
 
 @torch.no_grad()
@@ -148,11 +140,11 @@ def evaluate(
     totals = torch.zeros(len(KINDS), 3, dtype=torch.float64, device=accelerator.device)
     bits = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for batch in rows.batches(accelerator, micro_batch_rows):
-        found = model(**batch, with_bases=True)
-        kind = kinds_of(batch["input_ids"], batch["labels"])
+        found = model(**batch, with_bases=rows.tokens.kmers)
+        kind = kinds_of(batch["input_ids"], batch["labels"], rows.tokens.mask_id)
         each = torch.stack([found.losses.double(), found.correct.double(), torch.ones_like(found.losses).double()], 1)
         totals.index_add_(0, kind, each)
-        probabilities = hidden_bases(batch, found.base_probabilities)
+        probabilities = hidden_bases(batch, base_probabilities(found, batch["labels"], rows.tokens), rows.tokens)
         bits += torch.stack([-probabilities.double().log2().sum(), bits.new_tensor(len(probabilities))])
     model.train(was_training)
     totals, bits = accelerator.reduce(totals, "sum").cpu(), accelerator.reduce(bits, "sum").cpu()
@@ -164,35 +156,45 @@ def evaluate(
     )
 
 
-def kinds_of(input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def kinds_of(input_ids: torch.Tensor, labels: torch.Tensor, mask_id: int) -> torch.Tensor:
     """Return the number in `KINDS` of each masked token, in order of rows and positions, int64[masked]."""
     masked = labels != IGNORED
     shown, original = input_ids[masked], labels[masked]
     kept = torch.where(shown == original, KINDS.index("kept"), KINDS.index("random"))
-    return torch.where(shown == MASK_ID, KINDS.index("mask"), kept)
+    return torch.where(shown == mask_id, KINDS.index("mask"), kept)
 
 
-def hidden_bases(batch: dict[str, torch.Tensor], base_probabilities: torch.Tensor) -> torch.Tensor:
+def base_probabilities(scores: TokenScores, labels: torch.Tensor, tokens: TokenBases) -> torch.Tensor:
+    """Return the predicted probability of each base of the masked tokens, float[masked, longest token].
+
+    Of k-mers each base's own; of tokens that vary in length, where no marginal is at hand, the token's probability in
+    equal parts: its n-th root for each of n bases, so that the sum of -log2 over them is that of the token.
+    """
+    if scores.base_probabilities is not None:
+        return scores.base_probabilities
+    length = tokens.length.to(labels.device)[labels[labels != IGNORED]].clamp_min(1)
+    return torch.exp(-scores.losses / length)[:, None].expand(-1, tokens.longest)
+
+
+def hidden_bases(batch: dict[str, torch.Tensor], base_probabilities: torch.Tensor, tokens: TokenBases) -> torch.Tensor:
     """Return the predicted probability of each hidden base, float[bases].
 
     A base is hidden when no token shows it that is unmasked or kept; it is predicted by the mean over the [MASK] tokens
-    that cover it. ``base_probabilities`` float[masked, k] are those of `MaskedLM`. Tokens are k-mers at stride 1.
+    that cover it. ``base_probabilities`` are float[masked, longest token].
     """
     input_ids, labels = batch["input_ids"], batch["labels"]
-    k = base_probabilities.shape[1]
-    rows, positions = torch.nonzero(labels != IGNORED, as_tuple=True)
-    shows = (input_ids >= NUM_SPECIAL) & ((labels == IGNORED) | (input_ids == labels))
-    offsets = torch.arange(k, device=input_ids.device)
-    size = (len(labels), labels.shape[1] + k)
-    shown = torch.zeros(size, dtype=torch.bool, device=input_ids.device)
-    for offset in range(k):
-        shown[:, offset : offset + labels.shape[1]] |= shows
-    asked = input_ids[rows, positions] == MASK_ID
-    flat = (rows[:, None] * size[1] + positions[:, None] + offsets)[asked].flatten()
-    totals = torch.zeros(2, size[0] * size[1], dtype=torch.float64, device=input_ids.device)
-    totals[0].index_add_(0, flat, base_probabilities[asked].flatten().double())
-    totals[1].index_add_(0, flat, torch.ones_like(flat, dtype=torch.float64))
-    hidden = (totals[1] > 0) & ~shown.flatten()
+    masked = labels != IGNORED
+    places = tokens.places(torch.where(masked, labels, input_ids))
+    width = int(places.max()) + 1
+    flat = places + width * torch.arange(len(labels), device=labels.device)[:, None, None]
+    shown = torch.zeros(len(labels) * width, dtype=torch.bool, device=labels.device)
+    shows = tokens.shows(input_ids, labels, IGNORED)
+    shown[flat[shows[..., None] & (places >= 0)]] = True
+    asked = (input_ids == tokens.mask_id)[masked][:, None] & (places[masked] >= 0)
+    totals = torch.zeros(2, len(shown), dtype=torch.float64, device=labels.device)
+    totals[0].index_add_(0, flat[masked][asked], base_probabilities[asked].double())
+    totals[1].index_add_(0, flat[masked][asked], base_probabilities.new_ones(int(asked.sum())).double())
+    hidden = (totals[1] > 0) & ~shown
     return (totals[0][hidden] / totals[1][hidden]).clamp_min(1e-30)
 
 

@@ -30,7 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from gemsdata.cli.malloc import keep_freed_memory
 from gemsdata.files.publish import write_text
-from train.classifier import classification_loss, load_classifier, probabilities
+from train.classifier import ClassLogits, classification_loss, load_classifier, probabilities
 from train.encoder import Encoder
 from train.labelled import Labelled, batches, class_ids, class_names, read_labelled
 from train.metrics import scores
@@ -103,7 +103,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         "classes": classes,
         "rows": {name: _rows(rows, tokens[name], encoder, accelerator) for name, rows in files.items()},
     }
-    model = accelerator.prepare(classifier.model)
+    model = accelerator.prepare(ClassLogits(classifier.model))
     if "train" in files:
         results["recipe"] = dataclasses.asdict(recipe)
         results |= _train(model, tokens, truth, recipe, config.seed, accelerator, encoder.pad_id)
@@ -120,7 +120,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         out = Path(config.output_dir)
         out.mkdir(parents=True, exist_ok=True)
         if "train" in files and not config.no_model and not config.scores_only:
-            accelerator.unwrap_model(model).save_pretrained(out / "final", save_original_format=False)
+            accelerator.unwrap_model(model).model.save_pretrained(out / "final", save_original_format=False)
             encoder.tokenizer.save_pretrained(out / "final")
         if "test" in files and not config.scores_only:
             write_text(

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers import BertForMaskedLM, ModernBertForMaskedLM, PreTrainedModel
+from transformers import BertForMaskedLM, BertModel, ModernBertForMaskedLM, PreTrainedModel
 from transformers.models.modernbert.modeling_modernbert import rotate_half
 
 from gemsdata.genome.vocab import NUM_SPECIAL
@@ -40,8 +40,8 @@ class TokenScores(NamedTuple):
     """probability of each base of the original k-mer, float[N, k], a marginal over the predicted k-mers"""
 
 
-class MaskedTokens(NamedTuple):
-    """The places of N masked tokens of a batch, in order of rows; int64[N] each."""
+class ChosenTokens(NamedTuple):
+    """The places of N tokens of a batch at which the last layer is wanted, in order of rows; int64[N] each."""
 
     rows: torch.Tensor
     positions: torch.Tensor
@@ -104,19 +104,15 @@ class MaskedLM(nn.Module):
         if self._logits_at is None:
             logits = self._run(input_ids, attention_mask, rows, positions)
         else:
-            real = attention_mask.bool()
-            padding = None
-            if not bool(real.all()):
-                padding = Padding(real[:, None, None, :], torch.nonzero(real.flatten()).squeeze(1))
             per_row = torch.bincount(rows, minlength=len(labels))
             slots = torch.arange(len(rows), device=rows.device) - (per_row.cumsum(0) - per_row)[rows]
-            masked = MaskedTokens(rows, positions, slots, max(1, int(per_row.max())))
-            logits = self._run(input_ids, masked, padding)
+            masked = ChosenTokens(rows, positions, slots, max(1, int(per_row.max())))
+            logits = self._run(input_ids, masked, padding_of(attention_mask))
         losses = functional.cross_entropy(logits, targets, reduction="none")
         bases = base_probabilities(logits, targets) if with_bases else None
         return TokenScores(losses, logits.argmax(-1) == targets, bases)
 
-    def _scores(self, input_ids: torch.Tensor, masked: MaskedTokens, padding: Padding | None) -> torch.Tensor:
+    def _scores(self, input_ids: torch.Tensor, masked: ChosenTokens, padding: Padding | None) -> torch.Tensor:
         """Return the logits of the masked tokens, float32[N, vocabulary]."""
         assert self._logits_at is not None
         return self._logits_at(self.model, input_ids, masked, padding, self._call).float()
@@ -130,6 +126,14 @@ class MaskedLM(nn.Module):
         if self._checkpointed and self.training:
             return checkpoint(layer, *arguments, use_reentrant=False)
         return layer(*arguments)
+
+
+def padding_of(attention_mask: torch.Tensor) -> Padding | None:
+    """Return the places that are not padding; None where there is no padding."""
+    real = attention_mask.bool()
+    if bool(real.all()):
+        return None
+    return Padding(real[:, None, None, :], torch.nonzero(real.flatten()).squeeze(1))
 
 
 def base_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -148,14 +152,29 @@ def base_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
     return torch.cat(out, 1)
 
 
+def _call_plain(layer: Callable[..., torch.Tensor], *arguments: object) -> torch.Tensor:
+    return layer(*arguments)
+
+
 def _bert_logits(
-    model: BertForMaskedLM, input_ids: torch.Tensor, masked: MaskedTokens, padding: Padding | None, call: Callable
+    model: BertForMaskedLM, input_ids: torch.Tensor, masked: ChosenTokens, padding: Padding | None, call: Callable
 ) -> torch.Tensor:
-    hidden = model.bert.embeddings(input_ids=input_ids)
-    *lower, last = model.bert.encoder.layer
+    return model.cls(bert_hidden_at(model.bert, input_ids, masked, padding, call))
+
+
+def bert_hidden_at(
+    bert: BertModel,
+    input_ids: torch.Tensor,
+    chosen: ChosenTokens,
+    padding: Padding | None,
+    call: Callable = _call_plain,
+) -> torch.Tensor:
+    """Return the last hidden states of the chosen tokens, [N, H], without what they do not depend on."""
+    hidden = bert.embeddings(input_ids=input_ids)
+    *lower, last = bert.encoder.layer
     for layer in lower:
         hidden = call(_bert_layer, layer, hidden, padding)
-    return model.cls(call(_last_bert_layer, last, hidden, masked, padding))
+    return call(_last_bert_layer, last, hidden, chosen, padding)
 
 
 def _bert_layer(layer: nn.Module, hidden: torch.Tensor, padding: Padding | None) -> torch.Tensor:
@@ -167,7 +186,7 @@ def _bert_layer(layer: nn.Module, hidden: torch.Tensor, padding: Padding | None)
 
 
 def _last_bert_layer(
-    layer: nn.Module, hidden: torch.Tensor, masked: MaskedTokens, padding: Padding | None
+    layer: nn.Module, hidden: torch.Tensor, masked: ChosenTokens, padding: Padding | None
 ) -> torch.Tensor:
     """Run a layer at the masked tokens of hidden[B, L, H] only; return [N, H]."""
     attention = layer.attention.self
@@ -193,7 +212,7 @@ def _dropout(attention: nn.Module) -> float:
 
 
 def _modern_bert_logits(
-    model: ModernBertForMaskedLM, input_ids: torch.Tensor, masked: MaskedTokens, padding: Padding | None, call: Callable
+    model: ModernBertForMaskedLM, input_ids: torch.Tensor, masked: ChosenTokens, padding: Padding | None, call: Callable
 ) -> torch.Tensor:
     base = model.model
     hidden = base.embeddings(input_ids=input_ids)
@@ -235,7 +254,7 @@ def _modern_bert_layer(
 
 
 def _last_modern_bert_layer(
-    layer: nn.Module, hidden: torch.Tensor, rotary: Rotary, mask: torch.Tensor | None, masked: MaskedTokens
+    layer: nn.Module, hidden: torch.Tensor, rotary: Rotary, mask: torch.Tensor | None, masked: ChosenTokens
 ) -> torch.Tensor:
     """Run a layer at the masked tokens of hidden[B, L, H] only; return [N, H]."""
     attention, size = layer.attn, hidden.shape[-1]
@@ -266,7 +285,7 @@ def _rotated(part: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return (wide * cos + rotate_half(wide) * sin).to(part.dtype)
 
 
-def _in_slots(values: torch.Tensor, masked: MaskedTokens, num_rows: int) -> torch.Tensor:
+def _in_slots(values: torch.Tensor, masked: ChosenTokens, num_rows: int) -> torch.Tensor:
     """Return values[N, ...] of the masked tokens side by side in their rows, [B, most_per_row, ...], 0 behind them."""
     out = torch.zeros((num_rows, masked.most_per_row, *values.shape[1:]), dtype=values.dtype, device=values.device)
     return out.index_put((masked.rows, masked.slots), values)

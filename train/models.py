@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from gemsdata.genome.vocab import CLS_ID, MASK_ID, PAD_ID, SEP_ID, UNK_ID, vocab_size
+from gemsdata.masking.token_rows import Vocabulary
 
 _BERT = {
     "logo": (2, 256, 8, 3072, 0.0),
@@ -29,15 +29,8 @@ _BERT = {
 """name: layers, hidden size, heads, feed-forward size, dropout"""
 _MODERN_BERT = {"modern-small": (2, 128, 4, 344), "modern-base": (22, 768, 12, 1152)}
 """name: layers, hidden size, heads, feed-forward size; rotary positions, no dropout, gated feed-forward layers"""
-_SPECIAL_IDS = {
-    "pad": PAD_ID,
-    "unk": UNK_ID,
-    "cls": CLS_ID,
-    "sep": SEP_ID,
-    "mask": MASK_ID,
-    "bos": CLS_ID,
-    "eos": SEP_ID,
-}
+_SPECIAL_IDS = {"pad": "pad", "unk": "unk", "cls": "cls", "sep": "sep", "mask": "mask", "bos": "cls", "eos": "sep"}
+"""name in a configuration: name in a `Vocabulary`"""
 
 
 def model_names() -> list[str]:
@@ -45,17 +38,17 @@ def model_names() -> list[str]:
     return [*_BERT, *_MODERN_BERT]
 
 
-def build_model(model: str, *, k: int = 6, max_positions: int = 512) -> PreTrainedModel:
+def build_model(model: str, vocabulary: Vocabulary, *, max_positions: int = 512) -> PreTrainedModel:
     """Return a masked LM with random weights from torch's global generator.
 
     Parameters
     ----------
     model
-        a named size: "logo" (4.93 M parameters at k = 6), "dnabert" (89.2 M), "small" (1.0 M), "smoke" (for tests),
+        a named size: "logo" (4.93 M parameters with 6-mers), "dnabert" (89.2 M), "small" (1.0 M), "smoke" (for tests),
         "modern-small" (0.94 M), "modern-base" (114 M); or a Hugging Face config.json, or a folder with one, of any
         architecture that AutoModelForMaskedLM knows. Vocabulary, special tokens and positions are set to fit.
-    k
-        bases of a token; the vocabulary has 4**k + 5 ids.
+    vocabulary
+        token ids of the rows.
     max_positions
         longest row in tokens, [CLS] and [SEP] included.
 
@@ -65,11 +58,11 @@ def build_model(model: str, *, k: int = 6, max_positions: int = 512) -> PreTrain
         for an unknown name, or a configuration that makes no masked LM.
     """
     config = _config(model)
-    config.vocab_size = vocab_size(k)
+    config.vocab_size = vocabulary.size
     config.max_position_embeddings = max_positions
-    for name, token_id in _SPECIAL_IDS.items():
+    for name, role in _SPECIAL_IDS.items():
         if name in ("pad", "mask") or getattr(config, f"{name}_token_id", None) is not None:
-            setattr(config, f"{name}_token_id", token_id)
+            setattr(config, f"{name}_token_id", getattr(vocabulary, f"{role}_id"))
     try:
         with torch.device("meta"):
             table = num_positions(AutoModelForMaskedLM.from_config(config))
@@ -80,7 +73,7 @@ def build_model(model: str, *, k: int = 6, max_positions: int = 512) -> PreTrain
         raise ValueError(f"--model {model}: {config.model_type} makes no masked LM: {error}") from error
 
 
-def load_model(folder: str | Path, *, k: int, max_positions: int) -> PreTrainedModel:
+def load_model(folder: str | Path, vocabulary: Vocabulary, *, max_positions: int) -> PreTrainedModel:
     """Load a Hugging Face checkpoint of a masked LM; raise ValueError when it does not fit the rows.
 
     Also loads DNABERT's published checkpoints: their additional tensors (pooler, next-sentence head) are left out.
@@ -88,10 +81,10 @@ def load_model(folder: str | Path, *, k: int, max_positions: int) -> PreTrainedM
     if not (Path(folder) / "config.json").exists():
         raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give one, or --model")
     config = _read_config(Path(folder))
-    if config.vocab_size != vocab_size(k):
+    if config.vocab_size != vocabulary.size:
         raise ValueError(
-            f"{folder} has {config.vocab_size} token ids, the shards' k = {k} needs {vocab_size(k)}; make shards with"
-            f" the model's k, or start from another checkpoint"
+            f"{folder} has {config.vocab_size} token ids, the rows have {vocabulary.size}; give rows of the model's"
+            " tokens, or start from another checkpoint"
         )
     with quiet_loading():
         model, report = AutoModelForMaskedLM.from_pretrained(

@@ -26,10 +26,16 @@ def argument(default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"argument": True})
 
 
+def group(options: type) -> Any:
+    """Return a dataclass field that is itself a dataclass of options, whose metadata have ``help`` and ``option``."""
+    return dataclasses.field(default_factory=options, metadata={"group": options})
+
+
 def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, description: str) -> Config:
     """Return a ``config`` with the values of a command line (default: sys.argv).
 
-    A bool field is a flag; tuple[T, ...] takes one or more values (``--seeds 1 2 3``); ``T | None`` is optional.
+    A bool field is a flag, ``--flag/--no-flag`` where it is not False by default; tuple[T, ...] takes one or more
+    values (``--seeds 1 2 3``); ``T | None`` is optional; a `group` has an option for each of its own fields.
     ``--help`` raises SystemExit(0); a mistake raises ValueError. Started as a sub-command of gemsdata, the program is
     called by that name.
     """
@@ -38,12 +44,24 @@ def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, d
     if outer is not None:
         prog = outer.command_path
         layout = {"terminal_width": outer.terminal_width}
+    groups = {field.name: field.metadata["group"] for field in _fields(config) if "group" in field.metadata}
     hints = typing.get_type_hints(config)
-    parameters = [_parameter(field, hints[field.name]) for field in dataclasses.fields(config)]  # type: ignore[arg-type]
+    parameters = [_parameter(field, hints[field.name]) for field in _fields(config) if field.name not in groups]
+    for name, options in groups.items():
+        inner = typing.get_type_hints(options)
+        parameters += [_parameter(field, inner[field.name], prefix=f"{name}_") for field in _fields(options)]
+
+    def make(**values: Any) -> Config:
+        own = {
+            name: options(**{field.name: values.pop(f"{name}_{field.name}") for field in _fields(options)})
+            for name, options in groups.items()
+        }
+        return config(**values, **own)
+
     command = _Command(
         prog,
         params=parameters,
-        callback=lambda **values: config(**values),
+        callback=make,
         help=description,
         epilog=outer and outer.command.epilog,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -79,19 +97,30 @@ def _one_value_each(words: Sequence[str], several: set[str]) -> Iterator[str]:
         yield word
 
 
-def _parameter(field: dataclasses.Field, hint: Any) -> click.Parameter:
+def _fields(options: type) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(options)
+
+
+def _parameter(field: dataclasses.Field, hint: Any, *, prefix: str = "") -> click.Parameter:
     required = field.default is dataclasses.MISSING
     default = {} if required else {"default": field.default}
     if field.metadata.get("argument"):
         return click.Argument([field.name], required=required, **default)
     name = field.metadata["option"] or "--" + field.name.replace("_", "-")
     text = field.metadata["help"][0].upper() + field.metadata["help"][1:] + "."
-    if hint is bool:
-        return click.Option([name, field.name], is_flag=True, default=False, help=text)
     inner = [part for part in typing.get_args(hint) if part not in (types.NoneType, Ellipsis)]
+    if hint is bool or inner == [bool]:
+        switch = name if field.default is False else f"{name}/--no-{name[2:]}"
+        return click.Option(
+            [switch, prefix + field.name],
+            is_flag=True,
+            default=field.default,
+            help=text,
+            show_default=field.default is True,
+        )
     several = typing.get_origin(hint) is tuple
     return click.Option(
-        [name, field.name],
+        [name, prefix + field.name],
         type=inner[0] if inner else hint,
         required=required,
         show_default=not required and field.default not in (None, ()),

@@ -28,18 +28,21 @@ from transformers.utils import logging as transformers_logging
 import gemsdata as gd
 from gemsdata.cli.malloc import keep_freed_memory
 from gemsdata.files.publish import write_text
+from gemsdata.shards.card import write_card
 from train import checkpoint
 from train.baselines import baselines
+from train.card import model_card
 from train.checkpoint import TrainingState
-from train.config import PretrainConfig, open_shards
+from train.config import PretrainConfig
 from train.evaluate import ValidationRows, evaluate, validation_rows
 from train.figure import draw_run
-from train.masked_lm import MaskedLM
+from train.masked_lm import IGNORED, MaskedLM
 from train.models import build_model, load_model
 from train.optimizer import adamw, set_learning_rate
 from train.options import parse
 from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
-from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation
+from train.rows import TrainingRows, open_rows
+from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation, read_metrics
 
 
 def train(config: PretrainConfig) -> bool:
@@ -49,14 +52,14 @@ def train(config: PretrainConfig) -> bool:
     """
     config = config.resolved()
     run = Path(config.output_dir)
-    shards = open_shards(config)
+    rows = open_rows(config.shards, config.view)
     accelerator = _start(config, run)
     note_compilation(accelerator.is_main_process, model=config.compile)
     newest = _checkpoint_to_resume(config, run)
     set_seed(config.seed)
-    state = _state(config, shards, accelerator)
-    validation = _validation(config, shards)
-    baseline = dataclasses.asdict(baselines(shards, validation[0])) if accelerator.is_main_process else {}
+    state = _state(config, rows, accelerator)
+    validation = _validation(config, rows)
+    baseline = dataclasses.asdict(baselines(rows, validation[0])) if accelerator.is_main_process else {}
     set_seed(config.seed, device_specific=True)  # dropout differs between processes
     if newest is not None:
         checkpoint.load(newest, state)
@@ -70,7 +73,7 @@ def train(config: PretrainConfig) -> bool:
             set_learning_rate(optimizer, lr)
             counts = batch_counts(batch, interrupt.received, accelerator)
             loss_sum, num_correct = _backward(model, batch, counts, config.micro_batch_rows, accelerator)
-            loss = loss_sum / max(counts.masked, 1)
+            loss = loss_sum / max(counts.weight, 1e-9)
             norm = float(accelerator.clip_grad_norm_(model.parameters(), config.clip_norm))
             if not math.isfinite(loss) or not (math.isfinite(norm) or accelerator.scaler):
                 _stop_diverged(run, state, batch, loss, norm)
@@ -94,7 +97,7 @@ def train(config: PretrainConfig) -> bool:
                     checkpoint.keep_last(run, config.keep_last, accelerator)
             if stopped:
                 break
-    _finish(run, state, tokenizer=_tokenizer(shards), stopped=stopped)
+    _finish(run, state, config, rows, stopped=stopped)
     return not stopped
 
 
@@ -124,15 +127,14 @@ def _checkpoint_to_resume(config: PretrainConfig, run: Path) -> Path | None:
     return found[-1]
 
 
-def _state(config: PretrainConfig, shards: list[gd.ShardSet], accelerator: Accelerator) -> TrainingState:
+def _state(config: PretrainConfig, rows: TrainingRows, accelerator: Accelerator) -> TrainingState:
     """Return model, optimizer and loader at step 0."""
-    k, max_positions = shards[0].k, shards[0].row_tokens + 2
     if config.init_from:
-        hf_model = load_model(config.init_from, k=k, max_positions=max_positions)
+        hf_model = load_model(config.init_from, rows.vocabulary, max_positions=rows.max_positions)
     else:
-        hf_model = build_model(config.model, k=k, max_positions=max_positions)
+        hf_model = build_model(config.model, rows.vocabulary, max_positions=rows.max_positions)
     loader = gd.build_loader(
-        shards,
+        rows.sources,
         curriculum=config.curriculum(),
         global_batch_size=config.batch_rows,
         num_steps=config.max_steps,
@@ -161,25 +163,30 @@ def _state(config: PretrainConfig, shards: list[gd.ShardSet], accelerator: Accel
     )
 
 
-def _validation(config: PretrainConfig, shards: list[gd.ShardSet]) -> list[ValidationRows]:
+def _validation(config: PretrainConfig, rows: TrainingRows) -> list[ValidationRows]:
     """Return the validation rows of each stage: one for all, unless the curriculum evaluates with its own maskings."""
     curriculum = config.curriculum()
     maskings = [config.eval_masking] if curriculum.frozen_evaluation else curriculum.maskings()
-    return [validation_rows(shards, masking, max_rows=config.eval_rows) for masking in maskings]
+    return [validation_rows(rows, masking, max_rows=config.eval_rows) for masking in maskings]
 
 
 def _backward(
     model: torch.nn.Module, batch: dict[str, Any], counts: BatchCounts, micro_batch_rows: int, accelerator: Accelerator
 ) -> tuple[float, float]:
-    """Compute the gradients of a batch; return its loss sum and number of correct guesses over all processes."""
+    """Compute the gradients of a batch; return its loss sum and number of correct guesses over all processes.
+
+    Where the batch has ``loss_weights``, each masked token's loss counts so much.
+    """
     sums = torch.zeros(2, device=accelerator.device)
     micro_batches = list(_micro_batches(batch, micro_batch_rows))
     for i, micro_batch in enumerate(micro_batches, start=1):
+        weights = micro_batch.pop("loss_weights", None)
         with nullcontext() if i == len(micro_batches) else accelerator.no_sync(model):
             found = model(**micro_batch)
-            loss_sum = found.losses.sum()
+            losses = found.losses if weights is None else found.losses * weights[micro_batch["labels"] != IGNORED]
+            loss_sum = losses.sum()
             # gradients are averaged over processes; this makes it the mean over all masked tokens
-            accelerator.backward(loss_sum * accelerator.num_processes / max(counts.masked, 1))
+            accelerator.backward(loss_sum * accelerator.num_processes / max(counts.weight, 1e-9))
         sums += torch.stack([loss_sum.detach(), found.correct.sum().float()])
     loss_sum, num_correct = accelerator.reduce(sums, "sum").tolist()
     return loss_sum, num_correct
@@ -189,9 +196,12 @@ def _micro_batches(batch: dict[str, Any], num_rows: int) -> Iterator[dict[str, t
     """Yield micro-batches of a process's batch: rows of similar length together, without columns of padding only."""
     lengths = batch["attention_mask"].sum(1)
     order = torch.argsort(lengths, stable=True)
+    inputs = gd.model_inputs(batch)
+    if "loss_weights" in batch:
+        inputs["loss_weights"] = batch["loss_weights"]
     for chosen in order.split(num_rows):
         longest = int(lengths[chosen].max())
-        yield {name: values[chosen, :longest] for name, values in gd.model_inputs(batch).items()}
+        yield {name: values[chosen, :longest] for name, values in inputs.items()}
 
 
 def _evaluate(state: TrainingState, validation: list[ValidationRows], config: PretrainConfig) -> dict[str, Any]:
@@ -220,17 +230,15 @@ def _stop_diverged(run: Path, state: TrainingState, batch: dict[str, Any], loss:
     )
 
 
-def _tokenizer(shards: list[gd.ShardSet]) -> gd.KmerTokenizer:
-    return gd.KmerTokenizer(shards[0].k, model_max_length=shards[0].row_tokens + 2)
-
-
-def _finish(run: Path, state: TrainingState, *, tokenizer: gd.KmerTokenizer, stopped: bool) -> None:
+def _finish(run: Path, state: TrainingState, config: PretrainConfig, rows: TrainingRows, *, stopped: bool) -> None:
     """Write the model folder (of a complete run) and the figure, and print where they are."""
     if not stopped:
         state.save_model(run / "final")
     if state.accelerator.is_main_process:
         if not stopped:
-            tokenizer.save_pretrained(run / "final")
+            rows.tokenizer().save_pretrained(run / "final")
+            if config.card:
+                write_card(run / "final", model_card(config, rows, read_metrics(run / "metrics.jsonl")))
         draw_run(run)
         print(
             f"{run}: interrupted after {checkpoint.all_of(run)[-1].name}; continue with --resume"

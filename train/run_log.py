@@ -32,13 +32,20 @@ class BatchCounts(NamedTuple):
     tokens: int
     stops: int
     """processes that were asked to stop"""
+    weight: float
+    """sum of the weights of the masked tokens in the loss; each is 1 unless the batch has ``loss_weights``"""
 
 
 def batch_counts(batch: dict[str, Any], stop: bool, accelerator: Accelerator) -> BatchCounts:
     """Return the numbers of this update's batch, summed over all processes; all of them must call it."""
-    masked, tokens = (batch["labels"] != -100).sum(), batch["attention_mask"].sum()
-    own = torch.stack([masked, tokens.new_tensor(len(batch["sample_ids"])), tokens, tokens.new_tensor(int(stop))])
-    return BatchCounts(*accelerator.reduce(own, "sum").tolist())
+    masked = batch["labels"] != -100
+    num_masked, tokens = masked.sum(), batch["attention_mask"].sum()
+    own = torch.stack([num_masked, tokens.new_tensor(len(batch["sample_ids"])), tokens, tokens.new_tensor(int(stop))])
+    counts = accelerator.reduce(own, "sum").tolist()
+    weight = counts[0]
+    if "loss_weights" in batch:
+        weight = float(accelerator.reduce(batch["loss_weights"][masked].sum(), "sum"))
+    return BatchCounts(*counts, weight)
 
 
 class Meter:
@@ -49,7 +56,7 @@ class Meter:
 
     def clear(self) -> None:
         """Set all sums to 0 and restart the clock."""
-        self.loss_sum = self.num_correct = self.waited_s = 0.0
+        self.loss_sum = self.weight = self.num_correct = self.waited_s = 0.0
         self.num_masked = self.num_rows = self.num_tokens = 0
         self._began = time.perf_counter()
 
@@ -67,6 +74,7 @@ class Meter:
         """Add an update: sums over all processes."""
         self.loss_sum += loss_sum
         self.num_correct += num_correct
+        self.weight += counts.weight
         self.num_masked += counts.masked
         self.num_rows += counts.rows
         self.num_tokens += counts.tokens
@@ -75,7 +83,7 @@ class Meter:
         """Return the means and rates since the last call of `clear`."""
         seconds = max(time.perf_counter() - self._began, 1e-9)
         return {
-            "loss": self.loss_sum / max(self.num_masked, 1),
+            "loss": self.loss_sum / max(self.weight, 1e-9),
             "masked_accuracy": self.num_correct / max(self.num_masked, 1),
             "rows_per_s": self.num_rows / seconds,
             "tokens_per_s": self.num_tokens / seconds,

@@ -23,9 +23,9 @@ from eval.compare.study import RANDOM, Study, load_study
 from eval.fewshot.tasks import fewshot_run, find_tasks
 from eval.results.jobs import Job, default_workers, run_jobs, threads_of_each
 from eval.results.runs import Model, Run, run_all
-from train.config import open_shards
 from train.options import argument, option, parse
 from train.program import exit_status
+from train.rows import open_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
     configs = {
         (arm.name, seed): pretraining_of(study, arm, seed, out, **options) for seed in study.seeds for arm in study.arms
     }
-    open_shards(next(iter(configs.values())))
+    first = next(iter(configs.values()))
+    open_rows(first.shards, first.view)
     tasks, remarks, _ = find_tasks(
         Path(config.data),
         out,

@@ -9,9 +9,10 @@ from typing import Any
 
 from eval.compare.study import Arm, Study
 from gemsdata.files.publish import write_text
-from train.config import PretrainConfig, open_shards
+from train.config import PretrainConfig
 from train.pretrain import train
 from train.program import Stopped
+from train.rows import open_rows
 
 _STARTED, _COMPLETE = "started.json", "complete.json"
 _NOT_COMPARED = ("output_dir", "threads", "resume", "shards", "workers")
@@ -50,6 +51,7 @@ def pretrain(config: PretrainConfig) -> None:
 def _identity(config: PretrainConfig) -> dict[str, Any]:
     """Return everything that determines the weights."""
     options = {name: value for name, value in dataclasses.asdict(config).items() if name not in _NOT_COMPARED}
-    fingerprints = [shards.manifest.fingerprint for shards in open_shards(config)]
-    identity: dict[str, Any] = json.loads(json.dumps({**options, "shards": fingerprints}))
+    identity: dict[str, Any] = json.loads(
+        json.dumps({**options, "shards": open_rows(config.shards, config.view).fingerprints})
+    )
     return identity

@@ -24,6 +24,7 @@ from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
 from gemsdata.cli.view_options import view_options
 from gemsdata.npmi.estimators import ESTIMATORS
+from gemsdata.shards.card import check_card, dataset_card, write_card
 from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES, SPLITS, Manifest
 from gemsdata.shards.options import FORMATS, ShardOptions
 from gemsdata.shards.write import plan_only as plan_only_shard
@@ -75,6 +76,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the row order and the split.")
 @click.option("--plan-only", is_flag=True, help="Only write the plan for `gemsdata encode` and `gemsdata finalise`.")
 @click.option("--resume", is_flag=True, help="Continue an interrupted run with the same input and options.")
+@click.option("--card", "with_card", is_flag=True, help="Also write README.md, a Hugging Face dataset card.")
 @click.option("--overwrite", is_flag=True, help="Replace the shard set in the output folder.")
 @json_option
 def command(
@@ -88,6 +90,7 @@ def command(
     plan_only: bool,
     resume: bool,
     overwrite: bool,
+    with_card: bool,
     as_json: bool,
     view: ViewOptions,
     **options: Any,
@@ -109,6 +112,7 @@ def command(
     """
     refuse_both("valid_contigs", "valid_fraction")
     refuse_both("resume", "overwrite")
+    refuse_both("plan_only", "with_card")
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
     if view.changed():
@@ -118,6 +122,8 @@ def command(
         report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
         return
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
+    if with_card:
+        check_card(out)
     if plan_only:
         with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
             planned = plan_only_shard(
@@ -139,6 +145,8 @@ def command(
             executor=executor,
             progress=progress,
         )
+    if with_card:
+        write_card(out, dataset_card(manifest))
     report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
 
 

@@ -21,6 +21,7 @@ EXTRA_OF = {
     "scipy": "lint",
     "sourmash": "lint",
     "pyBigWig": "track",
+    "lightning": "lightning",
     "memelite": "eval",
     "pandas": "eval",
     "statsmodels": "eval",

@@ -135,9 +135,9 @@ def check_writable(folder: Path, *, resume: bool, overwrite: bool) -> None:
 def first_foreign_file(folder: Path) -> str | None:
     """Return a file below ``folder``, relative to it, that no manifest, journal or plan of ours lists; None if none.
 
-    Names that begin with a dot belong to systems and tools: they are neither ours nor in the way.
+    Names that begin with a dot belong to systems and tools: they are neither ours nor in the way, and so is README.md.
     """
-    ours: set[str] = set()
+    ours = {"README.md"}
     if is_complete(folder):
         ours |= {MANIFEST_FILE, *Manifest.load(folder).files()}
     journal = _read_journal(folder)

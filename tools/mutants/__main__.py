@@ -23,7 +23,7 @@ from tools.mutants.campaign import Outcome, Results, choose, outdated, run
 from tools.mutants.operators import REPOSITORY
 from tools.mutants.processes import prepare
 
-KINDS = ("killed", "time limit", "equivalent", "survived")
+KINDS = ("killed", "time limit", "equivalent", "survived", "not called")
 
 
 def main() -> int:
@@ -56,7 +56,7 @@ def main() -> int:
     print("\n".join(table(outcomes)))
     if options.markdown:
         options.markdown.write_text(document(outcomes, options.per_file, options.seed))
-    return int(bool(stale) or any(found.kind == "survived" for found in outcomes))
+    return int(bool(stale) or any(found.kind in ("survived", "not called") for found in outcomes))
 
 
 def _tell(found: Outcome) -> None:
@@ -80,12 +80,17 @@ def document(outcomes: Sequence[Outcome], per_file: int, seed: int) -> str:
         "",
         f"Written by `python -m tools.mutants --per-file {per_file} --seed {seed} --markdown FILE`. A mutant is the "
         "source with one operator, number, condition or call changed. It is killed when a test fails, or when the "
-        "tests use up their processor time (time limit). The kernels run as plain Python. "
+        "tests use up their processor time (time limit). The kernels run as plain Python. Not called: the test files "
+        "that are listed for the source do not call the function, so that nothing is known of the mutant. "
         f"At most {per_file} mutants of each file were tried, chosen by a seeded hash.",
         "",
         *table(outcomes),
     ]
-    for kind, title in (("equivalent", "Equivalent mutants"), ("survived", "Survivors")):
+    for kind, title in (
+        ("equivalent", "Equivalent mutants"),
+        ("survived", "Survivors"),
+        ("not called", "Not called by the tests of the target"),
+    ):
         listed = [found for found in outcomes if found.kind == kind]
         if listed:
             lines += ["", f"## {title}", ""]

@@ -14,7 +14,7 @@ from tools.mutants.operators import REPOSITORY, Mutant, mutants_of
 from tools.mutants.processes import TestRun, try_mutant, with_collected
 
 TARGETS = json.loads(Path(__file__).with_name("targets.json").read_text())
-"""source file or folder (the files that are not named before it) -> the test files that must kill its mutants"""
+"""source file, or folder (its files that are not named before it) -> the test files that must kill their mutants"""
 EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text())
 """key of a mutant -> why no test can kill it"""
 
@@ -25,7 +25,7 @@ class Outcome:
 
     mutant: Mutant
     kind: str
-    """killed, time limit, equivalent or survived"""
+    """killed, time limit, equivalent, survived, or not called by any test of its target"""
     end: str
     """the test that failed, or the reason"""
 
@@ -68,12 +68,16 @@ class Results:
         self._path = path
         self._found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
 
-    def get(self, mutant: Mutant, tests: str, seconds: float) -> Outcome | None:
-        """Return the outcome; None where the function has changed, or the tests of a survivor."""
+    def get(self, mutant: Mutant, tests: str | None, seconds: float) -> Outcome | None:
+        """Return the outcome; None where the function has changed, or the tests (if given) of one not killed."""
         found = self._found.get(mutant.key)
         if not found or found["function"] != mutant.function_hash:
             return None
-        if found["kind"] == "survived" and (found["tests"] != tests or found["seconds"] < seconds):
+        if (
+            tests
+            and found["kind"] in ("survived", "not called")
+            and (found["tests"] != tests or found["seconds"] < seconds)
+        ):
             return None
         return Outcome(mutant, found["kind"], found["end"])
 
@@ -106,12 +110,14 @@ def run(
         tell(outcome)
 
     for files in dict.fromkeys(files for _, files in chosen):
-        tests_hash = hashlib.sha256(b"".join((REPOSITORY / name).read_bytes() for name in files)).hexdigest()[:16]
+        tests_hash = hashlib.sha256(
+            b"".join((REPOSITORY / name.partition("::")[0]).read_bytes() for name in files)
+        ).hexdigest()[:16]
         left = []
         for mutant in (mutant for mutant, of in chosen if of == files):
             if mutant.key in EQUIVALENT:
                 note(Outcome(mutant, "equivalent", EQUIVALENT[mutant.key]))
-            elif found := results.get(mutant, tests_hash, seconds):
+            elif found := results.get(mutant, None if known_only else tests_hash, seconds):
                 note(found)
             else:
                 left.append(mutant)
@@ -137,5 +143,5 @@ def _try(mutant: Mutant, tests: Sequence[TestRun], seconds: float) -> tuple[str,
             break
         taken.append(test)
     if not taken:
-        return "survived", "no test calls it"
+        return "not called", ""
     return try_mutant(mutant, taken)
