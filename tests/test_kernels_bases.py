@@ -149,3 +149,47 @@ def test_intervals_may_begin_and_end_with_a_block(lengths, what):
     assert out[:found].tolist() == wanted
     assert state[0] == letters.size
     assert state[1] < 0
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("unknown", [0, 0.4])
+def test_bases_are_shown_by_the_known_kmers_over_them(stride, unknown):
+    k, counts, rng = 3, np.array([7, 1, 0, 4]), np.random.default_rng(stride)
+    width = 6 * stride + k + 1
+    true = rng.integers(0, 4, (4, width)).astype(np.uint8)
+    ids = np.zeros((4, 7), np.uint16)
+    kernels.encode_kmers(true, counts, k, stride, ids)
+    known = rng.random((4, 7)) >= unknown
+    ids[~known] = 1
+    out = np.full((4, width), 9, np.uint8)
+    kernels.decode_kmers(ids, counts, k, stride, out)
+    for i, tokens in enumerate(counts.tolist()):
+        shown = {t * stride + j for t in range(tokens) if known[i, t] for j in range(k)}
+        covered = {t * stride + j for t in range(tokens) for j in range(k)}
+        for b in range(width):
+            if b in covered:
+                assert out[i, b] == (true[i, b] if b in shown else 4)
+            elif b > max(covered, default=-1):
+                assert out[i, b] == 9
+        if stride == 1:
+            end = tokens + k - 1 if tokens else 0
+            other = np.full((4, width), 9, np.uint8)
+            kmer.bases_of_kmers(ids, counts, k, other)
+            assert other[i].tolist() == out[i, :end].tolist() + [0] * (width - end)
+
+
+def test_tokens_of_any_length_are_decoded_one_after_the_other():
+    words = [[], [4], [0], [1, 2, 3], [3, 3], [2, 0, 1, 1]]
+    digits = np.array([digit for word in words for digit in word], np.uint8)
+    first = np.cumsum([0, *map(len, words)])
+    ids = np.random.default_rng(0).integers(0, 6, (5, 6)).astype(np.uint16)
+    ids[4] = 5  # reaches beyond the end of the row
+    counts = np.array([6, 2, 0, 5, 6])
+    out, start = np.full((5, 20), 9, np.uint8), np.full((5, 7), -1, np.int32)
+    kernels.decode_varying(ids, counts, digits, first, out, start)
+    for i, tokens in enumerate(counts.tolist()):
+        row = [words[v] for v in ids[i, :tokens]]
+        text = [digit for word in row for digit in word][:20]
+        assert out[i].tolist() == text + [9] * (20 - len(text))
+        ends = np.cumsum([0, *map(len, row)]).tolist()
+        assert start[i].tolist() == [min(end, 20) for end in ends + [ends[-1]] * (6 - tokens)]

@@ -12,10 +12,10 @@ KEY = 12345
 BEYOND = 3
 
 
-def order_of(ranks: list[int], seed: int = 0) -> np.ndarray:
+def order_of(ranks: list[int], beyond: int = -7) -> np.ndarray:
     """Return int64[3, n + BEYOND] of rank, choice and place; the last columns belong to nobody."""
-    places = np.random.default_rng(seed).permutation(3 * len(ranks) + 1)[: len(ranks)]
-    order = np.full((3, len(ranks) + BEYOND), -7, np.int64)
+    places = np.random.default_rng(0).permutation(3 * len(ranks) + 1)[: len(ranks)]
+    order = np.full((3, len(ranks) + BEYOND), beyond, np.int64)
     order[:, : len(ranks)] = ranks, np.arange(len(ranks)), places
     return order
 
@@ -25,11 +25,12 @@ def sorted_entries(order: np.ndarray, count: int) -> list[list[int]]:
 
 
 def check(ranks: list[int]) -> None:
-    order = order_of(ranks)
-    wanted = sorted_entries(order, len(ranks))
-    sort_order(order, len(ranks), np.uint64(KEY))
-    assert order[:, : len(ranks)].T.tolist() == wanted
-    assert (order[:, len(ranks) :] == -7).all()
+    for beyond in (-(10**6), 10**6):
+        order = order_of(ranks, beyond)
+        wanted = sorted_entries(order, len(ranks))
+        sort_order(order, len(ranks), np.uint64(KEY))
+        assert order[:, : len(ranks)].T.tolist() == wanted
+        assert (order[:, len(ranks) :] == beyond).all()
 
 
 @pytest.mark.parametrize("num_ranks", [1, 4, 1000])
@@ -41,17 +42,29 @@ def test_entries_are_sorted_by_rank_and_draw(count: int, num_ranks: int) -> None
     check(sorted(ranks, reverse=True))
 
 
-def test_the_worst_pivots_do_not_fill_the_stack() -> None:
-    """The median of three is the second least entry, time after time, so that all but two remain in one part."""
+def test_the_least_pivots_do_not_fill_the_stack() -> None:
+    """The median of three is the second least entry, time after time, so that all but two remain in the right part."""
     count = 520
     at, ranks = list(range(count)), [0] * count
-    for first in range(0, count - 1, 2):
+    for first in range(0, count, 2):
         middle = (first + count) // 2
         ranks[at[first]], ranks[at[middle]] = first, first + 1
         at[middle] = at[first + 1]
     assert sorted(ranks) == list(range(count))
     check(ranks)
-    check([-rank for rank in ranks])
+
+
+def test_the_greatest_pivots_do_not_fill_the_stack() -> None:
+    """The median of three is the second greatest entry, so that all but two remain in the left part."""
+    count, few = 520, 20
+    at, ranks = list(range(count)), [0] * count
+    for end in range(count, few, -2):
+        ranks[at[end - 1]], ranks[at[end // 2]] = end - 1, end - 2
+        at[end // 2], at[0] = at[0], at[end - 2]
+    for place in range(few):
+        ranks[at[place]] = place
+    assert sorted(ranks) == list(range(count))
+    check(ranks)
 
 
 @pytest.mark.parametrize("best_first", [True, False])
