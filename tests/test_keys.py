@@ -11,6 +11,7 @@ from gemsdata.kernels import keys
 from gemsdata.kernels.order import permute_range
 from gemsdata.kernels.random_streams import RandomStream, RowStream
 from gemsdata.shards.verify.windows import splitmix
+from tests import naive_masking as naive
 
 WORD = st.integers(0, 2**64 - 1)
 
@@ -105,3 +106,29 @@ def test_another_key_gives_another_order() -> None:
     for key in range(2):
         permute_range(0, 100, np.uint64(key), orders[key])
     assert (orders[0] == orders[1]).mean() < 0.1
+
+
+def naive_image(i: int, n: int, key: int) -> int:
+    """Walk a Feistel network of six rounds over the smallest power of two that holds n until it stays below n."""
+    bits = (n - 1).bit_length()
+    if bits == 0:
+        return i
+    low = bits // 2
+    high = bits - low
+    while True:
+        left, right = divmod(i, 2**low)
+        for pair in range(3):
+            left ^= mix((naive.fold(key, 2 * pair) + right) % 2**64) % 2**high
+            right ^= mix((naive.fold(key, 2 * pair + 1) + left) % 2**64) % 2**low
+        i = left * 2**low + right
+        if i < n:
+            return i
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 31, 32, 33, 100])
+def test_the_keyed_order_is_that_of_a_network_in_python_integers(n: int) -> None:
+    out = np.empty(n, np.int64)
+    permute_range(0, n, np.uint64(77), out)
+    assert out.tolist() == [naive_image(i, n, 77) for i in range(n)]
+    permute_range(n // 2, n, np.uint64(77), out[: n - n // 2])
+    assert out[: n - n // 2].tolist() == [naive_image(i, n, 77) for i in range(n // 2, n)]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gemsdata.kernels.rows import count_rows
 from gemsdata.views.regions import Contigs, check_each_leaves_a_row, read_bed
 from gemsdata.views.windows import cut_stretches
 
@@ -82,6 +83,15 @@ def test_a_row_does_not_depend_on_the_others_asked_for():
             everything.num_bases[row],
         )
     assert not np.array_equal(everything.start, windows.locate(8, np.arange(len(windows))).start)
+
+
+@pytest.mark.parametrize("jitter", [True, False])
+def test_stretches_are_cut_into_rows_and_one_more_where_the_last_is_long(jitter):
+    tokens = np.arange(12)
+    out = np.full(12, -1)
+    count_rows(tokens, 4, jitter, out)
+    longer = [0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1]  # the last row has 3 or 4 tokens
+    assert out.tolist() == [-(-n // 4) + (jitter and more) for n, more in enumerate(longer)]
 
 
 CONTIGS = Contigs(names=["a", "b", "c"], num_bases=np.array([20, 0, 15]))
