@@ -132,3 +132,9 @@ def test_the_keyed_order_is_that_of_a_network_in_python_integers(n: int) -> None
     assert out.tolist() == [naive_image(i, n, 77) for i in range(n)]
     permute_range(n // 2, n, np.uint64(77), out[: n - n // 2])
     assert out[: n - n // 2].tolist() == [naive_image(i, n, 77) for i in range(n // 2, n)]
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 2**32 - 1])
+@pytest.mark.parametrize("bits", [0, 2**32 - 1, 2**32, 2**63, 3 * 2**62 + 5, 2**64 - 1])
+def test_below_multiplies_the_top_half(bits: int, n: int) -> None:
+    assert int(keys.below(np.uint64(bits), np.uint64(n))) == (bits >> 32) * n >> 32

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gemsdata.kernels.rows import count_rows
+from gemsdata.kernels.rows import count_rows, locate_rows
 from gemsdata.views.regions import Contigs, check_each_leaves_a_row, read_bed
 from gemsdata.views.windows import cut_stretches
+from tests import naive_masking as naive
 
 LENGTHS = st.lists(st.integers(0, 60), min_size=1, max_size=5)
 
@@ -92,6 +93,28 @@ def test_stretches_are_cut_into_rows_and_one_more_where_the_last_is_long(jitter)
     count_rows(tokens, 4, jitter, out)
     longer = [0, 0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1]  # the last row has 3 or 4 tokens
     assert out.tolist() == [-(-n // 4) + (jitter and more) for n, more in enumerate(longer)]
+
+
+@pytest.mark.parametrize("row_tokens", [1, 4, 5])
+@pytest.mark.parametrize("key", range(4))
+def test_the_first_row_of_a_stretch_is_drawn_by_the_key_and_its_number(key, row_tokens):
+    tokens = np.array([9, 1, 20, 11, 5])
+    counts = np.empty(5, np.int64)
+    count_rows(tokens, row_tokens, True, counts)
+    wanted = []
+    for m, total in enumerate(tokens.tolist()):
+        bits = naive.draw(naive.fold(key, m), 0)
+        rest = total - (-(-total // row_tokens) - 1) * row_tokens
+        if row_tokens > 1 and 2 * rest > row_tokens:
+            first = 1 + naive.below(bits, rest - 1)
+        else:
+            first = rest if total <= row_tokens else rest + naive.below(bits, row_tokens - rest + 1)
+        begins = [0, *range(first, total, row_tokens)]
+        wanted += [[m, a, b - a] for a, b in zip(begins, [*begins[1:], total], strict=True)]
+    out = np.full((int(counts.sum()), 3), -1)
+    first_row = np.cumsum([0, *counts.tolist()])
+    locate_rows(first_row, tokens, row_tokens, True, np.uint64(key), np.arange(len(out)), out)
+    assert out.tolist() == wanted
 
 
 CONTIGS = Contigs(names=["a", "b", "c"], num_bases=np.array([20, 0, 15]))
