@@ -202,3 +202,15 @@ def test_a_drop_of_exactly_one_batch_an_epoch_is_allowed():
     order = build(4, remainder="drop")
     assert order.steps_per_epoch == 1
     assert sorted(order.row_groups(1, ALONE)[0].row_ids.tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("remainder", ["wrap", "pad", "drop"])
+def test_all_rows_of_a_single_set_are_of_source_0(remainder):
+    order = build(10, remainder=remainder)
+    assert {group.source for step in range(6) for group in order.row_groups(step, ALONE)} == {0}
+
+
+@pytest.mark.parametrize("weights", [[], [1, 0], [0.0, 0.0], [1, -1], [1, float("inf")], [float("nan")]])
+def test_weights_that_are_not_positive_numbers_are_refused(weights):
+    with pytest.raises(ValueError, match="give positive numbers"):
+        shares(weights)
