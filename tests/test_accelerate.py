@@ -15,13 +15,12 @@ from gemsdata.shards.shard_set import ShardSet
 from tests.ports import free_port
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
 SCRIPT = """
 import json, sys
 from pathlib import Path
 from accelerate import Accelerator
 import gemsdata as gd
-
-pytestmark = pytest.mark.once
 
 shards, out, num_workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 accelerator = Accelerator()

@@ -352,7 +352,7 @@ def test_the_extras_in_messages_are_those_of_the_package() -> None:
 
 def test_the_extra_all_has_every_extra_of_users_but_the_engines() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    left_out = ("all", "dev", "docs", "ray", "dask", "slurm")
+    left_out = ("all", "dev", "docs", "lightning", "ray", "dask", "slurm")
     assert project["all"] == [f"gemsdata[{','.join(name for name in project if name not in left_out)}]"]
 
 

@@ -178,6 +178,15 @@ def test_cm_step_never_draws_what_has_probability_0(monkeypatch: pytest.MonkeyPa
         assert curriculum.stage(50, 0, 3) == 1
 
 
+def test_a_seed_draws_the_same_stages_in_every_version() -> None:
+    """When this fails on purpose, saved states no longer continue as they began."""
+    for curriculum, seed, stages in (
+        (gd.CMStep(num_steps=40), 5, "0000010100000010111011111010101110111111"),
+        (gd.CMStepReleased(num_steps=40), 6, "0000000011001000100000010110001011111111"),
+    ):
+        assert "".join(str(curriculum.stage(step, 0, seed)) for step in range(40)) == stages
+
+
 @pytest.mark.once
 def test_cm_step_goes_from_0_to_1_in_ten_parts() -> None:
     curriculum = gd.CMStep(num_steps=100)

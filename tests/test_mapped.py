@@ -17,14 +17,13 @@ from gemsdata.files import mapped
 from gemsdata.files.mapped import MappedFiles
 from tests.stream_support import make_set
 
+pytestmark = pytest.mark.once
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="SIGBUS is handled on Linux")
 
 READ = """
 import os, sys
 from pathlib import Path
 import gemsdata as gd
-
-pytestmark = pytest.mark.once
 
 def main(shards, size, **options):
     loader = gd.build_loader(shards, batch_size=16, **options)

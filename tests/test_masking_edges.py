@@ -13,7 +13,7 @@ import pytest
 import gemsdata as gd
 from gemsdata.kernels.spans import BEST_NEAR_CENTRE, BEST_OF_ROW, CENTRE_BASE, CENTRE_GRAM, LENGTH_RANGE, TOKEN
 from gemsdata.masking import masker as masking
-from gemsdata.masking.selection import corruption_rule, default_n, gap_table, gram_length
+from gemsdata.masking.selection import bases_of_kmers, corruption_rule, default_n, gap_table, gram_length
 from gemsdata.masking.strategies import MIN_RATE, RandomMask, Row, Strategy, resolve
 from gemsdata.masking.token_rows import (
     TokenRows,
@@ -109,6 +109,9 @@ def test_a_python_strategy_gets_one_centre_more_until_its_budget_is_met(budget: 
     assert row.bases.tolist() == bases[0].tolist()
     assert row.token_ids.tolist() == rows.input_ids[0].tolist()
     assert (row.n, row.stage, len(row.ranks)) == (2, 3, 11)
+    labels = masker.batch_of(rows, np.array([5]), epoch=1, stage=3)["labels"][:, 1:-1]
+    assert ((labels != masking.UNMASKED) == mask).all()
+    assert {row.stage for row, _ in AtCentres.seen} == {3}
 
 
 def test_a_python_strategy_that_hides_nothing_ends() -> None:
@@ -199,16 +202,27 @@ STARTS = np.array([[0, 1, 2, 3], [2, 4, 5, 6]], np.int32)
         {"maskable": np.zeros((2, 6), bool)},
         {"token_start": STARTS, "num_bases": np.array([3, 6])},
         {"token_start": np.array([[0, 1, 2, 3], [2, 4, 0, 0]]), "num_tokens": np.array([3, 1])},
+        {"token_start": np.array([[0, 1, 2, 3], [2, -4, 0, 0]]), "num_tokens": np.array([3, 0])},
     ],
 )
 def test_tokens_that_lie_over_their_bases_are_taken(changes: dict[str, Any]) -> None:
     check_tokens(dataclasses.replace(rows_of([3, 2], [6, 6]), **changes))
 
 
+def test_no_rows_of_no_tokens_are_taken() -> None:
+    none, ids = np.empty(0, np.int64), np.empty((0, 0), np.uint16)
+    starts = np.empty((0, 1), np.int32)
+    rows = rows_of([3], [6])
+    changes: dict[str, Any] = {"input_ids": ids, "bases": rows.bases[:0], "num_tokens": none, "num_bases": none}
+    check_tokens(dataclasses.replace(rows, **changes))
+    check_tokens(dataclasses.replace(rows, **changes, token_start=starts))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"num_bases": np.array([2, 6])}, "row 0 has 3 tokens over 2 bases"),
+        ({"num_tokens": np.array([3, 1]), "num_bases": np.array([6, 0])}, "row 1 has 1 tokens over 0 bases"),
         ({"num_bases": np.array([6, 1])}, "row 1 has 2 tokens over 1 bases"),
         ({"num_bases": np.array([4, 6]), "token_stride": 2}, "row 0 has 3 tokens over 4 bases"),
         ({"token_bases": 0}, "token_bases = 0, token_stride = 1: give 1 or more"),
@@ -246,6 +260,30 @@ def test_a_layout_is_restricted_exactly_where_a_row_has_a_base_that_may_not_be_h
     assert not restricted(bases=np.where(beyond, 4, bases))
     assert not restricted(maskable=~beyond)
     assert simple_layout(3, 2)[:4] == (3, 2, False, False)
+
+
+def test_a_budget_is_a_fraction_of_the_tokens_that_hold_no_unknown_letter() -> None:
+    rows = rows_of([10, 4, 0], [12, 6, 0])
+    rows = dataclasses.replace(rows, bases=np.where(np.arange(12) == 5, 4, rows.bases))
+    for budget, expected in ((1.0, [7, 3, 0]), (0.5, [4, 2, 0]), (0.0, [0, 0, 0])):
+        masker = masking.Masker(gd.Dnabert(budget=budget), k=3)
+        assert masker.targets_of(rows).tolist() == expected
+        assert masker.mask_of(rows, ROW_IDS).sum(axis=1).tolist() == expected
+    assert masking.Masker("dnabert", k=3).targets_of(rows).size == 0
+
+
+@pytest.mark.parametrize("k", [1, 12])
+def test_the_shortest_and_the_longest_kmers_are_taken(k: int) -> None:
+    masker = masking.Masker("dnabert", k=k)
+    assert (masker.k, masker.vocabulary.size) == (k, 4**k + 5)
+    for wrong in (0, 13):
+        with pytest.raises(ValueError, match=f"k = {wrong} is out of range"):
+            masking.Masker("dnabert", k=wrong)
+
+
+def test_the_bases_of_kmers_are_those_that_the_kmers_were_made_from() -> None:
+    rows = rows_of([10, 10, 10], [12, 12, 12])
+    assert bases_of_kmers(rows.input_ids, rows.num_tokens, 3).tolist() == rows.bases.tolist()
 
 
 def test_bases_are_hidden_where_no_unmasked_token_shows_them() -> None:
@@ -424,6 +462,7 @@ def test_randommask_has_the_lengths_of_its_stage() -> None:
         (6, longest) for longest in (6, 8, 10, 12, 14, 16, 18, 18)
     ]
     assert [RandomMask().lengths(3, stage)[1] for stage in (0, 2, 3, 4)] == [3, 7, 9, 9]
+    assert [RandomMask(min_tokens=7).lengths(6, stage) for stage in (0, 1, 5, 9)] == [(7, 7), (7, 9), (7, 17), (7, 17)]
     assert RandomMask(min_tokens=20).lengths(6, 3) == (20, 20)
     assert RandomMask(min_tokens=1, max_tokens=(1, 4)).lengths(6, 9) == (1, 4)
     assert RandomMask(max_tokens=(1,)).method(6, 2) == (LENGTH_RANGE, 6, 1)

@@ -55,7 +55,7 @@ def main(fasta: Path | None, out: Path) -> None:
     show("gemsdata", "info", shards)
     show("gemsdata", "verify", shards, "--fasta", fasta)
     show("gemsdata", "audit", shards, "--masking", "genemask", "--plot", out / "audit.png")
-    show("gemsdata", "show", shards, "--row", "7", "--masking", "genemask", "--tokens", "0:60")
+    show("gemsdata", "show", shards, "--row", "7", "--masking", "genemask", "--positions", "0:60")
     show(
         "gemsdata",
         "query",

@@ -59,7 +59,10 @@ class Program(click.Command):
         except ModuleNotFoundError as error:
             path = click.get_current_context().command_path
             raise missing_module(error, path, extra=self._extra) from error
-        status: int = program.main(list(arguments))
+        try:
+            status: int = program.main(list(arguments))
+        except SystemExit as ended:  # after --help
+            return ended.code if isinstance(ended.code, int) else 0
         return status
 
 

@@ -61,7 +61,8 @@ def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out
                 for batch in reader:
                     writer.write_batch(batch)
         else:
-            _copy(connection, sql, stream.name, file_format)
+            unnamed = f"/proc/self/fd/{stream.fileno()}"  # see `publish`
+            _copy(connection, sql, stream.name if isinstance(stream.name, str) else unnamed, file_format)
 
 
 def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO, max_rows: int | None = None) -> None:
@@ -102,7 +103,7 @@ def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: str, file_forma
         connection.sql(sql).to_arrow_reader(_BATCH_ROWS) as reader,
     ):
         writer.register("result", reader)
-        writer.execute(f"COPY (FROM result) TO '{target}' ({_COPY[file_format]})")
+        writer.execute(f"COPY (FROM result) TO '{target}' ({_COPY[file_format]}, USE_TMP_FILE false)")
 
 
 @contextlib.contextmanager

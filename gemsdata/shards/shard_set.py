@@ -24,7 +24,10 @@ _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "
 
 
 class ShardSet:
-    """A complete shard set in a local folder or at a URL. Files are opened, or fetched, when they are first touched."""
+    """A complete shard set in a local folder or at a URL. Files are opened, or fetched, when they are first touched.
+
+    It has more than 12 public methods because readers of rows, of blocks and of intervals all begin here.
+    """
 
     def __init__(self, place: Path | Store, manifest: Manifest, file_format: str | None = None) -> None:
         self.store: Store = LocalStore(place) if isinstance(place, Path) else place

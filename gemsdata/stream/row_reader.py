@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class RowReader(Protocol):
-    """Random access to the rows of one split of a shard set or of a view."""
+    """Random access to the rows of one split of a shard set or of a view.
+
+    More than 12 members: ten are properties by which a stream checks that the readers of a mixture fit together.
+    """
 
     @property
     def num_rows(self) -> int:
