@@ -320,3 +320,10 @@ def test_a_table_says_what_it_is() -> None:
         "NpmiTable: n-grams of 1 to 2 bases counted in 5,260 bases, both strands",
         "  estimator published; 11 of 16 2-mers occur at least 300 times and have a score",
     ]
+
+
+@pytest.mark.parametrize("sequence", ["AAAAacgtCCCC", "AAAAacnngtCCCC", "acNNgtACGT", "ACGT", "nnACnacgACgtN"])
+def test_runs_without_soft_masked_bases_are_those_of_upper_case_letters(sequence):
+    contig = pack_record(Record("c", np.frombuffer(sequence.encode(), np.uint8)), "g.fa")
+    found = countable_runs(contig, exclude_soft_masked=True).tolist()
+    assert found == [list(run.span()) for run in re.finditer("[ACGT]+", sequence)]
