@@ -30,6 +30,7 @@ import yaml
 
 import gemsdata as gd
 from gemsdata.cli import group as gemsdata_command
+from gemsdata.masking import registry
 from tests.doc_blocks import NOT_RUN, PAGES, REASONS, REPOSITORY, RUN, Block, blocks, commands, prints
 from tests.genomes import random_dna
 from tests.ports import free_port
@@ -141,6 +142,8 @@ def small_files(tmp_path_factory) -> Path:
         text = (folder / name).read_bytes().replace(b">synth", b">chr")
         (folder / name).write_bytes(text)
         (folder / f"{name}.gz").write_bytes(gzip.compress(text, 1))
+    transcripts = (f">t{i}\nAUG{random_dna(600, i).replace('T', 'U')}\n" for i in range(20))
+    (folder / "transcripts.fa").write_text("".join(transcripts))
     gd.shard([folder / "genome.fa"], folder / "human", gd.ShardOptions(min_count=5))
     gd.shard([folder / "yeast.fa"], folder / "yeast", gd.ShardOptions(min_count=5))
     gd.shard(
@@ -171,6 +174,8 @@ def test_the_code_of_a_page_runs(name, small_files, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for known in ("_STRATEGIES", "_CURRICULA"):  # pages register their own
+        monkeypatch.setattr(registry, known, dict(getattr(registry, known)))
     with contextlib.ExitStack() as page:
         replaced = {PORT: str(free_port()), **LONG}
         variables = {"__name__": "__main__"}

@@ -176,11 +176,11 @@ def evaluate(tmp_path, model, **options) -> int:
 def copies(model, tokens, accelerator, *, pad_id):
     """The probabilities of a model that knows what the first base means."""
     first = np.array([(row[1] - 5) // 4**2 for row in tokens])
-    return np.eye(model.config.num_labels)[first]
+    return np.eye(model.model.config.num_labels)[first]
 
 
 def constant(model, tokens, accelerator, *, pad_id):
-    return np.tile(np.eye(model.config.num_labels)[0], (len(tokens), 1))
+    return np.tile(np.eye(model.model.config.num_labels)[0], (len(tokens), 1))
 
 
 @pytest.mark.parametrize("guess", [copies, constant])

@@ -188,7 +188,7 @@ def test_intervals(shards: Path, fasta: str, name: str) -> None:
 
 
 def test_a_lost_file_and_every_file_too_many_are_named(shards: Path, fasta: str) -> None:
-    for name in ("notes.txt", "train/000009.arrow", "_work/lock", "train/.hidden"):
+    for name in ("notes.txt", "train/000009.arrow", "_work/thesis.txt", "train/.hidden"):
         (shards / name).parent.mkdir(exist_ok=True)
         (shards / name).write_bytes(b"x")
         with pytest.raises(VerificationError, match=f"are not in the manifest: {name.replace('.', '[.]')}; remove"):
