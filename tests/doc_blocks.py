@@ -29,6 +29,7 @@ REASONS = {
     "a clone": "it installs packages or runs the whole test suite",
     "a cluster": "it needs a job scheduler or several hosts with GPUs",
     "a GPU": "it needs a GPU",
+    "a tokenizer": "it needs a trained BPE tokenizer; tests/test_views_tokens.py makes one",
     "a network": "it needs an account or files on another machine",
     "minutes": "it trains models; its options are parsed, and other tests run these programs at a small size",
     "several hosts": "it needs a second machine, and certificates of both",
