@@ -26,6 +26,14 @@ def packed(tmp_path_factory):
     (folder / "all.bed").write_text("a\t0\t4000\n")
     (folder / "no.bw").write_text("no bigWig")
     (folder / "slow").mkdir()
+    for name, text in {"words": "no BED file", "empty": "# nothing\n", "beyond": "a 0 4001", "short": "a 7 12"}.items():
+        (folder / f"{name}.bed").write_text(text)
+    for name, contig, num_bases in (("other", "a", 3999), ("foreign", "chr1", 4000)):
+        with contextlib.closing(pyBigWig.open(str(folder / f"{name}.bw"), "w")) as track:
+            track.addHeader([(contig, num_bases)])
+            track.addEntries([contig], [0], ends=[9], values=[1.0])
+    bpe_folder(folder / "lacking", letters="ACG")
+    bpe_folder(folder / "maskless", mask_token=None)
     return packed_set(folder, {"a": random_dna(4000, 5)}, valid_fraction=0)
 
 
@@ -68,6 +76,22 @@ def test_an_audit_of_single_bases_masks_what_it_hides(packed, capsys):
         ),
         (["--track", "no.bw", "--loss-weight-soft-masked", "0.1"], r"track and loss_weight_soft_masked both give"),
         (["--flank", "9"], r"flank = 9 without regions"),
+        (["--regions", "all.bed", "--regions", "anywhere"], r"regions = all\.bed, anywhere: one view has one BED file"),
+        (["--exclude", "all.bed", "--exclude", "no.bed"], r"--exclude is given 2 times: all\.bed, no\.bed; give one"),
+        (["--exclude", "nothing.bed"], r"nothing\.bed: no such file; a BED file of regions is needed"),
+        (["--regions", "words.bed"], r"words\.bed:1: 'no BED file' is no BED line; contig, start and end are needed"),
+        (["--regions", "empty.bed"], r"empty\.bed holds no interval; give a BED file with contig, start and end"),
+        (["--regions", "beyond.bed"], r"beyond\.bed:1: region a:0-4001 ends beyond a, which has 4000 bases"),
+        (["--regions", "short.bed"], r"short\.bed:1: region a:7-12 leaves no row: it holds no run of 6 bases"),
+        (["--tokens", "lacking", "--row-bases", "90"], r"tokens 'lacking': the vocabulary has no token for the letter T"),
+        (["--tokens", "maskless", "--row-bases", "90"], r"maskless has no mask_token; masked-language modelling needs"),
+        (["--tokens", "lacking"], r"tokens 'lacking'.*|.*vary in length: give row_bases"),
+        (["--tokens", "kmer:6:7"], r"tokens 'kmer:6:7' would skip bases: give a stride from 1 to k = 6"),
+        (["--tokens", "kmer:99"], r"k = 99 is out of range"),
+        (["--track", "other.bw"], r"other\.bw is of another genome: contig a of the set it has with 3999 bases, not 4000"),
+        (["--track", "foreign.bw"], r"foreign\.bw is of another genome: contig a of the set it does not have"),
+        (["--row-bases", "3"], r"row_bases = 3 is shorter than one token of 'kmer:6'"),
+        (["--unknown", "skip"], r"Invalid value for '--unknown'"),
     ],
 )
 def test_a_mistake_is_one_line(packed, capsys, monkeypatch, arguments, message):

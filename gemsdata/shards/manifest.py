@@ -273,7 +273,8 @@ def _check_tokens(tokens: TokenInfo) -> None:
     _require(_is_hex(tokens.view, 64), "tokens.view", tokens.view)
     wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
     has_tokenizer = TOKENIZER_FILES[0] in tokens.files
-    _require(tokens.files == wanted and has_tokenizer == (tokens.spec == "tokenizer"), "tokens.files", tokens.files)
+    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
+    _require(tokens.files == wanted and fits, "tokens.files", tokens.files)
 
 
 def _check_genome(manifest: Manifest) -> None:
