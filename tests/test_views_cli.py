@@ -13,6 +13,7 @@ import pytest
 import gemsdata as gd
 from gemsdata.cli import main
 from tests.genomes import random_dna, write_fasta
+from tests.test_views_tokens import bpe_folder
 from tests.view_support import packed_set
 
 PAGE = (Path(__file__).parents[1] / "docs" / "views.md").read_text()
@@ -28,12 +29,8 @@ def packed(tmp_path_factory):
     (folder / "slow").mkdir()
     for name, text in {"words": "no BED file", "empty": "# nothing\n", "beyond": "a 0 4001", "short": "a 7 12"}.items():
         (folder / f"{name}.bed").write_text(text)
-    for name, contig, num_bases in (("other", "a", 3999), ("foreign", "chr1", 4000)):
-        with contextlib.closing(pyBigWig.open(str(folder / f"{name}.bw"), "w")) as track:
-            track.addHeader([(contig, num_bases)])
-            track.addEntries([contig], [0], ends=[9], values=[1.0])
     bpe_folder(folder / "lacking", letters="ACG")
-    bpe_folder(folder / "maskless", mask_token=None)
+    bpe_folder(folder / "maskless", specials=("[UNK]", "[CLS]", "[SEP]", "[PAD]"))
     return packed_set(folder, {"a": random_dna(4000, 5)}, valid_fraction=0)
 
 
@@ -83,13 +80,15 @@ def test_an_audit_of_single_bases_masks_what_it_hides(packed, capsys):
         (["--regions", "empty.bed"], r"empty\.bed holds no interval; give a BED file with contig, start and end"),
         (["--regions", "beyond.bed"], r"beyond\.bed:1: region a:0-4001 ends beyond a, which has 4000 bases"),
         (["--regions", "short.bed"], r"short\.bed:1: region a:7-12 leaves no row: it holds no run of 6 bases"),
-        (["--tokens", "lacking", "--row-bases", "90"], r"tokens 'lacking': the vocabulary has no token for the letter T"),
+        (
+            ["--tokens", "lacking", "--row-bases", "90"],
+            r"tokens 'lacking': the vocabulary has no token for the letter T",
+        ),
         (["--tokens", "maskless", "--row-bases", "90"], r"maskless has no mask_token; masked-language modelling needs"),
-        (["--tokens", "lacking"], r"tokens 'lacking'.*|.*vary in length: give row_bases"),
         (["--tokens", "kmer:6:7"], r"tokens 'kmer:6:7' would skip bases: give a stride from 1 to k = 6"),
         (["--tokens", "kmer:99"], r"k = 99 is out of range"),
-        (["--track", "other.bw"], r"other\.bw is of another genome: contig a of the set it has with 3999 bases, not 4000"),
-        (["--track", "foreign.bw"], r"foreign\.bw is of another genome: contig a of the set it does not have"),
+        (["--track", "nothing.bw"], r"nothing\.bw: no such file; a bigWig file is needed"),
+        (["--track", "no.bw"], r"no\.bw is no bigWig file"),
         (["--row-bases", "3"], r"row_bases = 3 is shorter than one token of 'kmer:6'"),
         (["--unknown", "skip"], r"Invalid value for '--unknown'"),
     ],
@@ -99,6 +98,18 @@ def test_a_mistake_is_one_line(packed, capsys, monkeypatch, arguments, message):
     assert main(["show", "set", "--masking", "genemask", *arguments]) == 2
     error = capsys.readouterr().err
     assert re.match(f"error: {message}|error: .*{message}", error), error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("contig", "num_bases", "why"), [("a", 3999, "has with 3999 bases"), ("b", 9, "does not")])
+def test_a_track_of_another_genome_is_one_line(packed, capsys, tmp_path, contig, num_bases, why):
+    track = pytest.importorskip("pyBigWig").open(str(tmp_path / "other.bw"), "w")
+    track.addHeader([(contig, num_bases)])
+    track.addEntries([contig], [0], ends=[9], values=[1.0])
+    track.close()
+    assert main(["show", str(packed), "--masking", "genemask", "--track", str(tmp_path / "other.bw")]) == 2
+    error = capsys.readouterr().err
+    assert f"other.bw is of another genome: contig a of the set it {why}" in error
     assert error.count("\n") == 1
 
 
