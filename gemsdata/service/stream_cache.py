@@ -73,7 +73,7 @@ class ServedRows:
         """Return what a client has to know of every source, for JSON."""
         return [
             _described(number, rows, reader)
-            for (number, rows), reader in zip(self.sources, self.readers("train", "size", "raise"), strict=True)
+            for (number, rows), reader in zip(self.sources, self.readers("train", "hash", "raise"), strict=True)
         ]
 
 

@@ -21,7 +21,7 @@ class PackedReader(ViewReader):
         windows: EpochWindows,
         spec: RowSpec,
         *,
-        check: str = "size",
+        check: str = "hash",
         faults: str = "raise",
     ) -> None:
         super().__init__(shards, split, len(windows), spec)

@@ -23,7 +23,7 @@ class StoredReader(ViewReader):
         windows: StoredWindows,
         spec: RowSpec,
         *,
-        check: str = "size",
+        check: str = "hash",
         faults: str = "raise",
     ) -> None:
         super().__init__(shards, split, len(windows), spec)

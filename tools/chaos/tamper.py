@@ -3,7 +3,7 @@
     python -m tools.chaos.tamper --flips 1000 --seed 0 --markdown docs/reliability_tamper.md
 
 A change is found when `gemsdata verify` names a difference or an error. A loader must raise an error or give the
-batches of the untouched set; with the default ``check="size"``, which reads no file twice, it cannot see a change that
+batches of the untouched set; with ``check="size"``, which does not read files through, it cannot see a change that
 leaves the size and the structure of a shard as they are, and the table says how many these were.
 """
 
@@ -61,7 +61,7 @@ class Tampered:
     """batches of such a loader, as of the untouched set"""
     wrong: int = 0
     """batches of such a loader, without an error; each is a failure"""
-    wrong_by_default: int = 0
+    wrong_by_size: int = 0
     """batches of a loader with ``check="size"``, without an error"""
 
 
@@ -203,7 +203,7 @@ def _try(example: Example, copy: Path, outcome: Tampered) -> None:
     outcome.refused += by_hash is None
     outcome.right += by_hash is False
     outcome.wrong += by_hash is True
-    outcome.wrong_by_default += example.differs(copy, "size") is True
+    outcome.wrong_by_size += example.differs(copy, "size") is True
 
 
 def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
@@ -211,7 +211,7 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
     header = ["change", "tries", "found by verify", "missed", "loader, hash: error", "right", "wrong",
               "loader, size: wrong without an error"]  # fmt: skip
     rows = [
-        [o.change, *(str(n) for n in (o.tries, o.found, o.missed, o.refused, o.right, o.wrong, o.wrong_by_default))]
+        [o.change, *(str(n) for n in (o.tries, o.found, o.missed, o.refused, o.right, o.wrong, o.wrong_by_size))]
         for o in outcomes
     ]
     totals = [sum(int(row[column]) for row in rows) for column in range(1, len(header))]
@@ -221,9 +221,9 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
 Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`), on sets of every format.
 
 * `gemsdata verify`, without a FASTA, has to find every change.
-* A loader with `check="hash"` has to raise an error, or to give the batches of the untouched set: it does not read
-  `intervals.parquet`.
-* A loader with the default `check="size"` compares sizes and structure and reads no file twice. The last column counts
+* A loader with the default `check="hash"` has to raise an error, or to give the batches of the untouched set: it reads
+  `intervals.parquet` of packed sets only.
+* A loader with `check="size"` compares sizes and structure and does not read files through. The last column counts
   the changes that it did not see and that changed a batch: bits within rows, and files of the same size and shape.
 
 {markdown(header, rows)}
