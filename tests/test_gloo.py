@@ -14,7 +14,7 @@ import pytest
 from tests.ports import free_port
 from tests.stream_support import make_set
 
-pytestmark = [pytest.mark.slow, pytest.mark.compiled]
+pytestmark = pytest.mark.compiled
 LIMIT_S = 60
 """the other process ends within this time: gloo notices a closed connection at once"""
 
