@@ -112,7 +112,7 @@ class Example:
     def batches(self, folder: Path, check: str) -> list[dict[str, np.ndarray]]:
         """Return the batches of an epoch, as a loader gives them."""
         source = gd.view(folder, tokens="kmer:3", row_tokens=24) if self.name == "packed" else folder
-        loader = gd.build_loader(source, batch_size=8, check=check, num_epochs=1)
+        loader = gd.build_loader(source, batch_size=8, masking=gd.GeneMask(n=3), check=check, num_epochs=1)
         try:
             return [{name: batch[name].numpy().copy() for name in _COMPARED} for batch in loader]
         finally:
