@@ -4,8 +4,8 @@
 
 A change is found when `gemsdata verify` names a difference or an error. The one change that it need not find is a
 manifest as an older gemsdata wrote it: the set is then the same, which `verify --fasta` and the batches have to show.
-A loader must raise an error or give the batches of the untouched set; with the default ``check="size"``, which reads no
-file twice, it cannot see a change that leaves the size and the structure of a shard as they are, and the table says how
+A loader must raise an error or give the batches of the untouched set; with ``check="size"``, which does not read files
+through, it cannot see a change that leaves the size and the structure of a shard as they are, and the table says how
 many these were.
 """
 
@@ -70,7 +70,7 @@ class Tampered:
     """batches of such a loader, as of the untouched set"""
     wrong: int = 0
     """batches of such a loader, without an error; each is a failure"""
-    wrong_by_default: int = 0
+    wrong_by_size: int = 0
     """batches of a loader with ``check="size"``, without an error"""
 
 
@@ -256,7 +256,7 @@ def _try(example: Example, copy: Path, outcome: Tampered) -> None:
     outcome.refused += by_hash is None
     outcome.right += by_hash is False
     outcome.wrong += by_hash is True
-    outcome.wrong_by_default += example.differs(copy, "size") is True
+    outcome.wrong_by_size += example.differs(copy, "size") is True
 
 
 def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
@@ -264,11 +264,8 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
     header = ["change", "tries", "found by verify", "irrelevant", "missed", "loader, hash: error", "right", "wrong",
               "loader, size: wrong without an error"]  # fmt: skip
     rows = [
-        [
-            o.change,
-            *map(str, (o.tries, o.found, o.irrelevant, o.missed, o.refused, o.right, o.wrong, o.wrong_by_default)),
-        ]
-        for o in outcomes
+        [one.change, *(str(value) for name, value in dataclasses.asdict(one).items() if name != "change")]
+        for one in outcomes
     ]
     totals = [sum(int(row[column]) for row in rows) for column in range(1, len(header))]
     rows.append(["**all**", *map(str, totals)])
@@ -278,9 +275,9 @@ Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamp
 
 * `gemsdata verify`, without a FASTA, has to find every change. Irrelevant is only a manifest as version 1 of the format
   has it: `verify --fasta` then holds, and the batches are the same.
-* A loader with `check="hash"` has to raise an error, or to give the batches of the untouched set: it does not read
-  `intervals.parquet`.
-* A loader with the default `check="size"` compares sizes and structure and reads no file twice. The last column counts
+* A loader with the default `check="hash"` has to raise an error, or to give the batches of the untouched set: it reads
+  `intervals.parquet` of packed sets only.
+* A loader with `check="size"` compares sizes and structure and does not read files through. The last column counts
   the changes that it did not see and that changed a batch: bits within rows, and files of the same size and shape.
 
 {markdown(header, rows)}

@@ -13,6 +13,7 @@ from gemsdata.files.hashing import sha256_of
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, UNK_ID
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.manifest_fields import Shard, TokenInfo
+from gemsdata.shards.member import column_bytes
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 from gemsdata.shards.verify.rows import Block, check_bytes, read_blocks
@@ -53,7 +54,8 @@ def check_written_shard(
         check_bytes(folder / file.path, file)
         content, row = xxhash.xxh3_64(), shard.first_row
         found = [np.empty((0, 4), np.int64)]
-        for block in read_blocks(folder / file.path, file.path, file_format):
+        most_bytes = column_bytes(manifest.block_rows, manifest.row_tokens, manifest.token_dtype)
+        for block in read_blocks(folder / file.path, file.path, file_format, most_bytes):
             _check_columns(block, manifest, tokens, f"{file.path} row {row}")
             check_block(block, genome, f"{file.path}, in the block of row {row}")
             for name in _HASHED:
