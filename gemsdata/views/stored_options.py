@@ -18,7 +18,7 @@ def stored_tokens(shards: ShardSet) -> Tokens:
         return KmerTokens(shards.k)
     if stored.spec != "tokenizer":
         return resolve_tokens(stored.spec)
-    digests = stored.files_sha256 or [None] * len(stored.files)
+    digests: list[str | None] = [*stored.files_sha256] or [None] * len(stored.files)
     with tempfile.TemporaryDirectory() as folder:
         for name, digest in zip(stored.files, digests, strict=True):
             with shards.store.file(name) as path:
