@@ -76,9 +76,10 @@ chaos: .venv/.installed
 tamper: .venv/.installed
 	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
 
-# An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow.
+# An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow. Parents and peers
+# of processes are killed: the others end.
 soak: .venv/.installed
-	$(BIN)/python -m tools.soak --markdown docs/reliability_soak.md
+	$(BIN)/python -m tools.soak --markdown docs/reliability_soak.md --json soak.json
 
 # What sets at URLs do when their server fails.
 remote-faults: .venv/.installed

@@ -66,7 +66,7 @@ def build_loader(
     weights: Sequence[float] | None = None,
     reverse_complement: float = 0.0,
     ranks: np.ndarray | None = None,
-    check: str = "size",
+    check: str = "hash",
     faults: str = "raise",
     world: World | None = None,
     coordinates: bool = False,

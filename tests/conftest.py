@@ -31,6 +31,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="too slow without the JIT"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Keep fetched files, and the record of checked ones, apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GEMSDATA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are not flushed to the disk: for tests of what a killed process leaves, as opposed to a power cut."""

@@ -140,7 +140,14 @@ def spans_of(name, key, row, ranks, n, stage, centres, keep_going):
     if name == "random-token":
         return [[c] for c in centres if all(row.may[b] for b in range(*row.tokens[c]))]
     found = choices(name, key, row, ranks, n, stage, centres, keep_going)
-    return [sorted(row.touching(hidden)) for hidden in found]
+    spans, masked = [], set()
+    for hidden in found:  # one that would hide, with those before it, a base that may not be hidden is left out
+        touching = row.touching(hidden)
+        together = masked | (touching - row.frozen)
+        if all(row.may[b] for b in row.hidden_by(together)):
+            spans.append(sorted(touching))
+            masked = together
+    return spans
 
 
 def num_places(name, row, n):

@@ -129,6 +129,7 @@ def test_rows_of_any_tokens_are_masked_as_by_the_twin(
             assert batch[column][i].tolist() == values, column
         hidden = hidden_bases(rows, mask)[i]
         assert np.flatnonzero(hidden).tolist() == sorted(row.hidden_by(masked))
+        assert all(row.may[b] for b in row.hidden_by(masked))
         if budget is not None:
             assert (len(row.hidden_by(masked)) if unit == "nucleotide" else len(masked)) <= targets[i]
 

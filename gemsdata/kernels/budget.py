@@ -19,6 +19,7 @@ from gemsdata.kernels.layout import (
     uniform_tokens_over,
 )
 from gemsdata.kernels.random_streams import RowStream
+from gemsdata.kernels.shown import keep_shown
 from gemsdata.kernels.sort import goes_before, push, sift_down, sort_order
 from gemsdata.kernels.spans import (
     CENTRE,
@@ -156,6 +157,8 @@ def place_halves_exactly(
             work[SORTED : SORTED + 3, :kept] = order[:, :kept]
             sort_order(work[SORTED : SORTED + 3], kept, tie_key)
             placed = place_high_and_low(task, marks, kept, work[SORTED : SORTED + 3], spans)
+            if task.restricted:
+                placed = keep_shown(task, marks, spans, placed, work[MASKED])
             end = trim(task, marks, spans, placed, work[MASKED])
             if end >= 0:
                 return end

@@ -16,6 +16,7 @@ from gemsdata.kernels.jit import jit, jit_inline
 from gemsdata.kernels.keys import below, draw, fold
 from gemsdata.kernels.layout import FROZEN, Layout, Task, reach
 from gemsdata.kernels.random_streams import RowStream
+from gemsdata.kernels.shown import keep_shown
 from gemsdata.kernels.spans import (
     BEST_NEAR_CENTRE,
     BEST_OF_ROW,
@@ -189,9 +190,10 @@ def select(how: Selection) -> SpanList:
         if not exact:
             task = with_wanted(task, bernoulli_centres(keys[i], num_places(task), tail, guide, work[CENTRE]))
             if task.method == BEST_OF_ROW:
-                at += place_best_of_row(task, marks, source, ranks, work, spans)
+                placed = place_best_of_row(task, marks, source, ranks, work, spans)
             else:
-                at += place_spans(task, marks, source, ranks, work, spans)
+                placed = place_spans(task, marks, source, ranks, work, spans)
+            at += keep_shown(task, marks, spans, placed, work[MASKED]) if task.restricted else placed
         elif halves:
             at += place_halves_exactly(task, marks, source, ranks, work, spans)
         else:
@@ -217,6 +219,8 @@ def _place_exactly(
             shuffled_centres(task.key, places, drawn, count, work[CENTRE])
             drawn = count
             placed = place_spans(with_wanted(task, count), marks, source, ranks, work, spans)
+        if task.restricted:
+            placed = keep_shown(task, marks, spans, placed, work[MASKED])
         end = trim(task, marks, spans, placed, work[MASKED])
         if end >= 0:
             return end

@@ -14,6 +14,7 @@ from gemsdata.kernels import centres as centre_kernels
 from gemsdata.kernels import kmer
 from gemsdata.kernels import layout as layout_kernels
 from gemsdata.kernels import mask as kernels
+from gemsdata.kernels import shown as shown_kernels
 from gemsdata.kernels import spans as span_kernels
 from gemsdata.masking.strategies import MAX_N, MIN_N, Compiled, Row, Strategy
 from gemsdata.masking.token_rows import Vocabulary
@@ -196,7 +197,7 @@ def place_in_python(
         seen = Row(
             bases=job.bases[i, :num_bases],
             token_ids=job.ids[i, :num_tokens],
-            ranks=np.where(ranks == span_kernels.NEVER, num_kmers(chooser.n), ranks),
+            ranks=ranks,
             n=chooser.n,
             stage=stage,
             key=int(job.rows.keys[i]),
@@ -210,6 +211,7 @@ def place_in_python(
             if exact:
                 centre_kernels.shuffled_centres(task.key, num_bases, max(0, count - 1), count, centre)
             spans = _written(strategy.place(seen, centre[:count].copy()), task, layout.marks)
+            spans = spans[: shown_kernels.keep_shown(task, layout.marks, spans, len(spans), masked)]
             if not exact:
                 break
             end = budget_kernels.trim(task, layout.marks, spans, len(spans), masked)

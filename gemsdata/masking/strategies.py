@@ -40,7 +40,7 @@ class Row:
     token_ids: np.ndarray
     """token ids, uint16 or uint32[T]; no special tokens"""
     ranks: np.ndarray
-    """NPMI rank of each n-gram, integers[W - n + 1]; 1 is the best"""
+    """NPMI rank of each n-gram, integers[W - n + 1]; 1 is the best; without meaning over letters other than A C G T"""
     n: int
     """bases of an n-gram"""
     stage: int

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -72,11 +73,11 @@ def run_server(
     check_binding(address, token)
     streams = StreamCache(sets, seeds)
     warm_up(streams)
-    with _stop_signals() as stop:
+    with stop_signals() as stop:
         server = Server(streams, address, workers=workers or usable_processors(), token=token, tls=tls)
         ready(server, Address(host=host, port=server.port, tls=address.tls))
-        while not stop.wait(_SIGNAL_CHECK_S):
-            pass
+        while not stop.requested:
+            time.sleep(_SIGNAL_CHECK_S)
         return server.stop(GRACE_S)
 
 
@@ -89,15 +90,22 @@ def _read_tls(cert: str | Path | None, key: str | Path | None) -> tuple[bytes, b
     return read_file(cert, "certificate"), read_key(key)
 
 
+@dataclass
+class StopRequest:
+    """Whether the server is asked to stop; not an Event, whose lock a signal handler waits for without end."""
+
+    requested: bool = False
+
+
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Set the event on SIGTERM and SIGINT; a second signal ends the process at once."""
-    stop = threading.Event()
+def stop_signals() -> Iterator[StopRequest]:
+    """Note SIGTERM and SIGINT; a second signal ends the process at once."""
+    stop = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.requested:
             os._exit(1)
-        stop.set()
+        stop.requested = True
 
     handlers = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -114,7 +122,7 @@ def warm_up(streams: StreamCache) -> None:
     request = BatchRequest(
         fingerprint=streams.fingerprint,
         split=split,
-        check="size",
+        check="hash",
         faults="raise",
         seed=streams.seeds[0],
         shuffle=True,

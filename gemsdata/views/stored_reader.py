@@ -26,7 +26,7 @@ class StoredReader:
         windows: StoredWindows,
         spec: RowSpec,
         *,
-        check: str = "size",
+        check: str = "hash",
         faults: str = "raise",
     ) -> None:
         self.split, self.windows, self.spec = split, windows, spec

@@ -98,7 +98,7 @@ class View:
             return False
         return split == "train" if self.options.jitter is None else self.options.jitter
 
-    def reader(self, split: str, *, check: str = "size", faults: str = "raise") -> ViewReader | StoredReader:
+    def reader(self, split: str, *, check: str = "hash", faults: str = "raise") -> ViewReader | StoredReader:
         """Return what reads the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
         spec = RowSpec(
             tokens=self.tokens,
