@@ -81,6 +81,8 @@ def test_any_arrays_round_trip(seed, num_rows, num_batches, width):
     )
     codec = codec_of(layout, "kmer:6:6")
     assert isinstance(codec, ArrayCodec)
+    plain = kmer_codec(num_rows, width, 8).layout
+    assert isinstance(codec_of(plain, "kmer:10:1"), ArrayCodec), "16 bits have room for 8 bases before the last"
     rng = np.random.default_rng(seed)
     buffers = []
     for _ in range(num_batches):

@@ -154,6 +154,7 @@ def test_a_command_prints_the_same_of_a_packed_set_at_a_url(packed, packed_url, 
     assert remote.replace(packed_url, "SET") == local.replace(str(packed), "SET")
 
 
+@pytest.mark.once
 def test_a_packed_set_at_a_url_is_verified_drawn_loaded_and_served(packed, packed_url, tmp_path, shards, capsys):
     assert main(["verify", packed_url, "--fasta", f"{shards}.fa"]) == 0
     assert "every base is that of the FASTA" in capsys.readouterr().out

@@ -24,6 +24,8 @@ from tests.test_views_stream import batches, same
 from tests.test_views_tokens import bpe_folder
 from tests.view_support import packed_set
 
+pytestmark = pytest.mark.once
+
 BASES = {"tokens": "base", "row_bases": 70}
 
 
@@ -71,7 +73,6 @@ def compare(local, remote, **options) -> None:
         {},
         BASES,
         {"tokens": "kmer:6:6", "row_bases": 90, "jitter": False, "seed": 5},
-        {"tokens": "kmer:10", "row_tokens": 30},
         {"tokens": "kmer:6", "row_tokens": 50, "unknown": "token"},
         {**BASES, "loss_weight_soft_masked": 0.1, "mask_soft_masked": False},
         {**BASES, "regions": "some.bed", "flank": 10},
