@@ -1,7 +1,7 @@
 """The code in the README and in docs/ runs as it stands, page by page, in a folder with small genomes and sets.
 
 The blocks of a page run in order and share their variables and files. Names of files are those of `small_files`.
-tests/test_recipes.py runs the recipes of docs/stream.md, each in a process of its own, since they start process groups.
+tests/test_recipes.py runs the recipes of docs/stream.md and docs/views.md, which start process groups.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gemsdata.masking import registry
 from tests.doc_blocks import NOT_RUN, PAGES, REASONS, REPOSITORY, RUN, Block, blocks, commands, prints
 from tests.genomes import random_dna
 from tests.ports import free_port
-from tests.test_recipes import RECIPES
+from tests.test_recipes import RECIPES, VIEW_RECIPES
 from tools.synthesize import GenomeRecipe, write_fasta
 from train import options
 
@@ -182,7 +182,7 @@ def test_the_code_of_a_page_runs(name, small_files, tmp_path, monkeypatch):
         variables = {"__name__": "__main__"}
         shortened = any(setting in block.text for block in BLOCKS[name] for setting in LONG)
         for block in BLOCKS[name]:
-            if block.is_run and block.text not in RECIPES.values():
+            if block.is_run and block.text not in (*RECIPES.values(), *VIEW_RECIPES.values()):
                 text = block.text
                 for old, new in replaced.items():
                     text = text.replace(old, new)

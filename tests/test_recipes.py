@@ -1,4 +1,4 @@
-"""The recipes of docs/stream.md run as they stand, on a small set."""
+"""The recipes of docs/stream.md and docs/views.md run as they stand, on small sets."""
 
 from __future__ import annotations
 
@@ -11,11 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.genomes import random_dna
 from tests.stream_support import make_set
+from tests.train_support import _fresh_accelerate  # noqa: F401
+from tests.view_support import packed_set
 
-PAGE = Path(__file__).parents[1] / "docs" / "stream.md"
-RECIPES = dict(re.findall(r"^### ([^\n]+)\n+```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
-NEEDS = {"Lightning": "lightning", "Hugging Face datasets": "datasets"}
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def recipes(page: str) -> dict[str, str]:
+    """The first block of Python below each heading of the third level."""
+    text = (DOCS / page).read_text()
+    return dict(re.findall(r"^### ([^\n]+)\n+```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+
+
+RECIPES, VIEW_RECIPES = recipes("stream.md"), recipes("views.md")
+NEEDS = {"Lightning": "lightning", "Lightning on a view": "lightning", "Hugging Face datasets": "datasets"}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +42,7 @@ def test_the_page_has_the_recipes():
         "Lightning",
         "Hugging Face datasets",
     ]
+    assert list(VIEW_RECIPES) == ["Hugging Face Trainer on a view", "Lightning on a view"]
 
 
 @pytest.mark.compiled
@@ -47,3 +59,19 @@ def test_a_recipe_runs(name, shards, tmp_path):
         [sys.executable, "recipe.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("default")  # what other libraries warn of is theirs
+@pytest.mark.parametrize("name", VIEW_RECIPES)
+def test_a_recipe_of_a_view_runs(name, tmp_path, monkeypatch):
+    """In this process, which has imported the libraries already."""
+    module = NEEDS.get(name)
+    if module:
+        pytest.importorskip(module)
+    contigs = {"a": random_dna(8000, 1), "b": random_dna(4000, 2) + random_dna(4000, 3).lower()}
+    packed_set(tmp_path, contigs, valid_fraction=0.2)
+    (tmp_path / "SET").symlink_to("set")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    exec(compile(VIEW_RECIPES[name], name, "exec"), {"__name__": "__main__"})

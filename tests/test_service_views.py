@@ -7,6 +7,7 @@ import json
 import zlib
 
 import numpy as np
+import pyarrow.flight as fl
 import pytest
 
 import gemsdata as gd
@@ -213,6 +214,23 @@ def bed(content: bytes, name: str = "a.bed") -> dict:
 def test_a_view_that_is_none_is_refused_by_name(view, message):
     with pytest.raises(ValueError, match=message):
         BatchRequest.parse(changed(views=[view]))
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "message"),
+    [
+        ("sources", b"[]", "not a JSON object"),
+        ("sources", b'{"views": null, "more": 1}', "a request for sources has one field, views"),
+        ("sources", b'{"views": [{"tokens": "kmer:99"}]}', "k = 99 is out of range"),
+        ("ranks", b"7 6", "this server has no shard set b'7'"),
+        ("ranks", b"0 six", "n = b'six'; give the bases of the n-grams"),
+        ("ranks", b"0 16", "the NPMI table has no n-grams of 16 bases, only of 1, 2, 3"),
+    ],
+)
+def test_actions_with_a_wrong_body_are_refused(server, action, body, message):
+    client = fl.FlightClient(address_of(server))
+    with pytest.raises(fl.FlightServerError, match=message):
+        list(client.do_action(fl.Action(action, body)))
 
 
 def test_long_rows_are_sent_a_few_at_a_time():

@@ -101,6 +101,26 @@ def test_a_mistake_is_one_line(packed, capsys, monkeypatch, arguments, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("audit", ["--masking", "genemask", "--regions", "unknown.bed"], r"unknown\.bed:1: region chrZ:0-9"),
+        ("shuffle", ["--tokens", "base", "--row-bases", "5000"], r"row_bases = 5,000 is longer than any stretch"),
+        ("serve", ["--tokens", "base", "--row-bases", "5000"], r"row_bases = 5,000 is longer than any stretch"),
+        ("serve", ["--regions", "all.bed", "--regions", "inverted.bed"], r"inverted\.bed:2: region a:9-3 is empty"),
+        ("serve", ["set", "set", "--regions", "all.bed", "--regions", "all.bed"], r"2 BED files of regions for 3 sets"),
+        ("serve", ["--tokens", "kmer:3", "--tokens", "base"], r"--tokens is given 2 times: kmer:3, base; give one"),
+    ],
+)
+def test_a_mistake_is_one_line_in_every_command(packed, capsys, monkeypatch, command, arguments, message):
+    monkeypatch.chdir(packed.parent)
+    assert main([command, "set", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
 @pytest.mark.parametrize(("contig", "num_bases", "why"), [("a", 3999, "has with 3999 bases"), ("b", 9, "does not")])
 def test_a_track_of_another_genome_is_one_line(packed, capsys, tmp_path, contig, num_bases, why):
     track = pytest.importorskip("pyBigWig").open(str(tmp_path / "other.bw"), "w")
@@ -121,6 +141,7 @@ def test_a_track_of_another_genome_is_one_line(packed, capsys, tmp_path, contig,
         (["--tokens", "base", "--format", "packed"], "--format packed stores bases: give --tokens"),
         (["--tokens", "base", "--loss-weight-soft-masked", "0.1"], "loss_weight_soft_masked is no part of rows"),
         (["--tokens", "base", "--row-bases", "9000"], "row_bases = 9,000 is longer than any stretch"),
+        (["--tokens", "base", "--regions", "a.bed", "--regions", "b.bed"], "one view has one BED file"),
     ],
 )
 def test_what_shard_does_not_write_leaves_nothing(packed, capsys, tmp_path, arguments, message):

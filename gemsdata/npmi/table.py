@@ -126,8 +126,10 @@ class NpmiTable:
     def ranks(self, k: int) -> np.ndarray:
         """Return the NPMI rank of every token id, 1 = best: uint16[4**k + 5] (uint32 from k = 8).
 
-        Special ids and k-mers without a score get the worst rank, 4**k.
+        Special ids and k-mers without a score get the worst rank, 4**k. Raises ValueError for a k without counts.
         """
+        if k not in self.counts:
+            raise ValueError(f"the NPMI table has no n-grams of {k} bases, only of {', '.join(map(str, self.counts))}")
         out = np.full(vocab_size(k), num_kmers(k), token_dtype(k))
         out[NUM_SPECIAL:] = self.scores(k).rank
         return out
