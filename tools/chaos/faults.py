@@ -243,7 +243,9 @@ def clocks_that_jump(example: Example, rng: random.Random) -> int:
     return 5
 
 
-FAULTS: dict[str, Callable[[Example, random.Random], int]] = {
+Fault = Callable[[Example, random.Random], int]
+"""makes a fault several times; returns how often, raises FaultError with what went wrong"""
+FAULTS: dict[str, Fault] = {
     "disk full": disk_full,
     "disk full with --overwrite": disk_full_while_overwriting,
     "limit of the size of a file": largest_file,
