@@ -159,7 +159,7 @@ def check_each_leaves_a_row(
 def _bed_lines(path: str | Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
     """Yield (line number, (contig, start, end)) of a BED file."""
     with open(path, "rb") as stream:
-        content = b"".join(decompress.blocks(stream, str(path)))
+        content = decompress.whole(stream, str(path))
     with io.TextIOWrapper(io.BytesIO(content), "utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#") or line.split(None, 1)[0] in _HEADERS:
