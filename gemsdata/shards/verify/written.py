@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from gemsdata.files.hashing import sha256_of
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, UNK_ID
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.manifest_fields import Shard, TokenInfo
@@ -22,6 +23,19 @@ _SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
 _MARKS = ("##", "Ġ", "▁")
 CheckBlock = Callable[[Block, "ReferenceGenome | None", str], None]
 """raises VerificationError for a block whose tokens are not over the bases that it says"""
+
+
+def check_tokenizer(folder: Path, tokens: TokenInfo) -> str:
+    """Check that the files of the tokenizer are those that the rows were made with; return what was checked."""
+    digests = {name: sha256_of(folder / name) for name in tokens.files}
+    expected = dict(zip(tokens.files, tokens.files_sha256, strict=False))
+    expected["tokenizer.json"] = tokens.identity.removeprefix("tokenizer:")
+    for name, digest in expected.items():
+        if digests[name] != digest:
+            raise VerificationError(f"{name}: its sha256 is not the manifest's")
+    unchecked = [name for name in tokens.files if name not in expected]
+    checked = f"tokenizer of the rows: {', '.join(expected)}"
+    return checked + (f"; not checked, without a hash in the manifest: {', '.join(unchecked)}" if unchecked else "")
 
 
 def check_written_shard(
