@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo docs test lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
+.PHONY: demo docs test test-slow lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -10,8 +10,14 @@ BIN := .venv/bin
 	touch $@
 
 test: .venv/.installed
+	$(BIN)/python -m tools.compile_kernels
 	$(BIN)/python -m pytest -n auto --dist worksteal
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once"
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once and not slow"
+
+# Heavier checks, and ten times as many examples for every property.
+test-slow: .venv/.installed
+	$(BIN)/python -m pytest -n auto -m slow
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --timeout=3000
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -70,9 +76,10 @@ chaos: .venv/.installed
 tamper: .venv/.installed
 	$(BIN)/python -m tools.chaos.tamper --markdown docs/reliability_tamper.md
 
-# An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow.
+# An hour of steps of the loader in threads, in processes, from a server and from a URL: nothing may grow. Parents and peers
+# of processes are killed: the others end.
 soak: .venv/.installed
-	$(BIN)/python -m tools.soak --markdown docs/reliability_soak.md
+	$(BIN)/python -m tools.soak --markdown docs/reliability_soak.md --json soak.json
 
 # What sets at URLs do when their server fails.
 remote-faults: .venv/.installed

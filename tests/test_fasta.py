@@ -219,3 +219,15 @@ def test_records_are_those_of_a_naive_parser(records, before, block_bytes, ends_
     blocks = iter([text[i : i + block_bytes] for i in range(0, len(text), block_bytes)])
     found = [(record.name, record.sequence) for record in fasta._parse(blocks, "test")]
     assert found == [(name, "".join(letters for letters, _ in content)) for name, content in records]
+
+
+@pytest.mark.parametrize("change", [b">one\nAC", b">one\nACGT\n>two\nAC\n>three\nGG\n", b">one\nTTTT\n>two\nAC\n"])
+def test_a_file_that_is_changed_while_it_is_read_is_an_error(tmp_path, change):
+    path = tmp_path / "genome.fa"
+    path.write_bytes(b">one\nACGT\n>two\nAC\n")
+    os.utime(path, ns=(0, 0))  # the time of change of the file system may be coarse
+    found = fasta.records(str(path))
+    next(found)
+    path.write_bytes(change)
+    with pytest.raises(ValueError, match=r"genome\.fa was changed while it was read: wait .*[^\n]$"):
+        list(found)

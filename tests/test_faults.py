@@ -122,7 +122,7 @@ def test_a_block_that_is_not_what_the_manifest_says_is_damage(shards, tmp_path):
     opened = ShardSet.open(shards)
     object.__setattr__(opened.manifest.shards("train")[1].files[opened.file_format], "num_bytes", path.stat().st_size)
     with pytest.raises(ValueError, match=r"its manifest says uint16 .*of another set"):
-        list(gd.build_loader(opened, batch_size=7, num_steps=NUM_STEPS))
+        list(gd.build_loader(opened, batch_size=7, num_steps=NUM_STEPS, check="size"))
 
 
 @pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.compiled)])

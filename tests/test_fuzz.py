@@ -14,6 +14,7 @@ import pytest
 
 from tools.fuzz import runner
 from tools.fuzz.__main__ import all_targets
+from tools.fuzz.mutations import mutate_json
 from tools.fuzz.runner import WrongAnswer, mutated_input, run_target
 from tools.fuzz.shard_targets import ShardTarget
 from tools.fuzz.training_targets import CheckpointTarget
@@ -83,6 +84,11 @@ def test_a_hang_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = [mutated_input(Hanging(), 1, index) for index in range(4)]
     assert outcome.bugs == sum(map(bool, inputs)) > 0
     assert {example["error"] for example in outcome.examples} == {"more than 0.05 s"}
+
+
+def test_numbers_beyond_floats_are_mutated() -> None:
+    content = json.dumps([10**400, -(10**400), 1]).encode()
+    assert len({mutate_json(content, random.Random(seed)) for seed in range(60)}) > 20
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -64,12 +64,13 @@ KMERS: dict[str, Any] = {
         "valid": [],
     },
 }
-TOKENS = {"spec": "kmer:3:2", "identity": "i", "num_ids": 69, "unknown": "break", "view": HEX * 4, "files": []}
+TOKENS = {"spec": "kmer:3:2", "identity": "i", "num_ids": 69, "unknown": "break", "view": HEX * 4}
+TOKENS |= {"files": [], "files_sha256": []}
 FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
-VIEW = {**KMERS, "version": 4, "tokens": TOKENS, "windows": {"scheme": "view", "full_bases": 10}}
+VIEW = {**KMERS, "version": 5, "tokens": TOKENS, "windows": {"scheme": "view", "full_bases": 10}}
 TOKENIZER = {
     **VIEW,
-    "tokens": {**TOKENS, "spec": "tokenizer", "files": FILES},
+    "tokens": {**TOKENS, "spec": "tokenizer", "files": FILES, "files_sha256": [HEX * 4] * 3},
     "vocabulary": "that of the Hugging Face tokenizer in tokenizer.json",
 }
 PACKED = {
@@ -144,8 +145,9 @@ def read(content: dict[str, Any]) -> Manifest:
         (VIEW, {"tokens.num_ids": 65536}),
         (VIEW, {"tokens.num_ids": 65537, "token_dtype": "uint32"}),
         (TOKENIZER, {}),
-        (TOKENIZER, {"tokens.files": FILES[:1]}),
-        (TOKENIZER, {"tokens.files": FILES[::2]}),
+        (TOKENIZER, {"tokens.files": FILES[:1], "tokens.files_sha256": [HEX * 4]}),
+        (TOKENIZER, {"tokens.files": FILES[::2], "tokens.files_sha256": [HEX * 4] * 2}),
+        (TOKENIZER, {"version": 4, "tokens.files_sha256": []}),
     ],
 )
 def test_values_that_can_be_are_read_back(base: dict[str, Any], changes: dict[str, Any]) -> None:
@@ -207,6 +209,9 @@ def test_values_that_can_be_are_read_back(base: dict[str, Any], changes: dict[st
         (TOKENIZER, {"tokens.files": FILES[1:]}, "tokens.files"),
         (TOKENIZER, {"tokens.files": FILES[::-1]}, "tokens.files"),
         (TOKENIZER, {"tokens.files": [*FILES, "../other"]}, "tokens.files"),
+        (TOKENIZER, {"tokens.files_sha256": [HEX * 4] * 2}, "tokens.files_sha256"),
+        (TOKENIZER, {"tokens.files_sha256": [HEX * 4, HEX * 4, HEX]}, "tokens.files_sha256"),
+        (TOKENIZER, {"tokens.files_sha256": []}, "tokens.files_sha256"),
         (KMERS, {"genome.sha256": HEX}, "genome.sha256"),
         (KMERS, {"contigs": [], "genome.num_bases": 0}, "contigs"),
         (KMERS, {"contigs.0.num_bases": 41, "contigs.1.num_bases": -1}, "contigs"),
@@ -258,9 +263,9 @@ def test_values_that_no_writer_gives_are_refused_by_their_place(
 
 def test_the_newest_version_is_read_and_a_newer_one_asks_for_an_upgrade() -> None:
     content = hashed(VIEW, {})
-    assert read(content).version == 4
-    with pytest.raises(ValueError, match="file has format version 5; this gemsdata reads up to 4: upgrade it"):
-        read({**content, "version": 5})
+    assert read(content).version == 5
+    with pytest.raises(ValueError, match="file has format version 6; this gemsdata reads up to 5: upgrade it"):
+        read({**content, "version": 6})
     with pytest.raises(ValueError, match="file is not the manifest of a gemsdata shard set"):
         read({**content, "format": "other"})
 

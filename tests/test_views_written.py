@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 
 import duckdb
 import numpy as np
@@ -10,6 +12,7 @@ import pyarrow.dataset
 import pytest
 
 import gemsdata as gd
+from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.shard_set import verify
@@ -72,6 +75,36 @@ def test_written_sets_are_verified(packed, tmp_path, tokens):
     (tmp_path / "other.fa").write_text("\n".join(lines) + "\n")
     with pytest.raises(VerificationError, match="FASTA"):
         verify(tmp_path / "out", [str(tmp_path / "other.fa")])
+
+
+@pytest.fixture(scope="module")
+def bpe_set(packed, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bpe") / "out"
+    view_of(packed, "bpe").write(out)
+    return out
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_changed_file_of_the_tokenizer_is_found(bpe_set, tmp_path, name):
+    out = shutil.copytree(bpe_set, tmp_path / "out")
+    with open(out / name, "ab") as stream:
+        stream.write(b" ")
+    with pytest.raises(VerificationError, match=f"{name}: its sha256 is not the manifest's"):
+        verify(out)
+    with pytest.raises(ValueError, match=f"{name} is not the one that its rows were made with; restore it"):
+        gd.view(out)
+
+
+def test_version_4_has_no_hashes_of_the_companions_of_tokenizer_json(bpe_set, tmp_path):
+    out = shutil.copytree(bpe_set, tmp_path / "out")
+    manifest = Manifest.load(out)
+    tokens = dataclasses.replace(manifest.tokens, files_sha256=[])
+    dataclasses.replace(manifest, version=4, tokens=tokens).with_hashes().save(out)
+    (check,) = [check for check in verify(out).checks if "tokenizer" in check]
+    assert check == (
+        "tokenizer of the rows: tokenizer.json; not checked, without a hash in the manifest: tokenizer_config.json"
+    )
+    assert len(gd.view(out)) == len(gd.view(bpe_set))
 
 
 @pytest.mark.parametrize("tokens", ["kmer:6:6", "bpe"])

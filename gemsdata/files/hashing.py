@@ -48,10 +48,15 @@ class HashedStream:
 
 def xxh3_of(path: Path) -> str:
     """Return the 64-bit xxh3 of a file, in hex."""
-    digest = xxhash.xxh3_64()
     with open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        return xxh3_of_stream(stream)
+
+
+def xxh3_of_stream(stream: BinaryIO) -> str:
+    """Return the 64-bit xxh3 of a stream from its position to its end, in hex."""
+    digest = xxhash.xxh3_64()
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def records(path: str, report: FileReport | None = None) -> Iterator[Record]:
     """Yield the records of a FASTA or .2bit file, or of standard input when ``path`` is ``-``.
 
     A file at a URL is fetched to a temporary folder first. Raises FileNotFoundError for a missing file and ValueError
-    for one that is empty, truncated, or not FASTA.
+    for one that is empty, truncated, changed while it is read, or not FASTA.
     """
     report = report or FileReport(path)
     if is_url(path):
@@ -81,6 +82,7 @@ def _file_records(path: Path, shown: str, report: FileReport) -> Iterator[Record
     except PermissionError:
         raise ValueError(f"{shown} cannot be read: permission denied") from None
     with stream:
+        before = _state(stream)
         if path.is_file() and stream.peek(4).startswith(twobit.SIGNATURES):
             found: Iterator[Record] = (
                 Record(name, letters) for name, letters in twobit.sequences(stream, shown, MOST_BASES)
@@ -91,6 +93,16 @@ def _file_records(path: Path, shown: str, report: FileReport) -> Iterator[Record
             if stream.seekable():
                 report.num_bytes_read = stream.tell()
             yield record
+        if _state(stream) != before:
+            raise ValueError(
+                f"{shown} was changed while it was read: wait until it is complete, and run the command again"
+            )
+
+
+def _state(stream: BinaryIO) -> tuple[int, int] | None:
+    """Return size in bytes and time of the last change in ns of an open file; None for a pipe or device."""
+    status = os.fstat(stream.fileno())
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def too_long(shown: str, name: str) -> ValueError:

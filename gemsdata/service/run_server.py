@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from gemsdata.masking.strategies import resolve
 from gemsdata.service.auth import Address, check_binding, read_file, read_key, read_token
 from gemsdata.service.batch_request import MAX_SEED, BatchRequest
-from gemsdata.service.codec import Codec
+from gemsdata.service.codec import codec_of
 from gemsdata.service.server import Server
 from gemsdata.service.stream_cache import StreamCache
+from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.options import ViewOptions
 
 GRACE_S = 30.0
 _SIGNAL_CHECK_S = 0.2
@@ -33,6 +36,7 @@ def run_server(
     tls_cert: str | Path | None = None,
     tls_key: str | Path | None = None,
     seeds: tuple[int, int] = (0, MAX_SEED),
+    view: ViewOptions = ViewOptions(),  # noqa: B008
     ready: Callable[[Server, Address], None] = lambda server, address: None,
 ) -> bool:
     """Serve shard sets until SIGTERM or SIGINT; must be called in the main thread.
@@ -50,6 +54,8 @@ def run_server(
         machines can reach the host.
     seeds
         smallest and largest seed that requests may have.
+    view
+        options of the rows that clients get who ask for no view of their own.
     ready
         called with the server and its address once it answers.
 
@@ -70,13 +76,13 @@ def run_server(
     address = Address(host=host, port=port, tls=tls is not None)
     token = None if token_file is None else read_token(token_file)
     check_binding(address, token)
-    streams = StreamCache(sets, seeds)
+    streams = StreamCache(sets, seeds, view)
     warm_up(streams)
-    with _stop_signals() as stop:
+    with stop_signals() as stop:
         server = Server(streams, address, workers=workers or usable_processors(), token=token, tls=tls)
         ready(server, Address(host=host, port=server.port, tls=address.tls))
-        while not stop.wait(_SIGNAL_CHECK_S):
-            pass
+        while not stop.requested:
+            time.sleep(_SIGNAL_CHECK_S)
         return server.stop(GRACE_S)
 
 
@@ -89,15 +95,22 @@ def _read_tls(cert: str | Path | None, key: str | Path | None) -> tuple[bytes, b
     return read_file(cert, "certificate"), read_key(key)
 
 
+@dataclass
+class StopRequest:
+    """Whether the server is asked to stop; not an Event, whose lock a signal handler waits for without end."""
+
+    requested: bool = False
+
+
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Set the event on SIGTERM and SIGINT; a second signal ends the process at once."""
-    stop = threading.Event()
+def stop_signals() -> Iterator[StopRequest]:
+    """Note SIGTERM and SIGINT; a second signal ends the process at once."""
+    stop = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.requested:
             os._exit(1)
-        stop.set()
+        stop.requested = True
 
     handlers = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -109,12 +122,12 @@ def _stop_signals() -> Iterator[threading.Event]:
 
 def warm_up(streams: StreamCache) -> None:
     """Compute one row, so that kernels are compiled and missing files are found before the server listens."""
-    splits = streams.sets[0].manifest.splits
-    split = next(name for name, shards in splits.items() if shards)
+    _, rows = streams.own.sources[0]
+    split = next(name for name in SPLITS if rows.num_rows(name))
     request = BatchRequest(
         fingerprint=streams.fingerprint,
         split=split,
-        check="size",
+        check="hash",
         faults="raise",
         seed=streams.seeds[0],
         shuffle=True,
@@ -132,7 +145,7 @@ def warm_up(streams: StreamCache) -> None:
     stream = streams.stream(request)
     buffer = stream.layout.empty()
     info = stream.fill(0, buffer, stage=0)
-    Codec(layout=stream.layout, k=stream.k).encode([(buffer, info)], 1)
+    codec_of(stream.layout, stream.token_identity).encode([(buffer, info)], 1)
 
 
 def usable_processors() -> int:

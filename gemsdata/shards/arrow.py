@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gemsdata.shards.arrow_sizes import check_sizes
+from gemsdata.shards.member import MOST_COLUMN_BYTES
 from gemsdata.shards.schema import Rows
 
 _ZSTD_LEVEL = 3
@@ -50,18 +52,20 @@ class ArrowShard:
     """One Arrow shard, opened for random access; it keeps a memory map and no file descriptor.
 
     Uncompressed, every block is a view of the memory map and a row costs its own bytes. Compressed, a block is
-    decoded when it is touched and the last ``num_cached`` are kept.
+    decoded when it is touched and the last ``num_cached`` are kept; a file is refused that has a block with a column of
+    more than ``most_bytes``.
     """
 
-    def __init__(self, path: str | Path, num_cached: int = 16) -> None:
+    def __init__(self, path: str | Path, num_cached: int = 16, most_bytes: int = MOST_COLUMN_BYTES) -> None:
         self.path = Path(path)
         self.pin: object = None
         """keeps a fetched file in its cache"""
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
+            check_sizes(self.map, most_bytes)
             self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
         self._blocks: dict[int, Rows] = {}
         self._num_cached = num_cached

@@ -44,8 +44,9 @@ VERSION = 2
 """2 added manifest_sha256 and intervals_sha256; version 1 is still read"""
 PACKED_VERSION = 3
 """of sets of packed bases, and only of those"""
-VIEW_VERSION = 4
-"""of sets that were written from a view, and only of those"""
+VIEW_VERSION = 5
+"""of sets that were written from a view, and only of those; 5 added tokens.files_sha256, 4 is still read"""
+_VIEW_VERSIONS = (4, VIEW_VERSION)
 _FINGERPRINT_VERSION = 1
 _ADDED_IN_2 = ("manifest_sha256", "intervals_sha256")
 _VOCABULARY = "5 special tokens, then the product over ATCG"
@@ -141,6 +142,8 @@ class Manifest:
         content["windows"] = _windows_json(self.windows)
         if self.tokens is None:
             del content["tokens"]
+        elif self.version == _VIEW_VERSIONS[0]:
+            del content["tokens"]["files_sha256"]
         if self.version == 1:
             for name in _ADDED_IN_2:
                 del content[name]
@@ -232,7 +235,7 @@ def _content_sha256(content: dict[str, Any]) -> str:
 def _check(manifest: Manifest) -> None:
     """Raise ValueError, with the place, for a value that no writer gives."""
     packed, tokens = manifest.packed, manifest.tokens
-    versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else (VIEW_VERSION,)
+    versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else _VIEW_VERSIONS
     _require(manifest.version in versions, "version", manifest.version)
     for name in _ADDED_IN_2:
         value = getattr(manifest, name)
@@ -244,7 +247,7 @@ def _check(manifest: Manifest) -> None:
     _require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
     dtype = "uint8" if packed else token_dtype(manifest.k).name
     if tokens is not None:
-        _check_tokens(tokens)
+        _check_tokens(tokens, manifest.version)
         dtype = "uint16" if tokens.num_ids <= 65536 else "uint32"
     _require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
     _require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
@@ -264,7 +267,7 @@ def _check(manifest: Manifest) -> None:
         _check_shards(manifest, split, shards)
 
 
-def _check_tokens(tokens: TokenInfo) -> None:
+def _check_tokens(tokens: TokenInfo, version: int) -> None:
     stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
     known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
     _require(known, "tokens.spec", tokens.spec)
@@ -273,7 +276,11 @@ def _check_tokens(tokens: TokenInfo) -> None:
     _require(_is_hex(tokens.view, 64), "tokens.view", tokens.view)
     wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
     has_tokenizer = TOKENIZER_FILES[0] in tokens.files
-    _require(tokens.files == wanted and has_tokenizer == (tokens.spec == "tokenizer"), "tokens.files", tokens.files)
+    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
+    _require(tokens.files == wanted and fits, "tokens.files", tokens.files)
+    hashed = len(tokens.files) if version == VIEW_VERSION else 0
+    right = len(tokens.files_sha256) == hashed and all(_is_hex(digest, 64) for digest in tokens.files_sha256)
+    _require(right, "tokens.files_sha256", tokens.files_sha256)
 
 
 def _check_genome(manifest: Manifest) -> None:

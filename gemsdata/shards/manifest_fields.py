@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,8 @@ class TokenInfo:
     """fingerprint of the view that was written"""
     files: list[str]
     """of the tokenizer, in the set's folder"""
+    files_sha256: list[str] = field(default_factory=list)
+    """of each of these files; empty in version 4 of the format"""
 
 
 @dataclass(frozen=True, kw_only=True)

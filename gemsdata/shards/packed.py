@@ -16,7 +16,9 @@ import pyarrow as pa
 from gemsdata.genome.packed import PackedGenome, complement
 from gemsdata.kernels.bases import copy_packed
 from gemsdata.shards.arrow import holds
+from gemsdata.shards.arrow_sizes import check_sizes
 from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.member import MOST_COLUMN_BYTES
 from gemsdata.shards.schema import contig_dtype
 from gemsdata.shards.windows import merge
 
@@ -133,8 +135,9 @@ class PackedShard:
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
+            check_sizes(self.map, MOST_COLUMN_BYTES)
             self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
         self.metadata: dict[bytes, bytes] = self._reader.schema.metadata or {}
         if not self.metadata.get(BLOCK_BASES_KEY, b"").isdigit():

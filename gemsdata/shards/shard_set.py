@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gemsdata.files.cache import Pin
-from gemsdata.files.hashing import xxh3_of
+from gemsdata.files.checked_files import has_hash
+from gemsdata.files.hashing import sha256_of
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, Manifest
+from gemsdata.shards.member import column_bytes
 from gemsdata.shards.packed import PackedShard
 from gemsdata.shards.row_index import RowIndex
 from gemsdata.shards.schema import Rows, contig_dtype
-from gemsdata.shards.storage import LocalStore, Store, place_name, store_of
+from gemsdata.shards.storage import LocalStore, Store, checked_files_record, place_name, store_of
 from gemsdata.shards.webdataset import TarShard
 
 _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "webdataset": TarShard}
@@ -151,8 +155,8 @@ class ShardSet:
         """Open one shard of rows of tokens; it keeps the last ``num_cached`` blocks that it made arrays of.
 
         ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
-        (finds a truncated file), or by "hash" (reads all of it; finds any flipped bit). What was fetched was compared
-        then. Raises FileNotFoundError or ValueError.
+        (finds a truncated file), or by "hash" (any change; reads all of it, unless a process of this machine did so
+        since it was written). Raises FileNotFoundError or ValueError.
         """
         if self.manifest.packed:
             raise ValueError(
@@ -160,7 +164,9 @@ class ShardSet:
                 " tokens=..., row_tokens=...)"
             )
         path, pin = self._checked_file(split, shard, check)
-        opened = _READERS[self.file_format](path, num_cached)
+        manifest = self.manifest
+        most_bytes = column_bytes(manifest.block_rows, manifest.row_tokens, manifest.token_dtype)
+        opened = _READERS[self.file_format](path, num_cached, most_bytes)
         opened.pin = pin
         return opened
 
@@ -202,9 +208,10 @@ class ShardSet:
                 f"shard {path} has {path.stat().st_size} bytes, its manifest says {entry.num_bytes}: it is truncated or"
                 " was replaced; restore it, or make the set again"
             )
-        if check == "hash" and xxh3_of(path) != entry.xxh3_64:
+        if check == "hash" and not has_hash(path, entry.xxh3_64, checked_files_record(), lock=pin is None):
             raise ValueError(
-                f"shard {path} is damaged: its xxh3 is not the manifest's; restore it, or make the set again"
+                f"shard {path} is damaged or another one: its xxh3 is not the manifest's; restore it, or make the set"
+                " again"
             )
         return path, pin
 
@@ -234,9 +241,16 @@ class ShardSet:
 
     @functools.cached_property
     def npmi(self) -> NpmiTable:
-        """The set's NPMI table."""
+        """The set's NPMI table; raises ValueError for another one in its place."""
         with self.store.file(NPMI_FILE) as path:
-            return NpmiTable.from_parquet(path)
+            table = NpmiTable.from_parquet(path)
+        ranks = table.ranks(self.k).astype("<u4")
+        if hashlib.sha256(ranks.tobytes()).hexdigest() != self.manifest.npmi.rank_sha256:
+            raise ValueError(
+                f"{self.store}/{NPMI_FILE} is of another set: it does not rank the {self.k}-mers as the manifest says;"
+                " restore it, or make the set again"
+            )
+        return table
 
     @functools.cached_property
     def ranks(self) -> np.ndarray:
@@ -245,8 +259,7 @@ class ShardSet:
 
     def intervals(self, kind: str) -> np.ndarray:
         """Return the intervals of a kind, "gap" (not ACGT) or "soft" (lower case): (contig, start, end) int64[m, 3]."""
-        with self.store.file(INTERVALS_FILE) as path:
-            table = pq.read_table(path, columns=["contig", "start", "end"], filters=[("kind", "=", kind)])
+        table = self._intervals(kind)
         found = np.column_stack([table[name].to_numpy().astype(np.int64) for name in ("contig", "start", "end")])
         # a packed set has an interval for each letter: join those that touch
         begins = np.ones(len(found), bool)
@@ -268,9 +281,19 @@ class ShardSet:
 
     @functools.cached_property
     def _soft(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        with self.store.file(INTERVALS_FILE) as path:
-            table = pq.read_table(path, filters=[("kind", "=", "soft")])
+        table = self._intervals("soft")
         return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
+
+    def _intervals(self, kind: str) -> pa.Table:
+        """Return the rows of a kind; raise ValueError where the file is not the manifest's."""
+        with self.store.file(INTERVALS_FILE) as path:
+            expected = self.manifest.intervals_sha256
+            if expected and sha256_of(path) != expected:
+                raise ValueError(
+                    f"{self.store}/{INTERVALS_FILE} is damaged or of another set: its sha256 is not the manifest's;"
+                    " restore it, or make the set again"
+                )
+            return pq.read_table(path, columns=["contig", "start", "end"], filters=[("kind", "=", kind)])
 
     def _empty(self, num_rows: int) -> Rows:
         return Rows(

@@ -21,7 +21,7 @@ from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.webdataset import TarShard
 
 FAULT_POLICIES = ("raise", "skip-and-count")
-CHECKS = ("size", "hash")
+CHECKS = ("hash", "size")
 DECODED_BYTES = 512 << 20
 _UNSEEN, _DAMAGED, _DECODED = 0, -1, -2
 _MOST_READERS = 64
@@ -46,8 +46,9 @@ class SplitReader:
     shards, split
         the set and which split of it.
     check
-        how a shard's file is compared with the manifest when it is first touched: by "size" (a missing or truncated
-        file), or by "hash" (any flipped bit; reads the whole file once in every process).
+        how a shard's file is compared with the manifest when it is first touched: by "hash" (any change, such as an
+        exchanged shard or a flipped bit; reads the whole file, once on a machine until the file changes), or by "size"
+        (a missing or truncated file, for sets that are too large to be read through before training).
     faults
         "raise", or "skip-and-count": the rows of a damaged shard read as empty, always the same ones, and are counted.
     decoded_bytes
@@ -64,7 +65,7 @@ class SplitReader:
         shards: ShardSet,
         split: str,
         *,
-        check: str = "size",
+        check: str = "hash",
         faults: str = "raise",
         decoded_bytes: int = DECODED_BYTES,
     ) -> None:
@@ -242,7 +243,7 @@ class SplitReader:
                     oldest = next(iter(self._readers))
                     self._files.remove(oldest)
                     del self._readers[oldest]
-                self._readers[shard] = self.shards.open_shard(self.split, shard, num_cached=0)
+                self._readers[shard] = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
                 self._watch(shard, self._readers[shard])
             rows = self._checked_block(self._readers[shard], shard, block_id)
         except (FileNotFoundError, ValueError, IndexError, OSError) as error:

@@ -18,6 +18,7 @@ from gemsdata.shards.manifest_fields import ShardFile
 CACHE_BYTES = 64 << 30
 CACHE_VARIABLE = "GEMSDATA_CACHE"
 CACHE_BYTES_VARIABLE = "GEMSDATA_CACHE_BYTES"
+_CHECKED_FILES = "checked_files"
 
 
 class Store(Protocol):
@@ -153,6 +154,14 @@ def default_cache_dir() -> Path:
     if given:
         return Path(given)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gemsdata"
+
+
+def checked_files_record() -> Path | None:
+    """Return the file that records which shards were compared with their hashes; None for a user without a home."""
+    try:
+        return default_cache_dir() / _CHECKED_FILES
+    except RuntimeError:
+        return None
 
 
 def default_cache_bytes() -> int:

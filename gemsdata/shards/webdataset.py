@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from gemsdata.shards.arrow import holds
+from gemsdata.shards.member import MOST_COLUMN_BYTES, parse_name, read_array
 from gemsdata.shards.schema import Rows
 
 if sys.version_info >= (3, 14):
@@ -74,15 +75,18 @@ class TarWriter:
 class TarShard:
     """One tar shard on a local disk, memory-mapped. It keeps no file descriptor.
 
-    Uncompressed, a block is a view of the map; compressed, it is decoded when it is touched.
+    Uncompressed, a block is a view of the map; compressed, it is decoded when it is touched, and a column of more than
+    ``most_bytes`` is refused.
     """
 
-    def __init__(self, path: str | Path, num_cached: int = 0) -> None:
+    def __init__(self, path: str | Path, num_cached: int = 0, most_bytes: int = MOST_COLUMN_BYTES) -> None:
         self.path = Path(path)
         self.pin: object = None
         """keeps a fetched file in its cache"""
         self._places: list[dict[str, tuple[int, int]]] = []
+        self._block: str | None = None
         self._compressed = False
+        self._most_bytes = most_bytes
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
@@ -102,7 +106,6 @@ class TarShard:
             ValueError,
             IndexError,
             EOFError,
-            zstd.ZstdError,
             tokenize.TokenError,
             SyntaxError,
             RecursionError,
@@ -116,21 +119,17 @@ class TarShard:
         return holds(self.map, values)
 
     def _index(self, member: tarfile.TarInfo) -> None:
-        parts = member.name.split(".")
-        if parts[2:] not in (["npy"], ["npy", "zst"]):
-            raise ValueError(f"member {member.name!r} is not BLOCK.COLUMN.npy or BLOCK.COLUMN.npy.zst")
-        column = parts[1]
-        self._compressed = parts[-1] == "zst"
-        if column == "input_ids":  # the first column of every block
+        block, column, self._compressed = parse_name(member)
+        if block != self._block:
             self._places.append({})
+            self._block = block
         if column != "npmi_rank":
             self._places[-1][column] = (member.offset_data, member.size)
 
     def _array(self, offset: int, num_bytes: int) -> np.ndarray:
         if self._compressed:
-            content = io.BytesIO(zstd.decompress(self.map[offset : offset + num_bytes]))
-            array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
-            return array
+            content = self.map[offset : offset + num_bytes].to_pybytes()
+            return read_array(content, compressed=True, most_bytes=self._most_bytes)
         header_bytes = 10 + int.from_bytes(self.map[offset + 8 : offset + 10].to_pybytes(), "little")
         shape, dtype = _parse_header(self.map[offset : offset + header_bytes].to_pybytes())
         count = int(np.prod(shape))

@@ -26,7 +26,8 @@ class BaseReader:
     shards, split
         the set and which split of it.
     check
-        how a shard's file is compared with the manifest when it is first touched: by "size" or by "hash".
+        how a shard's file is compared with the manifest when it is first touched: by "hash" or by "size", see
+        `gemsdata.shards.split_reader.SplitReader`.
     faults
         "raise", or "skip-and-count": rows of a damaged shard are reported as lost.
 
@@ -35,7 +36,7 @@ class BaseReader:
     A block costs eight bytes, its address, and a shard its map. Files are opened by the process that touches them.
     """
 
-    def __init__(self, shards: ShardSet, split: str, *, check: str = "size", faults: str = "raise") -> None:
+    def __init__(self, shards: ShardSet, split: str, *, check: str = "hash", faults: str = "raise") -> None:
         self.shards, self.split, self.check, self.faults = shards, split, check, faults
         self.contigs = contigs_of(shards)
         self.stretches = split_stretches(shards.manifest)[split]

@@ -20,7 +20,7 @@ import numpy as np
 import xxhash
 
 from gemsdata.files.checked_json import read_checked, write_checked
-from gemsdata.files.hashing import HashedStream, xxh3_of
+from gemsdata.files.hashing import HashedStream, sha256_of, xxh3_of
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.files.publish import publish
 from gemsdata.files.typed_json import from_json
@@ -187,7 +187,8 @@ class _Writer:
     def manifest(self, shards: dict[str, list[Shard]]) -> Manifest:
         """Return the manifest of the complete set."""
         view, source = self.view, self.view.shards.manifest
-        tokenizer_files = TOKENIZER_FILES if view.tokens.varying else ()
+        work = work_of(self.folder)
+        files = [name for name in TOKENIZER_FILES if view.tokens.varying and (work / name).exists()]
         return dataclasses.replace(
             source,
             version=VIEW_VERSION,
@@ -207,7 +208,8 @@ class _Writer:
                 num_ids=view.vocabulary.size,
                 unknown=view.options.unknown,
                 view=view.fingerprint,
-                files=[name for name in tokenizer_files if (work_of(self.folder) / name).exists()],
+                files=files,
+                files_sha256=[sha256_of(work / name) for name in files],
             ),
             splits=shards,
         ).with_hashes()

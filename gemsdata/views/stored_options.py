@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from pathlib import Path
 
@@ -17,10 +18,14 @@ def stored_tokens(shards: ShardSet) -> Tokens:
         return KmerTokens(shards.k)
     if stored.spec != "tokenizer":
         return resolve_tokens(stored.spec)
+    digests: list[str | None] = [*stored.files_sha256] or [None] * len(stored.files)
     with tempfile.TemporaryDirectory() as folder:
-        for name in stored.files:
+        for name, digest in zip(stored.files, digests, strict=True):
             with shards.store.file(name) as path:
-                (Path(folder) / name).write_bytes(path.read_bytes())
+                content = path.read_bytes()
+            if digest not in (None, hashlib.sha256(content).hexdigest()):
+                raise ValueError(f"{shards.store}: {name} is not the one that its rows were made with; restore it")
+            (Path(folder) / name).write_bytes(content)
         tokens = HuggingFaceTokens(folder, spec=f"{shards.store}")
     if tokens.identity != stored.identity:
         raise ValueError(f"{shards.store}: tokenizer.json is not the one that its rows were made with; restore it")

@@ -5,8 +5,7 @@ wds.WebDataset(urls).decode(gemsdata.wds_decoder).compose(gemsdata.masked(maskin
 
 from __future__ import annotations
 
-import io
-import sys
+import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -16,12 +15,8 @@ import numpy as np
 from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import Strategy
 from gemsdata.shards.manifest import SPLITS
+from gemsdata.shards.member import MOST_COLUMN_BYTES, read_array
 from gemsdata.shards.shard_set import ShardSet
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 _SUFFIXES = (".npy", ".npy.zst")
 
@@ -29,13 +24,15 @@ _SUFFIXES = (".npy", ".npy.zst")
 def wds_decoder(key: str, data: bytes) -> np.ndarray | None:
     """Decode a member ``COLUMN.npy`` or ``COLUMN.npy.zst`` of a sample; None for any other.
 
-    A handler for ``webdataset.WebDataset(...).decode``: ``key`` is the member's extension, after a dot.
+    A handler for ``webdataset.WebDataset(...).decode``: ``key`` is the member's extension, after a dot. Raises
+    ValueError for one that is damaged, or that expands to more than 1 GiB.
     """
     if not key.endswith(_SUFFIXES):
         return None
-    content = io.BytesIO(zstd.decompress(data) if key.endswith(".zst") else data)
-    array: np.ndarray = np.lib.format.read_array(content, allow_pickle=False)
-    return array
+    try:
+        return read_array(data, compressed=key.endswith(".zst"), most_bytes=MOST_COLUMN_BYTES)
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"member {key} is damaged: {' '.join(str(error).split())}") from None
 
 
 class masked:

@@ -21,6 +21,7 @@ import numpy as np
 
 import gemsdata as gd
 from gemsdata.cli import main
+from gemsdata.genome import packed
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.verify.shard_set import verify
@@ -175,6 +176,34 @@ def changed_under_a_reader(example: Example, rng: random.Random) -> int:
     return tries
 
 
+def changed_genome(example: Example, rng: random.Random) -> int:
+    """A genome that is cut, appended to or overwritten while it is read: one line, and no set."""
+    text = example.fasta.read_bytes()
+    tries = 0
+    for change in (text[: len(text) // 2], text + b">more\nACGT\n", text.replace(b"A", b"C", 1)):
+        for contig in range(2):
+            genome, out = example.folder / "changing.fa", example.folder / "of-changing"
+            genome.write_bytes(text)
+            os.utime(genome, ns=(0, 0))  # the clock of a file system may be coarse
+
+            def changing(genome: Path = genome, out: Path = out, change: bytes = change, contig: int = contig) -> int:
+                pack, calls = packed.pack_record, iter(range(1000))
+
+                def pack_and_change(*arguments: object, **options: object) -> packed.Contig:
+                    if next(calls) == contig:
+                        genome.write_bytes(change)
+                    return pack(*arguments, **options)
+
+                packed.pack_record = pack_and_change
+                return main(["shard", str(genome), "-o", str(out), *_OPTIONS])
+
+            _expect_line(run_forked(changing, example.log), "was changed while it was read")
+            _check(not (out / "_index.json").exists(), "a set of a genome that was changed")
+            shutil.rmtree(out, ignore_errors=True)
+            tries += 1
+    return tries
+
+
 def full_cache(example: Example, rng: random.Random) -> int:
     """A cache of a remote set on a file system that is full: an error of one line, or the right batches."""
     right = _batches(example.shards, 20)
@@ -221,6 +250,7 @@ FAULTS: dict[str, Callable[[Example, random.Random], int]] = {
     "read-only folder": read_only_folder,
     "two writers": two_writers,
     "shard changed under a loader": changed_under_a_reader,
+    "genome changed while it is read": changed_genome,
     "cache on a full disk": full_cache,
     "clock that jumps": clocks_that_jump,
 }

@@ -2,13 +2,16 @@
 
     python -m tools.chaos.tamper --flips 1000 --seed 0 --markdown docs/reliability_tamper.md
 
-A change is found when `gemsdata verify` names a difference or an error. A loader must raise an error or give the
-batches of the untouched set; with the default ``check="size"``, which reads no file twice, it cannot see a change that
-leaves the size and the structure of a shard as they are, and the table says how many these were.
+A change is found when `gemsdata verify` names a difference or an error. The one change that it need not find is a
+manifest as an older gemsdata wrote it: the set is then the same, which `verify --fasta` and the batches have to show.
+A loader must raise an error or give the batches of the untouched set; with ``check="size"``, which does not read files
+through, it cannot see a change that leaves the size and the structure of a shard as they are, and the table says how
+many these were.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import random
@@ -27,7 +30,7 @@ import gemsdata as gd
 from bench.table import markdown
 from gemsdata.files.publish import write_text
 from gemsdata.npmi.table import NpmiTable
-from gemsdata.shards.manifest import MANIFEST_FILE, VERSION
+from gemsdata.shards.manifest import MANIFEST_FILE, VIEW_VERSION, Manifest
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.shard_set import verify
@@ -40,8 +43,12 @@ _FORMATS = {
     "webdataset": {"format": "webdataset"},
     "webdataset, zstd": {"format": "webdataset", "compression": "zstd"},
     "packed": {"format": "packed"},
+    "view of BPE tokens": {"format": "packed"},
 }
 _TAR_BLOCK = 512
+_NUM_CUTS = 10
+"""of every file"""
+_OLDER = "a manifest as version 1 of the format has it"
 _COMPARED = ("input_ids", "labels", "sample_ids")
 
 
@@ -53,6 +60,8 @@ class Tampered:
     tries: int = 0
     found: int = 0
     """by verify"""
+    irrelevant: int = 0
+    """read as the same set, by `verify` with the FASTA and by the loader"""
     missed: int = 0
     """by verify; each is a failure"""
     refused: int = 0
@@ -61,7 +70,7 @@ class Tampered:
     """batches of such a loader, as of the untouched set"""
     wrong: int = 0
     """batches of such a loader, without an error; each is a failure"""
-    wrong_by_default: int = 0
+    wrong_by_size: int = 0
     """batches of a loader with ``check="size"``, without an error"""
 
 
@@ -71,20 +80,29 @@ class Example:
     def __init__(self, folder: Path, name: str) -> None:
         folder.mkdir(parents=True)
         letters = "".join(random.Random(1).choices("ACGTacgt", k=1500))
-        fasta, table = folder / "g.fa", folder / "table.parquet"
-        fasta.write_text(f">one\n{letters[:1000]}NNNN{letters[1000:]}\n>two\n{letters[100:450]}\n")
-        NpmiTable.from_fasta(fasta, max_k=3, min_count=2).to_parquet(table)
-        options: dict[str, object] = {"k": 3, "npmi": str(table), "valid_contigs": ("two",), **_FORMATS[name]}
-        if name != "packed":
-            options |= {"row_tokens": 24, "block_rows": 4, "rows_per_shard": 16}
+        self.fasta, changed, table = folder / "g.fa", folder / "changed.fa", folder / "table.parquet"
+        self.fasta.write_text(f">one\n{letters[:1000]}NNNN{letters[1000:]}\n>two\n{letters[100:450]}\n")
+        changed.write_text(self.fasta.read_text().replace("a", "t", 1))
+        NpmiTable.from_fasta(self.fasta, max_k=3, min_count=2).to_parquet(table)
+        self._options: dict[str, object] = {"k": 3, "npmi": str(table), "valid_contigs": ("two",), **_FORMATS[name]}
+        if self._options["format"] != "packed":
+            self._options |= {"row_tokens": 24, "block_rows": 4, "rows_per_shard": 16}
         self.name = name
         self.folder = folder
         self.shards, self.other = folder / "set", folder / "other"
-        shard([fasta], self.shards, ShardOptions(**options, seed=1))
-        changed = folder / "changed.fa"
-        changed.write_text(fasta.read_text().replace("a", "t", 1))
-        shard([changed], self.other, ShardOptions(**options, seed=2))
+        self._make(self.fasta, self.shards, 1)
+        self._make(changed, self.other, 2)
         self.right = self.batches(self.shards, "hash")
+
+    def _make(self, fasta: Path, out: Path, seed: int) -> None:
+        if not self.name.startswith("view"):
+            shard([fasta], out, ShardOptions(**self._options, seed=seed))
+            return
+        packed, tokenizer = self.folder / f"packed-{seed}", self.folder / "tokenizer"
+        shard([fasta], packed, ShardOptions(**self._options, seed=seed))
+        if not tokenizer.exists():
+            write_tokenizer(tokenizer)
+        gd.view(packed, tokens=tokenizer, row_bases=60).write(out, format="both", seed=seed)
 
     @property
     def files(self) -> list[Path]:
@@ -94,7 +112,7 @@ class Example:
     def batches(self, folder: Path, check: str) -> list[dict[str, np.ndarray]]:
         """Return the batches of an epoch, as a loader gives them."""
         source = gd.view(folder, tokens="kmer:3", row_tokens=24) if self.name == "packed" else folder
-        loader = gd.build_loader(source, batch_size=8, check=check, num_epochs=1)
+        loader = gd.build_loader(source, batch_size=8, masking=gd.GeneMask(n=3), check=check, num_epochs=1)
         try:
             return [{name: batch[name].numpy().copy() for name in _COMPARED} for batch in loader]
         finally:
@@ -114,6 +132,19 @@ class Example:
         return not same
 
 
+def write_tokenizer(folder: Path) -> None:
+    """Write a byte-pair tokenizer of a few tokens of bases as a Hugging Face folder."""
+    from tokenizers import Tokenizer, models, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    roles = {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad", "mask")}
+    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
+    corpus = ["".join(random.Random(number).choices("ACGT", k=400)) for number in range(20)]
+    trainer = trainers.BpeTrainer(vocab_size=60, special_tokens=list(roles.values()), show_progress=False)
+    tokenizer.train_from_iterator(corpus, trainer)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **roles).save_pretrained(folder)
+
+
 Change = Callable[[Path], None]
 """changes the copy of a set in a folder"""
 
@@ -128,6 +159,9 @@ def changes(example: Example, flips: int, rng: random.Random) -> Iterator[tuple[
     for name in names:
         for extra in (b"\0", b"x" * 511, b"\0" * 10240):
             yield "bytes appended", _edit(name, lambda data, extra=extra: data + extra)
+        for _ in range(_NUM_CUTS):
+            size = rng.randrange((example.shards / name).stat().st_size)
+            yield "a file cut", _edit(name, lambda data, size=size: data[:size])
         yield "a file removed", lambda folder, name=name: (folder / name).unlink()
     yield "a file added", lambda folder: (folder / "train" / "000099.arrow").write_bytes(b"x")
     tars = [name for name in names if name.endswith(".tar")][:1]
@@ -139,8 +173,12 @@ def changes(example: Example, flips: int, rng: random.Random) -> Iterator[tuple[
         yield "two shards swapped", lambda folder, one=one, other=other: _swap(folder / one, folder / other)
     for name in of_train:
         yield "a shard of another set", lambda folder, name=name: _copy(example.other / name, folder / name)
-    for version in (0, 1, VERSION + 5):
+    yield "a shard under the name of another format", lambda folder: _swap_suffix(folder / of_train[0])
+    own = Manifest.load(example.shards).version
+    for version in (number for number in range(VIEW_VERSION + 3) if number != own):
         yield "a manifest of another version", lambda folder, version=version: _set_version(folder, version)
+        kind = _OLDER if (version, own) == (1, 2) else "a manifest of another version, hashes made again"
+        yield kind, lambda folder, version=version: _set_version(folder, version, hashes=True)
     yield "the manifest of another set", lambda folder: _copy(example.other / MANIFEST_FILE, folder / MANIFEST_FILE)
 
 
@@ -172,9 +210,20 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _set_version(folder: Path, version: int) -> None:
-    content = json.loads((folder / MANIFEST_FILE).read_text())
-    (folder / MANIFEST_FILE).write_text(json.dumps({**content, "version": version}))
+def _swap_suffix(path: Path) -> None:
+    path.rename(path.with_suffix(".tar" if path.suffix == ".arrow" else ".arrow"))
+
+
+def _set_version(folder: Path, version: int, *, hashes: bool = False) -> None:
+    """Write another version of the format into the manifest; with ``hashes`` all of its hashes are made again."""
+    path = folder / MANIFEST_FILE
+    if not hashes:
+        path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
+        return
+    manifest = dataclasses.replace(Manifest.load(folder), version=version)
+    if version == 1:
+        manifest = dataclasses.replace(manifest, intervals_sha256="")
+    path.write_text(manifest.with_hashes().to_json())
 
 
 def campaign(folder: Path, flips: int, seed: int, formats: list[str] | None = None) -> list[Tampered]:
@@ -194,25 +243,29 @@ def campaign(folder: Path, flips: int, seed: int, formats: list[str] | None = No
 
 def _try(example: Example, copy: Path, outcome: Tampered) -> None:
     outcome.tries += 1
+    by_hash = example.differs(copy, "hash")
     try:
         verify(copy)
-        outcome.missed += 1
     except _CLEAN:
         outcome.found += 1
-    by_hash = example.differs(copy, "hash")
+    else:
+        if outcome.change == _OLDER and by_hash is False and verify(copy, [str(example.fasta)]):
+            outcome.irrelevant += 1
+        else:
+            outcome.missed += 1
     outcome.refused += by_hash is None
     outcome.right += by_hash is False
     outcome.wrong += by_hash is True
-    outcome.wrong_by_default += example.differs(copy, "size") is True
+    outcome.wrong_by_size += example.differs(copy, "size") is True
 
 
 def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
     """Return the outcomes as a Markdown document."""
-    header = ["change", "tries", "found by verify", "missed", "loader, hash: error", "right", "wrong",
+    header = ["change", "tries", "found by verify", "irrelevant", "missed", "loader, hash: error", "right", "wrong",
               "loader, size: wrong without an error"]  # fmt: skip
     rows = [
-        [o.change, *(str(n) for n in (o.tries, o.found, o.missed, o.refused, o.right, o.wrong, o.wrong_by_default))]
-        for o in outcomes
+        [one.change, *(str(value) for name, value in dataclasses.asdict(one).items() if name != "change")]
+        for one in outcomes
     ]
     totals = [sum(int(row[column]) for row in rows) for column in range(1, len(header))]
     rows.append(["**all**", *map(str, totals)])
@@ -220,10 +273,11 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
 
 Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`), on sets of every format.
 
-* `gemsdata verify`, without a FASTA, has to find every change.
-* A loader with `check="hash"` has to raise an error, or to give the batches of the untouched set: it does not read
-  `intervals.parquet`.
-* A loader with the default `check="size"` compares sizes and structure and reads no file twice. The last column counts
+* `gemsdata verify`, without a FASTA, has to find every change. Irrelevant is only a manifest as version 1 of the format
+  has it: `verify --fasta` then holds, and the batches are the same.
+* A loader with the default `check="hash"` has to raise an error, or to give the batches of the untouched set: it reads
+  `intervals.parquet` of packed sets only.
+* A loader with `check="size"` compares sizes and structure and does not read files through. The last column counts
   the changes that it did not see and that changed a batch: bits within rows, and files of the same size and shape.
 
 {markdown(header, rows)}

@@ -1,9 +1,9 @@
 """Kill pretrainings and studies at random moments, resume them, and compare with runs that were left alone.
 
-A pretraining saves a checkpoint after every update, so that most SIGKILLs hit while one is written or removed. A killed
-process is started again with --resume until it is complete. Afterwards weights, metrics and stage log must equal those
-of an uninterrupted run bit for bit, and nothing half-written may be left. A study of two pretrainings and their
-fine-tunings is killed likewise, its workers included.
+A pretraining saves a checkpoint after every update, so that many SIGKILLs hit while one is written or removed. A
+process that was sent SIGKILL, SIGTERM or SIGINT is started again with --resume until it is complete. Afterwards
+weights, metrics and stage log must equal those of an uninterrupted run bit for bit, and nothing half-written may be
+left. A study of pretrainings and their fine-tunings is treated likewise; its workers are sent the signal, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from safetensors.numpy import load_file
 
 from bench.table import markdown
 from gemsdata.genome.vocab import BASES
+from tools.chaos.kills import SIGNALS
 from tools.synthesize import main as synthesize
+from train.program import INTERRUPTED
 from train.run_log import read_metrics
 
 PRETRAIN = {
@@ -42,7 +44,8 @@ STUDY = Study(
     seeds=(1, 2, 3), sets=("toy",), shots=(4,), random_weights=False,
 )
 """
-_LONGEST_S = 600.0
+_LONGEST_S = 900.0
+_LONGEST_END_S = 120.0
 _PRETRAIN_WINDOW_S, _STUDY_WINDOW_S = 1.0, 15.0
 """seconds after the first write of a process in which it is killed"""
 
@@ -53,7 +56,8 @@ class Outcome:
 
     subject: str
     kills: int = 0
-    """SIGKILLs that hit a running process"""
+    """signals that hit a running process"""
+    by_signal: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
     during_a_save: int = 0
     """of them, with an unfinished checkpoint or file on disk"""
     failures: list[str] = field(default_factory=list)
@@ -64,9 +68,9 @@ class Outcome:
 def kill_until_complete(
     command: Sequence[str], folder: Path, outcome: Outcome, *, kills: int, window_s: float, rng: random.Random
 ) -> None:
-    """Start ``command`` and kill its process group after it has begun to write, ``kills`` times; then let it end.
+    """Start ``command``, send its process group a signal, ``kills`` times, and then let it end.
 
-    A kill comes at a random moment of ``window_s`` after the first new file in ``folder``.
+    A signal comes at a random moment of ``window_s`` after the first new file in ``folder``.
     """
     began = time.monotonic()
     while True:
@@ -79,12 +83,15 @@ def kill_until_complete(
         try:
             process.wait(rng.uniform(0.0, window_s) if allowed else _LONGEST_S)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            name = SIGNALS[outcome.kills % len(SIGNALS)] if allowed else "SIGKILL"
+            os.killpg(process.pid, signal.Signals[name])
             outcome.kills += 1
+            outcome.by_signal[name] += 1
             outcome.during_a_save += any(folder.rglob("_*.tmp")) or any(folder.rglob("_*.old"))
-            if not allowed or time.monotonic() > deadline:
+            if not allowed:
                 outcome.failures.append(f"hung for {_LONGEST_S:.0f} s")
+            if (problem := _problem_of_end(process, name)) or not allowed:
+                outcome.failures += [problem] if problem else []
                 break
             continue
         printed = process.communicate()[0].decode()
@@ -92,6 +99,21 @@ def kill_until_complete(
             outcome.failures.append(f"exit status {process.returncode} after kill {outcome.kills}: {printed[-300:]}")
         break
     outcome.seconds = round(time.monotonic() - began, 1)
+
+
+def _problem_of_end(process: subprocess.Popen[bytes], name: str) -> str:
+    """Wait until a process that was sent a signal has ended; return what is wrong with how it ended, "" if nothing."""
+    try:
+        printed = process.communicate(timeout=_LONGEST_END_S)[0].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return f"still there {_LONGEST_END_S:.0f} s after {name}"
+    if "Traceback" in printed:
+        return f"a traceback after {name}: {printed[-400:]}"
+    # a run that had done its work when the signal came ends with 0, one whose workers end first with 1
+    allowed = {0, 1, INTERRUPTED, -int(signal.Signals[name])}
+    return "" if process.returncode in allowed else f"exit status {process.returncode} after {name}: {printed[-300:]}"
 
 
 def _newest(folder: Path) -> float:
@@ -177,19 +199,20 @@ def write_toy_set(folder: Path, rng: random.Random) -> Path:
 def report(outcomes: Sequence[Outcome], seed: int) -> str:
     """Return the outcomes as Markdown."""
     rows = [
-        [one.subject, str(one.kills), str(one.during_a_save), "; ".join(one.failures) or "none", f"{one.seconds:.0f}"]
+        [one.subject, *(str(one.by_signal[name]) for name in SIGNALS), str(one.during_a_save),
+         "; ".join(one.failures) or "none", f"{one.seconds:.0f}"]
         for one in outcomes
-    ]
-    failures = sum(len(one.failures) for one in outcomes)
-    totals = [sum(getattr(one, name) for one in outcomes) for name in ("kills", "during_a_save", "seconds")]
-    rows.append(["**all**", str(totals[0]), str(totals[1]), str(failures), f"{totals[2]:.0f}"])
-    header = ["subject", "SIGKILLs", "during a save", "failures", "seconds"]
+    ]  # fmt: skip
+    totals = [sum(int(row[column]) for row in rows) for column in range(1, len(SIGNALS) + 2)]
+    failures, seconds = sum(len(one.failures) for one in outcomes), sum(one.seconds for one in outcomes)
+    rows.append(["**all**", *map(str, totals), str(failures), f"{seconds:.0f}"])
+    header = ["subject", *SIGNALS, "during a save", "failures", "seconds"]
     return f"""## Kills during training
 
-Seed {seed}. Each subject is killed with SIGKILL, workers included, at random
-moments after it has begun to write, and started again until it is complete. A pretraining saves a checkpoint after each
-of its {PRETRAIN["max-steps"]} updates. It fails unless weights, metrics and stage log equal those of an
-uninterrupted run bit for bit and nothing half-written is left; a study fails unless its table of results is the same.
+Seed {seed}. Each subject is sent signals, its workers too, at random moments after it has begun to write, and is
+started again until it is complete. A pretraining saves a checkpoint after each of its {PRETRAIN["max-steps"]} updates.
+It fails unless weights, metrics and stage log equal those of an uninterrupted run bit for bit and nothing half-written
+is left; a study fails unless its table of results is the same.
 
 {markdown(header, rows)}
 """

@@ -13,6 +13,8 @@ _BYTES = b"\x00\x01\x09\x0a\x0d\x20\x22\x2b\x2c\x3b\x3e\x40\x7f\x80\xff"
 _NUMBERS = (0, 1, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _LONGEST_RANGE = 200
 _MOST_OPERATIONS = 4
+_LARGEST_FLOAT = 10**300
+"""and somewhat less: larger integers are no float"""
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "x",
     "\u0000", "é" * 50, "../../etc/passwd", "train", [], {}, [0], [[0, 0]], {"x": 1}, "0" * 64, [None],
@@ -49,7 +51,8 @@ def _mutate_value(document: Any, generator: random.Random) -> Any:
     elif action == 1:
         parent[str(key) + generator.choice(("_", "s", " "))] = parent.pop(key)
     elif action == 2 and isinstance(parent[key], int | float):
-        parent[key] = parent[key] + generator.choice((-1, 1, 2, 1000, 0.5))
+        change = generator.choice((-1, 1, 2, 1000, 0.5))
+        parent[key] += int(change) if abs(parent[key]) > _LARGEST_FLOAT else change
     elif action == 3:
         other_parent, other_key = generator.choice(places)
         value = copy.deepcopy(other_parent[other_key])

@@ -127,7 +127,7 @@ class ShardTarget(_SetTarget):
 
     def _read(self, shards: ShardSet) -> StoredRows:
         num_rows = self._manifest.shards("train")[0].num_rows
-        reader = SplitReader(shards, "train")
+        reader = SplitReader(shards, "train", check="size")
         rows = reader.empty(num_rows)
         reader.read(0, np.arange(num_rows), np.zeros(num_rows, np.uint8), rows)
         return rows

@@ -9,8 +9,10 @@ import pyarrow as pa
 import xxhash
 
 from gemsdata.genome.vocab import BASES
+from gemsdata.shards.arrow_sizes import check_sizes
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.manifest_fields import Shard
+from gemsdata.shards.member import column_bytes
 from gemsdata.shards.packed import packed_schema
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
@@ -35,13 +37,16 @@ def check_packed_shard(
     places = [np.empty((0, 3), np.int64)]
     schema = packed_schema(manifest.row_tokens, len(manifest.contigs))
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(folder / file.path)))
+        with pa.memory_map(str(folder / file.path)) as mapped:
+            whole = mapped.read_buffer()
+        check_sizes(whole, column_bytes(manifest.block_rows, manifest.row_tokens, manifest.token_dtype))
+        reader = pa.ipc.open_file(pa.BufferReader(whole))
         if not reader.schema.equals(schema):
             raise VerificationError(f"{file.path}: its columns are not those of blocks of {manifest.row_tokens} bases")
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         for batch in batches:
             batch.validate(full=True)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise VerificationError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from None
     row = shard.first_row
     for index, batch in enumerate(batches):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import sys
 import tarfile
 import tokenize
 from collections.abc import Iterator
@@ -15,19 +13,16 @@ import pyarrow as pa
 import xxhash
 
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, kmer_of_value, num_kmers
+from gemsdata.shards.arrow_sizes import check_sizes
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.manifest_fields import Shard, ShardFile
+from gemsdata.shards.member import MOST_COLUMN_BYTES, column_bytes, parse_name, read_array
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 
 _COLUMNS = ("input_ids", "num_tokens", "contig", "start")
 _ROWS_AT_ONCE = 1024
 _MOST_UINT16 = 65536
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 Block = dict[str, np.ndarray]
 
@@ -51,7 +46,8 @@ def check_shard(
         content = xxhash.xxh3_64()
         found: list[np.ndarray] = []
         row = shard.first_row
-        for block in read_blocks(folder / file.path, file.path, file_format):
+        most_bytes = column_bytes(manifest.block_rows, manifest.row_tokens, manifest.token_dtype)
+        for block in read_blocks(folder / file.path, file.path, file_format, most_bytes):
             _check_columns(block, manifest, file.path, row, last_row=shard.first_row + shard.num_rows)
             for first in range(0, len(block["start"]), _ROWS_AT_ONCE):
                 rows = {name: column[first : first + _ROWS_AT_ONCE] for name, column in block.items()}
@@ -84,10 +80,14 @@ def check_bytes(path: Path, file: ShardFile) -> None:
         raise VerificationError(f"{file.path}: its content was changed (the hash is not the manifest's)")
 
 
-def read_blocks(path: Path, where: str, file_format: str) -> Iterator[Block]:
-    """Yield the blocks of a shard as {column: array}; ``where`` is what messages call it. Raises VerificationError."""
+def read_blocks(path: Path, where: str, file_format: str, most_bytes: int = MOST_COLUMN_BYTES) -> Iterator[Block]:
+    """Yield the blocks of a shard as {column: array}; ``where`` is what messages call it.
+
+    Raises VerificationError for one that is damaged, or that expands to more than ``most_bytes`` a column.
+    """
+    read = _arrow_blocks if file_format == "arrow" else _tar_blocks
     try:
-        yield from _arrow_blocks(path, where) if file_format == "arrow" else _tar_blocks(path, where)
+        yield from read(path, where, most_bytes)
     except (
         pa.ArrowException,
         tarfile.TarError,
@@ -96,16 +96,18 @@ def read_blocks(path: Path, where: str, file_format: str) -> Iterator[Block]:
         OSError,
         ValueError,
         EOFError,
-        zstd.ZstdError,
+        MemoryError,
     ) as error:
         reason = " ".join(str(error).split())
         raise VerificationError(f"{where} is no whole {file_format} shard: {reason}") from None
 
 
-def _arrow_blocks(path: Path, where: str) -> Iterator[Block]:
+def _arrow_blocks(path: Path, where: str, most_bytes: int) -> Iterator[Block]:
     """Yield the record batches of an Arrow file."""
     with pa.memory_map(str(path)) as file:
-        reader = pa.ipc.open_file(pa.BufferReader(file.read_buffer()))
+        whole = file.read_buffer()
+    check_sizes(whole, most_bytes)
+    reader = pa.ipc.open_file(pa.BufferReader(whole))
     for index in range(reader.num_record_batches):
         batch = reader.get_batch(index)
         batch.validate(full=True)
@@ -140,24 +142,20 @@ def _check_arrow_header(path: Path, where: str, manifest: Manifest, ranks: np.nd
             raise VerificationError(f"{where} block {index}: its compression is not {manifest.compression}")
 
 
-def _tar_blocks(path: Path, where: str) -> Iterator[Block]:
+def _tar_blocks(path: Path, where: str, most_bytes: int) -> Iterator[Block]:
     """Yield the samples of a tar: members in sequence that share the key before the first dot."""
     block: Block = {}
     key = None
     with tarfile.open(path, mode="r:") as tar:
         for member in tar:
+            own_key, column, compressed = parse_name(member)
             stream = tar.extractfile(member)
-            parts = member.name.split(".")
-            if stream is None or parts[2:] not in (["npy"], ["npy", "zst"]):
-                raise VerificationError(f"{where}: member {member.name!r} is not BLOCK.COLUMN.npy or .npy.zst")
-            if key not in (None, parts[0]):
+            assert stream is not None, "a plain file"
+            if key not in (None, own_key):
                 yield block
                 block = {}
-            key = parts[0]
-            content = io.BytesIO(zstd.decompress(stream.read()) if parts[-1] == "zst" else stream.read())
-            block[parts[1]] = np.lib.format.read_array(content, allow_pickle=False)
-            if content.read(1):
-                raise VerificationError(f"{where}: member {member.name} is longer than its array")
+            key = own_key
+            block[column] = read_array(stream.read(), compressed=compressed, most_bytes=most_bytes)
     if block:
         yield block
 

@@ -28,7 +28,7 @@ from gemsdata.shards.verify.packed import check_packed_shard, expected_blocks
 from gemsdata.shards.verify.reference import ReferenceGenome, read_reference
 from gemsdata.shards.verify.rows import check_shard
 from gemsdata.shards.verify.windows import expected_regions, expected_windows
-from gemsdata.shards.verify.written import check_written_places, check_written_shard
+from gemsdata.shards.verify.written import check_tokenizer, check_written_places, check_written_shard
 from gemsdata.shards.work_folder import holds_work, is_work
 
 _MOST_NAMES_SHOWN = 10
@@ -100,6 +100,8 @@ def _check_set(
     """Check everything but which files there are, and note what holds."""
     if manifest.intervals_sha256 and sha256_of(folder / INTERVALS_FILE) != manifest.intervals_sha256:
         raise VerificationError(f"{INTERVALS_FILE}: its sha256 is not the manifest's")
+    if manifest.tokens is not None and manifest.tokens.files:
+        verdict.checks.append(check_tokenizer(folder, manifest.tokens))
     table = _checked_table(folder, manifest)
     ranks = table.ranks(manifest.k)
     verdict.checks.append(f"{NPMI_FILE}, its settings and the ranks are those of the manifest")

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from gemsdata.files.hashing import sha256_of
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, UNK_ID
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.manifest_fields import Shard, TokenInfo
+from gemsdata.shards.member import column_bytes
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 from gemsdata.shards.verify.rows import Block, check_bytes, read_blocks
@@ -21,6 +23,19 @@ _SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
 _MARKS = ("##", "Ġ", "▁")
 CheckBlock = Callable[[Block, "ReferenceGenome | None", str], None]
 """raises VerificationError for a block whose tokens are not over the bases that it says"""
+
+
+def check_tokenizer(folder: Path, tokens: TokenInfo) -> str:
+    """Check that the files of the tokenizer are those that the rows were made with; return what was checked."""
+    digests = {name: sha256_of(folder / name) for name in tokens.files}
+    expected = dict(zip(tokens.files, tokens.files_sha256, strict=False))
+    expected["tokenizer.json"] = tokens.identity.removeprefix("tokenizer:")
+    for name, digest in expected.items():
+        if digests[name] != digest:
+            raise VerificationError(f"{name}: its sha256 is not the manifest's")
+    unchecked = [name for name in tokens.files if name not in expected]
+    checked = f"tokenizer of the rows: {', '.join(expected)}"
+    return checked + (f"; not checked, without a hash in the manifest: {', '.join(unchecked)}" if unchecked else "")
 
 
 def check_written_shard(
@@ -39,7 +54,8 @@ def check_written_shard(
         check_bytes(folder / file.path, file)
         content, row = xxhash.xxh3_64(), shard.first_row
         found = [np.empty((0, 4), np.int64)]
-        for block in read_blocks(folder / file.path, file.path, file_format):
+        most_bytes = column_bytes(manifest.block_rows, manifest.row_tokens, manifest.token_dtype)
+        for block in read_blocks(folder / file.path, file.path, file_format, most_bytes):
             _check_columns(block, manifest, tokens, f"{file.path} row {row}")
             check_block(block, genome, f"{file.path}, in the block of row {row}")
             for name in _HASHED:

@@ -1,0 +1,93 @@
+"""What the compressed buffers of an Arrow IPC file say they expand to, found before Arrow allocates that much.
+
+Arrow has no limit for it. The footer and the messages are FlatBuffers; the few fields that are needed are read here by
+the layout that Arrow's format specification gives (Footer, Block, Message, RecordBatch, Buffer).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+_TAIL = struct.Struct("<i6s")
+_MAGIC = b"ARROW1"
+_BLOCK = struct.Struct("<qixxxxq")
+_PAIR = struct.Struct("<qq")
+_BUFFER_HEADER = 8
+"""bytes before the data of a compressed buffer: its size when decompressed, or -1 where it is stored as it is"""
+_DICTIONARIES, _RECORD_BATCHES = 2, 3  # of a Footer
+_HEADER = 2  # of a Message
+_BUFFERS, _COMPRESSION = 2, 3  # of a RecordBatch
+_SLACK_BYTES = 64
+"""by which a writer may round buffers up"""
+
+
+def check_sizes(file: pa.Buffer, most_bytes: int) -> None:
+    """Raise ValueError when a buffer of an Arrow IPC file says that it expands to more than ``most_bytes``.
+
+    Also for a file with dictionaries, which no shard has, and for one whose footer is damaged.
+    """
+    data = memoryview(file)
+    try:
+        size, magic = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+        if magic != _MAGIC or not 0 < size < len(data):
+            raise ValueError("it has no Arrow footer")
+        footer = data[len(data) - _TAIL.size - size : len(data) - _TAIL.size]
+        root = _indirect(footer, 0)
+        if next(_structs(footer, root, _DICTIONARIES, _BLOCK), None) is not None:
+            raise ValueError("it has dictionaries, which no shard has")
+        for offset, metadata_bytes, _ in _structs(footer, root, _RECORD_BATCHES, _BLOCK):
+            _check_batch(data, offset, metadata_bytes, most_bytes)
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ValueError(f"its footer is damaged ({error})") from None
+
+
+def _check_batch(data: memoryview, offset: int, metadata_bytes: int, most_bytes: int) -> None:
+    """Check the buffers of one record batch, whose message begins at ``offset``."""
+    message = data[offset : offset + metadata_bytes]
+    (marker,) = struct.unpack_from("<i", message, 0)
+    message = message[8 if marker == -1 else 4 :]  # before Arrow 0.15 there was no marker
+    header = _field(message, _indirect(message, 0), _HEADER)
+    if header is None:
+        raise ValueError("it has a message without a header")
+    batch = _indirect(message, header)
+    if _field(message, batch, _COMPRESSION) is None:
+        return
+    body = offset + metadata_bytes
+    for begin, length in _structs(message, batch, _BUFFERS, _PAIR):
+        if length >= _BUFFER_HEADER:
+            (expanded,) = struct.unpack_from("<q", data, body + begin)
+            if expanded > most_bytes + _SLACK_BYTES:
+                raise ValueError(
+                    f"a buffer says that it expands to {expanded:,} bytes; a column has at most {most_bytes:,}"
+                )
+
+
+def _indirect(data: memoryview, at: int) -> int:
+    """Return the position that the offset at ``at`` refers to."""
+    (offset,) = struct.unpack_from("<I", data, at)
+    return int(at + offset)
+
+
+def _field(data: memoryview, table: int, index: int) -> int | None:
+    """Return the position of a field of the table at ``table``; None where the field is absent."""
+    (to_vtable,) = struct.unpack_from("<i", data, table)
+    vtable = table - to_vtable
+    (vtable_bytes,) = struct.unpack_from("<H", data, vtable)
+    if 4 + 2 * index + 2 > vtable_bytes:
+        return None
+    (offset,) = struct.unpack_from("<H", data, vtable + 4 + 2 * index)
+    return table + offset if offset else None
+
+
+def _structs(data: memoryview, table: int, index: int, layout: struct.Struct) -> Iterator[tuple[int, ...]]:
+    """Yield the structs of the vector that is field ``index`` of the table at ``table``."""
+    field = _field(data, table, index)
+    if field is None:
+        return
+    vector = _indirect(data, field)
+    (length,) = struct.unpack_from("<I", data, vector)
+    for i in range(length):
+        yield layout.unpack_from(data, vector + 4 + i * layout.size)
