@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo docs test lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
+.PHONY: demo docs test test-slow lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -10,8 +10,14 @@ BIN := .venv/bin
 	touch $@
 
 test: .venv/.installed
+	$(BIN)/python -m tools.compile_kernels
 	$(BIN)/python -m pytest -n auto --dist worksteal
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once"
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once and not slow"
+
+# Heavier checks, and ten times as many examples for every property.
+test-slow: .venv/.installed
+	$(BIN)/python -m pytest -n auto -m slow
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -n auto --timeout=3000
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

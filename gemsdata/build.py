@@ -14,22 +14,23 @@ from gemsdata.masking.registry import names
 from gemsdata.masking.strategies import Strategy
 from gemsdata.service.client import Servers
 from gemsdata.service.remote_stream import RemoteSets, RemoteSplit, RemoteStream
+from gemsdata.service.view_request import ServedView
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.shards.split_reader import SplitReader
 from gemsdata.stream.loader import Loader
 from gemsdata.stream.order import RowSource, build_order
-from gemsdata.stream.row_reader import RowReader
+from gemsdata.stream.rows import ranks_of, reader_of, rows_of
 from gemsdata.stream.source import BatchSource
-from gemsdata.stream.stream import MIN_GRAM, MaskedStream, Ranks
+from gemsdata.stream.stream import MaskedStream
 from gemsdata.stream.world import World
-from gemsdata.views.view import View, open_view
+from gemsdata.views.options import ViewOptions
+from gemsdata.views.view import View
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     import torch
 
-    Place = str | Path | ShardSet | View | Servers
+    Place = str | Path | ShardSet | View | Servers | ServedView
 
 MODEL_INPUTS = ("input_ids", "labels", "attention_mask")
 
@@ -79,7 +80,7 @@ def build_loader(
     shards
         folder or URL of a shard set (`ShardSet.open` takes options of the cache), a view of one (`gemsdata.view`), or
         several of either to mix; or the address of a server ("grpc://HOST:PORT"), or several of them that hold the same
-        set (`gemsdata.Servers`, docs/service.md).
+        set (`gemsdata.Servers`, docs/service.md), or views of its sets (`gemsdata.Servers.view`).
     split
         "train" or "valid".
     masking, curriculum
@@ -132,9 +133,7 @@ def build_loader(
         if not all((place if isinstance(place, ShardSet) else place.shards).store.survives_fork for place in places):
             loader_options = _without_fork(loader_options)
     else:
-        if coordinates:
-            raise ValueError("coordinates = True is for sets that are read here: servers do not send them")
-        sources, make_stream = _ask_servers(servers, seed, split, check, faults, ranks)
+        sources, make_stream = _ask_servers(servers, _views(places), seed, split, check, faults, ranks, coordinates)
         loader_options = {**loader_options, "threads": True, "start_method": None}
     order = build_order(
         sources, global_batch=global_batch, seed=seed, shuffle=shuffle, remainder=remainder, weights=weights
@@ -180,7 +179,7 @@ def _check_masking(masking: object) -> None:
 
 
 def _places(shards: Any) -> list[Any]:
-    if isinstance(shards, str | Path | ShardSet | View | Servers):
+    if isinstance(shards, str | Path | ShardSet | View | Servers | ServedView):
         return [shards]
     places = list(shards)
     if not places:
@@ -188,29 +187,33 @@ def _places(shards: Any) -> list[Any]:
     return places
 
 
+def _views(places: Sequence[Any]) -> tuple[ViewOptions, ...] | None:
+    """Return the views that a server is asked for; None where places are servers, whose own rows are wanted."""
+    views = tuple(place.options for place in places if isinstance(place, ServedView))
+    return views or None
+
+
 def _open_sets(
     places: Sequence[ShardSet | View], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
     """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
-    readers: list[RowReader] = []
-    tables: list[Ranks] = []
-    for place in places:
-        shards: ShardSet | View = place
-        if isinstance(shards, ShardSet) and (shards.manifest.tokens is not None or shards.k < MIN_GRAM):
-            shards = open_view(shards)
-        if isinstance(shards, View):
-            readers.append(shards.reader(split, check=check, faults=faults))
-            tables.append(shards.ranks if ranks is None else ranks)
-        else:
-            readers.append(SplitReader(shards, split, check=check, faults=faults))
-            tables.append(shards.ranks if ranks is None else ranks)
+    sources = [place if isinstance(place, View) else rows_of(place) for place in places]
+    readers = [reader_of(rows, split, check=check, faults=faults) for rows in sources]
+    tables = [ranks_of(rows) if ranks is None else ranks for rows in sources]
     return readers, functools.partial(MaskedStream, readers, ranks=tables, coordinates=coordinates)
 
 
 def _ask_servers(
-    servers: Servers, seed: int, split: str, check: str, faults: str, ranks: np.ndarray | None
+    servers: Servers,
+    views: tuple[ViewOptions, ...] | None,
+    seed: int,
+    split: str,
+    check: str,
+    faults: str,
+    ranks: np.ndarray | None,
+    coordinates: bool,
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
     """Return the splits that servers hold, and what makes a stream of them, given the order and so on."""
-    remote = RemoteSets(servers, seed)
-    splits = [RemoteSplit(shards=entry, split=split, check=check, faults=faults) for entry in remote.sets]
-    return splits, functools.partial(RemoteStream, remote, splits, own_ranks=ranks)
+    remote = RemoteSets(servers, seed, views)
+    splits = [RemoteSplit(source=source, split=split, check=check, faults=faults) for source in remote.sources]
+    return splits, functools.partial(RemoteStream, remote, splits, own_ranks=ranks, coordinates=coordinates)

@@ -17,7 +17,8 @@ from gemsdata.genome import vocab
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # background jobs of a shell; commands inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-settings.register_profile("gemsdata", deadline=None)  # the first call of a kernel compiles it
+settings.register_profile("gemsdata", deadline=None, max_examples=30)  # the first call of a kernel compiles it
+settings.register_profile("thorough", deadline=None, max_examples=300)
 settings.register_profile("mutants", deadline=None, max_examples=25, phases=(Phase.explicit, Phase.generate))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gemsdata"))
 

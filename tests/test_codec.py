@@ -11,21 +11,24 @@ from hypothesis import strategies as st
 from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
 from gemsdata.kernels.mask import UNMASKED
 from gemsdata.kernels.special_ids import MASK_ID
-from gemsdata.service.codec import Codec, original_error, remote_error
-from gemsdata.stream.batch import BatchLayout
+from gemsdata.service.codec import ArrayCodec, KmerCodec, codec_of, original_error, remote_error
+from gemsdata.stream.batch import BatchArray, BatchLayout
 from gemsdata.stream.source import BatchInfo
+from gemsdata.stream.stream import COORDINATES
 
 INFO = BatchInfo(step=2**40, epoch=3, stage=1, num_skipped=2, why_skipped="shard ä is missing")
-KINDS = {6: ("uint16", "int16"), 8: ("uint32", "int32")}
+KINDS = {1: ("uint16", "int16"), 6: ("uint16", "int16"), 8: ("uint32", "int32")}
 
 
-def codec_of(num_rows: int, width: int, k: int) -> Codec:
+def kmer_codec(num_rows: int, width: int, k: int) -> KmerCodec:
     id_dtype, label_dtype = KINDS[k]
     layout = BatchLayout.masked_lm(num_rows=num_rows, width=width, id_dtype=id_dtype, label_dtype=label_dtype)
-    return Codec(layout=layout, k=k)
+    codec = codec_of(layout, f"kmer:{k}:1")
+    assert isinstance(codec, KmerCodec)
+    return codec
 
 
-def filled(codec: Codec, seed: int, share_strange: float = 0.2) -> np.ndarray:
+def filled(codec: KmerCodec, seed: int, share_strange: float = 0.2) -> np.ndarray:
     """A batch of rows of any length, empty ones too, masked to any degree; some ids are not those of a sequence."""
     rng = np.random.default_rng(seed)
     layout, k = codec.layout, codec.k
@@ -49,9 +52,9 @@ def filled(codec: Codec, seed: int, share_strange: float = 0.2) -> np.ndarray:
     return buffer
 
 
-@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 3), st.integers(2, 40), st.sampled_from([6, 8]))
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 3), st.integers(2, 40), st.sampled_from([1, 6, 8]))
 def test_batches_round_trip(seed, num_rows, num_batches, width, k):
-    codec = codec_of(num_rows, width, k)
+    codec = kmer_codec(num_rows, width, k)
     buffers = [filled(codec, seed + n) for n in range(num_batches)]
     batch, metadata = codec.encode([(buffer, INFO) for buffer in buffers], num_batches)
     batch.validate(full=True)
@@ -66,13 +69,48 @@ def test_batches_round_trip(seed, num_rows, num_batches, width, k):
             np.testing.assert_array_equal(wide[name], view, err_msg=name)
 
 
+@pytest.mark.once
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(1, 3), st.integers(2, 30))
+def test_any_arrays_round_trip(seed, num_rows, num_batches, width):
+    layout = BatchLayout.masked_lm(
+        num_rows=num_rows,
+        width=width,
+        id_dtype="uint32",
+        label_dtype="int32",
+        extra=(BatchArray(name="loss_weights", row_shape=(width,), dtype="float16"), *COORDINATES),
+    )
+    codec = codec_of(layout, "kmer:6:6")
+    assert isinstance(codec, ArrayCodec)
+    rng = np.random.default_rng(seed)
+    buffers = []
+    for _ in range(num_batches):
+        buffers.append(np.zeros(layout.num_bytes, np.uint8))
+        for array in layout.views(buffers[-1]).values():
+            array[...] = rng.integers(0, 100, array.shape)
+    batch, metadata = codec.encode([(buffer, INFO) for buffer in buffers], num_batches)
+    batch.validate(full=True)
+    for buffer, (pending, info) in zip(buffers, codec.decode(batch, metadata), strict=True):
+        assert info == INFO
+        wide = {
+            name: np.zeros(field.shape, np.float32 if field.dtype.kind == "f" else np.int64)
+            for name, field in layout.fields.items()
+        }
+        pending.write(wide)
+        narrow = layout.views(pending.to_buffer())
+        for name, view in layout.views(buffer).items():
+            np.testing.assert_array_equal(narrow[name], view, err_msg=name)
+            np.testing.assert_array_equal(wide[name], view, err_msg=name)
+    with pytest.raises(ValueError, match=r"expected .* rows of .* tokens each"):
+        codec.decode(batch.slice(1), metadata)
+
+
 def test_a_row_of_512_tokens_takes_a_quarter_of_its_narrow_bytes():
-    codec = codec_of(16, 512, 6)
+    codec = kmer_codec(16, 512, 6)
     batch, _ = codec.encode([(filled(codec, 3, share_strange=0), INFO)], 1)
     assert batch.nbytes / 16 < codec.layout.num_bytes / 16 / 4
 
 
-def compressed(codec: Codec, buffer: np.ndarray) -> dict[str, np.ndarray]:
+def compressed(codec: KmerCodec, buffer: np.ndarray) -> dict[str, np.ndarray]:
     views, rows = codec.layout.views(buffer), codec.layout.num_rows
     fours, most = (rows, -(-(codec.layout.width - 2) // 4)), rows * codec.layout.width
     out = {
@@ -91,7 +129,7 @@ def compressed(codec: Codec, buffer: np.ndarray) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("k", [6, 8])
 def test_compress_is_its_naive_twin(k):
     """Read the bits as the module's first lines define them."""
-    codec = codec_of(40, 23, k)
+    codec = kmer_codec(40, 23, k)
     buffer = filled(codec, 5)
     views, out = codec.layout.views(buffer), compressed(codec, buffer)
     listed = []
@@ -115,7 +153,7 @@ def test_compress_is_its_naive_twin(k):
 
 
 def test_only_random_replacements_are_listed():
-    codec = codec_of(40, 60, 6)
+    codec = kmer_codec(40, 60, 6)
     buffer = filled(codec, 7, share_strange=0)
     views, out = codec.layout.views(buffer), compressed(codec, buffer)
     replaced = (views["labels"] != UNMASKED) & (views["input_ids"] != MASK_ID) & (views["input_ids"] != views["labels"])
@@ -156,7 +194,7 @@ def listed(batch: pa.RecordBatch, ends: list[int], num_values: int) -> pa.Array:
 
 
 def test_a_batch_that_reaches_outside_its_rows_is_rejected():
-    codec = codec_of(2, 20, 6)
+    codec = kmer_codec(2, 20, 6)
     buffer = filled(codec, 1, share_strange=0)
     views = codec.layout.views(buffer)
     views["input_ids"][0, 1], views["labels"][0, 1] = 7, 8  # a token that is listed
@@ -179,11 +217,11 @@ def test_a_batch_that_reaches_outside_its_rows_is_rejected():
 
 
 def test_a_batch_of_another_shape_is_rejected():
-    codec = codec_of(2, 20, 6)
+    codec = kmer_codec(2, 20, 6)
     batch, metadata = codec.encode([(filled(codec, 1), INFO)], 1)
     with pytest.raises(ValueError, match=r"received 1 batches with 2 rows .*; expected 3 rows of 20 tokens"):
-        codec_of(3, 20, 6).decode(batch, metadata)
-    wide = codec_of(2, 30, 6)
+        kmer_codec(3, 20, 6).decode(batch, metadata)
+    wide = kmer_codec(2, 30, 6)
     assert wide.schema != batch.schema
     with pytest.raises(ValueError, match="expected 2 rows of 30 tokens"):
         wide.decode(batch, metadata)

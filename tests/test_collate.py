@@ -17,6 +17,7 @@ from transformers import (
 
 import gemsdata as gd
 from gemsdata.genome import vocab
+from gemsdata.genome.vocab import base_codes
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,12 @@ def test_ids_are_those_of_dnaberts_vocabulary_file(tokenizer):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "AAAAAA", "AAAAAT", "AAAAAC", "AAAAAG", "AAAATA"]
     assert tokenizer.convert_tokens_to_ids(words) == list(range(10))
     assert tokenizer.convert_ids_to_tokens([4100]) == ["GGGGGG"]
+
+
+def test_rna_is_read_as_dna(tokenizer):
+    assert tokenizer("ACGUACGuu")["input_ids"] == tokenizer("ACGTACGTT")["input_ids"]
+    assert gd.KmerTokenizer(3, stride=3).tokenize("AUGUUU") == ["ATG", "TTT"]
+    assert base_codes("ACGUu").tolist() == base_codes("ACGTt").tolist() == [0, 2, 3, 1, 1]
 
 
 def test_other_letters_are_unknown_and_short_words_vanish(tokenizer):

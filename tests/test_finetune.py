@@ -73,7 +73,12 @@ def test_published_files_read_whole_with_their_first_and_last_kmer(data_dir):
     assert {len(sequence) for sequence in found.sequences} == {70}
 
 
-@pytest.mark.parametrize("sequence", ["ACGTACGTAC", "acgtnacgt", "ACG", "AC"])
+def test_rna_is_read_as_dna(tmp_path):
+    (tmp_path / "rna.tsv").write_text("sequence\tlabel\nAUGcuu\t0\nACG CGU\t1\n")
+    assert read_labelled(tmp_path / "rna.tsv").sequences == ["ATGCTT", "ACGT"]
+
+
+@pytest.mark.parametrize("sequence", ["ACGTACGTAC", "acgtnacgt", "ACG", "AC", "acgUACGU"])
 def test_token_ids_are_the_tokenizers(sequence):
     assert tokenise(sequence, k=3, max_tokens=64).tolist() == KmerTokenizer(3)(sequence)["input_ids"]
 

@@ -9,6 +9,7 @@ import itertools
 
 import numpy as np
 import pytest
+from gemsdata.views.reader import token_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from gemsdata.masking.curriculum import resolve_curriculum
 from gemsdata.masking.masker import UNMASKED, Masker
 from gemsdata.masking.strategies import resolve
 from gemsdata.masking.token_rows import TokenRows
-from gemsdata.views.reader import token_rows
 from gemsdata.views.tokens import Tokens, resolve_tokens
 from tests.test_views_tokens import bpe_folder
 

@@ -69,6 +69,7 @@ def naive_tomtom(kmer: str, motifs: list[Motif], grid: int = 1000) -> np.ndarray
     return 1 - (1 - smaller) ** 2
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_tomtom_agrees_with_a_slow_computation() -> None:
     motifs = make_motifs(60)
@@ -91,6 +92,7 @@ def test_both_strands_of_a_kmer_match_the_same_motifs() -> None:
     np.testing.assert_allclose(np.log10(forward.p_value), np.log10(backward.p_value), atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_fimo_finds_the_words_whose_exact_p_value_is_small() -> None:
     motif = Motif("m", np.random.default_rng(8).dirichlet([1.0] * 4, size=6).T)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +20,12 @@ from gemsdata.genome.packed import GenomeReport, GenomeWriter, read_contigs
 from gemsdata.genome.vocab import base_codes
 from gemsdata.kernels.bases import copy_packed, unpack_rows
 from gemsdata.kernels.kmer import pack
+from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.packed import PackedShard, PackedWriter, choose_block_bases, cut_blocks, encode_blocks
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.shard_set import verify
 from tests.genomes import awkward_genome, random_dna, write_fasta
+from tests.view_support import packed_set
 
 
 def unpacked(packed: np.ndarray) -> np.ndarray:
@@ -115,6 +122,53 @@ def test_pyarrow_and_duckdb_read_a_packed_shard(shard):
     assert duckdb.connect().execute("SELECT sum(num_bases) FROM rows").fetchall() == [(total,)]
 
 
+def written_genome(folder: Path) -> dict[str, str]:
+    """The genome in a packed set, letter for letter, by docs/format.md, pyarrow and the standard library alone."""
+    manifest = json.loads((folder / "_index.json").read_text())
+    sequences = [["?"] * contig["num_bases"] for contig in manifest["contigs"]]
+    for split in ("train", "valid"):
+        for block in pyarrow.dataset.dataset(str(folder / split), format="ipc").to_table().to_pylist():
+            for i in range(block["num_bases"]):
+                digit = block["packed"][i // 4] >> (6 - 2 * (i % 4)) & 3
+                sequences[block["contig"]][block["start"] + i] = "ATCG"[digit]
+    intervals = pyarrow.parquet.read_table(folder / "intervals.parquet").to_pylist()
+    for interval in sorted(intervals, key=lambda interval: interval["kind"]):
+        own, here = sequences[interval["contig"]], slice(interval["start"], interval["end"])
+        if interval["kind"] == "gap":
+            own[here] = interval["letter"] * (interval["end"] - interval["start"])
+        else:
+            own[here] = "".join(own[here]).lower()
+    return {contig["name"]: "".join(own) for contig, own in zip(manifest["contigs"], sequences, strict=True)}
+
+
+def test_a_set_is_decoded_by_the_description_of_its_format(tmp_path):
+    folder = packed_set(tmp_path, valid_fraction=0.2)
+    assert json.loads((folder / "_index.json").read_text())["splits"]["valid"], "blocks of both splits"
+    assert written_genome(folder) == awkward_genome()
+
+
+def test_duckdb_decodes_a_set_in_sql(tmp_path):
+    folder = packed_set(tmp_path, valid_fraction=0)
+    blocks = pyarrow.dataset.dataset(str(folder / "train"), format="ipc")
+    con = duckdb.connect()
+    con.register("blocks", blocks)
+    decoded = con.execute(
+        """SELECT contig, string_agg(bases, '' ORDER BY start) FROM (
+               SELECT contig, start, array_to_string(list_transform(range(num_bases), lambda i: substr('ATCG', 1
+                   + 2 * get_bit(packed::BIT, (2 * i)::INT) + get_bit(packed::BIT, (2 * i + 1)::INT), 1)), '') AS bases
+               FROM blocks) GROUP BY contig"""
+    ).fetchall()
+    gaps = con.execute(
+        f"SELECT contig, start, letter, \"end\" - start FROM '{folder}/intervals.parquet' WHERE kind = 'gap'"
+    ).fetchall()
+    sequences = list(awkward_genome().values())
+    for contig, start, letter, count in gaps:
+        assert sequences[contig][start : start + count].upper() == letter * count
+    plain = {contig: "".join(x if x in "ACGT" else "A" for x in sequences[contig].upper()) for contig, _ in decoded}
+    assert dict(decoded) == plain
+    assert len(decoded) == 5
+
+
 def test_files_that_are_no_packed_shard(shard, tmp_path):
     path = shard[0]
     cut = tmp_path / "cut.arrow"
@@ -134,13 +188,6 @@ def test_files_that_are_no_packed_shard(shard, tmp_path):
 
 
 def test_a_packed_set_is_verified_against_its_fasta(tmp_path):
-    import json
-
-    from gemsdata.shards.manifest import Manifest
-    from gemsdata.shards.verify import VerificationError
-    from gemsdata.shards.verify.shard_set import verify
-    from tests.view_support import packed_set
-
     folder = packed_set(tmp_path, valid_fraction=0.2)
     fasta = str(tmp_path / "genome.fa")
     verdict = verify(folder, [fasta])

@@ -17,7 +17,7 @@ from tests.genomes import random_dna
 from tests.test_views_tokens import bpe_folder
 from tests.train_support import _fresh_accelerate, arguments, lines, run  # noqa: F401
 from tests.view_support import packed_set
-from train import finetune
+from train import finetune, pretrain
 from train.baselines import row_bases
 from train.evaluate import ValidationRows
 from train.masked_lm import IGNORED, MaskedLM
@@ -134,6 +134,33 @@ def test_stored_rows_take_no_other_tokens(tmp_path, capsys):
     assert "--format packed" in printed
 
 
+def test_several_bed_files_are_several_sources(packed, tmp_path, capsys):
+    (tmp_path / "a.bed").write_text("a\t100\t900\n")
+    regions = (str(tmp_path / "a.bed"), "anywhere")
+    rows = open_rows([str(packed)], ViewOptions(tokens="base", row_bases=48, regions=regions, flank=5))
+    inside, anywhere = rows.sources
+    places = inside.places()
+    assert {0} == set(places.contig.tolist())
+    assert 95 <= places.start.min() < (places.start + places.num_bases).max() <= 905
+    assert len(anywhere) > len(inside)
+    both = open_rows([str(packed)] * 2, ViewOptions(tokens="base", row_bases=48, regions=regions))
+    assert len(both.sources[0]) < len(both.sources[1]) == len(anywhere)
+    with pytest.raises(ValueError, match="2 BED files of regions for 3 sets: give one file, one for each set"):
+        open_rows([str(packed)] * 3, ViewOptions(regions=regions))
+    assert run(packed, tmp_path / "run", tokens="base", regions=regions, weights=(0.5, 0.25, 0.25), **FAST) == 2
+    assert capsys.readouterr().err == "error: 3 weights for 2 shard sets; give one for each\n"
+
+
+@pytest.mark.compiled
+def test_a_run_on_several_sets_by_weight(packed, tmp_path):
+    other = packed_set(tmp_path, {"x": random_dna(4000, 9)}, valid_fraction=0.1)
+    words = arguments(shards=(str(packed), str(other)), output_dir=str(tmp_path / "run"), weights=(0.75, 0.25),
+                      model="smoke", threads=1, batch_rows=8, max_steps=2, eval_every=2, masking="genemask",
+                      tokens="base", row_bases=48)  # fmt: skip
+    assert pretrain.main(words) == 0
+    assert (tmp_path / "run" / "final" / "model.safetensors").exists()
+
+
 def test_options_of_rows_are_those_of_a_view():
     from train.config import PretrainConfig
     from train.options import parse
@@ -144,4 +171,7 @@ def test_options_of_rows_are_those_of_a_view():
     assert config.seed == 0
     assert config.view.changed() == {"jitter": False, "mask_soft_masked": False, "seed": 5}
     assert (config.resume, config.compile) == (False, False)
+    several = parse(PretrainConfig, [*words[:5], "--regions", "a.bed", "anywhere", "--weights", "3", "1"],
+                    prog="pretrain", description="")  # fmt: skip
+    assert (several.view.regions, several.weights) == (("a.bed", "anywhere"), (3.0, 1.0))
     assert parse(PretrainConfig, [*words[:5], "--resume"], prog="pretrain", description="").resume is True

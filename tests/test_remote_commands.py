@@ -45,6 +45,23 @@ def http_folder(shards):
 
 
 @pytest.fixture(scope="module")
+def packed(shards):
+    """A packed set of the same genome, beside the set."""
+    folder = shards.parent / "packed"
+    assert main(["shard", f"{shards}.fa", "-o", str(folder), "--format", "packed", "--min-count", "1", "-q"]) == 0
+    return folder
+
+
+@pytest.fixture
+def packed_url(packed, http_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("GEMSDATA_CACHE", str(tmp_path / "cache"))
+    return f"{http_folder}/packed"
+
+
+BASES = ("--tokens", "base", "--row-bases", "60")
+
+
+@pytest.fixture(scope="module")
 def bucket(shards):
     """Endpoint of an S3 server whose bucket ``data`` holds the set."""
     boto3 = pytest.importorskip("boto3")
@@ -117,6 +134,40 @@ def test_verify_fetches_and_compares_all_but_the_names_of_files(shards, url, htt
     assert local[0] == "ok: the folder holds the files of the manifest and no other"
     assert remote[:-1] == local[1:-1]
     assert remote[-1].replace(url, "SET") == local[-1].replace(str(shards), "SET")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "SET"),
+        ("audit", "SET", "--masking", "genemask", "--rows", "20", "--json", *BASES),
+        ("show", "SET", "--row", "3", "--masking", "genemask", *BASES),
+        ("shuffle", "SET", *BASES),
+        ("query", "SET", "SELECT contig, start, num_bases FROM rows ORDER BY ALL"),
+    ],
+    ids=" ".join,
+)
+def test_a_command_prints_the_same_of_a_packed_set_at_a_url(packed, packed_url, arguments):
+    local, remote = (
+        output_of(*(str(place) if word == "SET" else word for word in arguments)) for place in (packed, packed_url)
+    )
+    assert remote.replace(packed_url, "SET") == local.replace(str(packed), "SET")
+
+
+def test_a_packed_set_at_a_url_is_verified_drawn_loaded_and_served(packed, packed_url, tmp_path, shards, capsys):
+    assert main(["verify", packed_url, "--fasta", f"{shards}.fa"]) == 0
+    assert "every base is that of the FASTA" in capsys.readouterr().out
+    assert main(["plot", packed_url, "-o", str(tmp_path / "figures")]) == 0
+    assert (tmp_path / "figures" / "rank_profile.svg").exists()
+    assert main(["report", packed_url, "-o", str(tmp_path / "page.html"), "--rows", "20"]) == 0
+    assert "<title>" in (tmp_path / "page.html").read_text()
+    views = [gd.view(place, tokens="base", row_bases=60) for place in (packed, packed_url)]
+    wanted = digest(global_batches(loaders_of_ranks(views[0], 1, num_steps=5)))
+    assert digest(global_batches(loaders_of_ranks(views[1], 1, num_steps=5))) == wanted
+    with served(packed_url, options=BASES) as [server]:
+        assert digest(global_batches(loaders_of_ranks(server.address, 1, num_steps=5))) == wanted
+    shard = gd.ShardSet.open(packed).manifest.shards("train")[0].files["packed"]
+    assert shard.sha256 in {path.name for path in (tmp_path / "cache").rglob("*")}
 
 
 def test_plot_and_report(url, tmp_path, capsys):

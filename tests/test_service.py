@@ -200,7 +200,7 @@ def test_seeds_and_versions_that_do_not_fit_are_refused_by_name(shards, monkeypa
         with pytest.raises(ValueError, match=f"{address}: the request is for masking version 99"):
             next(iter(loader))
         monkeypatch.setattr(server_module, "VERSION", 2)
-        with pytest.raises(ValueError, match=f"{address} has protocol version 2, this client 3; use the same"):
+        with pytest.raises(ValueError, match=f"{address} has protocol version 2, this client 4; use the same"):
             gd.build_loader(address, batch_size=7, seed=10)
         monkeypatch.undo()
         monkeypatch.setattr(server_module, "MASKING_VERSION", 99)
@@ -233,7 +233,7 @@ def test_flights_and_actions(shards, pair):
     assert json.loads(health.body.to_pybytes()) == {
         "status": "serving",
         "gemsdata": gd.__version__,
-        "protocol_version": 3,
+        "protocol_version": 4,
         "masking_version": MASKING_VERSION,
         "fingerprint": manifest.fingerprint,
         "seeds": [0, 2**64 - 1],

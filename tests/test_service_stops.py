@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import time
 
@@ -14,6 +15,7 @@ import gemsdata as gd
 from gemsdata.service import server as server_module
 from gemsdata.service.auth import Address
 from gemsdata.service.remote_stream import RemoteSets
+from gemsdata.service.run_server import usable_processors
 from gemsdata.service.server import Server
 from gemsdata.service.stream_cache import StreamCache
 from gemsdata.shards.shard_set import ShardSet
@@ -142,3 +144,9 @@ def test_a_damaged_set_on_a_server_is_reported(tmp_path):
         with pytest.warns(UserWarning, match="rows of damaged shards are skipped"):
             assert len(list(counted)) == 3
         assert counted.num_skipped == 21
+
+
+def test_without_an_affinity_mask_all_processors_count(monkeypatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert usable_processors() == 7

@@ -8,10 +8,14 @@ import json
 import numpy as np
 import pytest
 
+import gemsdata as gd
 from gemsdata.cli import main
 from gemsdata.inspect.shuffle import ideal_mean_distance, ideal_near_share, row_positions, shuffle_quality
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.view import open_view
+from tests.genomes import random_dna
 from tests.stream_support import make_set
+from tests.view_support import packed_set
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def test_positions_are_those_of_the_rows(shards):
     rows = opened.read("train", ids)
     lengths = [contig.num_bases for contig in opened.manifest.contigs]
     wanted = [sum(lengths[:contig]) + start for contig, start in zip(rows.contig, rows.start, strict=True)]
-    assert row_positions(opened, "train")[ids].tolist() == wanted
+    assert row_positions(open_view(opened), "train")[ids].tolist() == wanted
 
 
 def test_the_command_prints_the_table(shards, capsys):
@@ -64,6 +68,17 @@ def test_the_command_prints_the_table(shards, capsys):
     (first, *_) = json.loads(capsys.readouterr().out)
     assert first["order"] == "stream, windows of 60"
     assert 0.8 < first["ratio"] < 1.2
+
+
+def test_the_rows_of_a_packed_set(tmp_path, capsys):
+    folder = packed_set(tmp_path, {"a": random_dna(60_000, 1)}, valid_fraction=0)
+    assert main(["shuffle", str(folder), "--tokens", "base", "--row-bases", "50", "--epoch", "3", "--json"]) == 0
+    stream, numbered, along = json.loads(capsys.readouterr().out)
+    assert [quality["order"] for quality in (stream, numbered)] == ["stream", "by row number"]
+    assert abs(stream["ratio"] - 1) < 4 * 0.75 / 1200**0.5
+    assert numbered["ratio"] == along["ratio"] < 0.01
+    view = gd.view(folder, tokens="base", row_bases=50)
+    assert row_positions(view, "train", epoch=3).tolist() == view.rows(np.arange(len(view)), epoch=3).start.tolist()
 
 
 def test_mistakes_are_one_line(shards, capsys):

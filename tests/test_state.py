@@ -49,6 +49,11 @@ def test_a_state_survives_json_and_parsing(good):
     assert LoaderState.parse(json.loads(json.dumps(good))).to_dict() == good
 
 
+def test_a_version_of_many_digits_is_named_shortly(good):
+    with pytest.raises(ValueError, match=r"version [0-9]{77}\.\.\.; this gemsdata reads up to 2: upgrade it"):
+        LoaderState.parse({**good, "version": 10**600})
+
+
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_a_mutated_state_is_refused_in_one_line_or_loads_as_it_stands(loader, good, data):

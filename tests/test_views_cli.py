@@ -13,6 +13,7 @@ import pytest
 import gemsdata as gd
 from gemsdata.cli import main
 from tests.genomes import random_dna, write_fasta
+from tests.test_views_tokens import bpe_folder
 from tests.view_support import packed_set
 
 PAGE = (Path(__file__).parents[1] / "docs" / "views.md").read_text()
@@ -26,6 +27,10 @@ def packed(tmp_path_factory):
     (folder / "all.bed").write_text("a\t0\t4000\n")
     (folder / "no.bw").write_text("no bigWig")
     (folder / "slow").mkdir()
+    for name, text in {"words": "no BED file", "empty": "# nothing\n", "beyond": "a 0 4001", "short": "a 7 12"}.items():
+        (folder / f"{name}.bed").write_text(text)
+    bpe_folder(folder / "lacking", letters="ACG")
+    bpe_folder(folder / "maskless", specials=("[UNK]", "[CLS]", "[SEP]", "[PAD]"))
     return packed_set(folder, {"a": random_dna(4000, 5)}, valid_fraction=0)
 
 
@@ -68,6 +73,24 @@ def test_an_audit_of_single_bases_masks_what_it_hides(packed, capsys):
         ),
         (["--track", "no.bw", "--loss-weight-soft-masked", "0.1"], r"track and loss_weight_soft_masked both give"),
         (["--flank", "9"], r"flank = 9 without regions"),
+        (["--regions", "all.bed", "--regions", "anywhere"], r"regions = all\.bed, anywhere: one view has one BED file"),
+        (["--exclude", "all.bed", "--exclude", "no.bed"], r"--exclude is given 2 times: all\.bed, no\.bed; give one"),
+        (["--exclude", "nothing.bed"], r"nothing\.bed: no such file; a BED file of regions is needed"),
+        (["--regions", "words.bed"], r"words\.bed:1: 'no BED file' is no BED line; contig, start and end are needed"),
+        (["--regions", "empty.bed"], r"empty\.bed holds no interval; give a BED file with contig, start and end"),
+        (["--regions", "beyond.bed"], r"beyond\.bed:1: region a:0-4001 ends beyond a, which has 4000 bases"),
+        (["--regions", "short.bed"], r"short\.bed:1: region a:7-12 leaves no row: it holds no run of 6 bases"),
+        (
+            ["--tokens", "lacking", "--row-bases", "90"],
+            r"tokens 'lacking': the vocabulary has no token for the letter T",
+        ),
+        (["--tokens", "maskless", "--row-bases", "90"], r"maskless has no mask_token; masked-language modelling needs"),
+        (["--tokens", "kmer:6:7"], r"tokens 'kmer:6:7' would skip bases: give a stride from 1 to k = 6"),
+        (["--tokens", "kmer:99"], r"k = 99 is out of range"),
+        (["--track", "nothing.bw"], r"nothing\.bw: no such file; a bigWig file is needed"),
+        (["--track", "no.bw"], r"no\.bw is no bigWig file"),
+        (["--row-bases", "3"], r"row_bases = 3 is shorter than one token of 'kmer:6'"),
+        (["--unknown", "skip"], r"Invalid value for '--unknown'"),
     ],
 )
 def test_a_mistake_is_one_line(packed, capsys, monkeypatch, arguments, message):
@@ -75,6 +98,18 @@ def test_a_mistake_is_one_line(packed, capsys, monkeypatch, arguments, message):
     assert main(["show", "set", "--masking", "genemask", *arguments]) == 2
     error = capsys.readouterr().err
     assert re.match(f"error: {message}|error: .*{message}", error), error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("contig", "num_bases", "why"), [("a", 3999, "has with 3999 bases"), ("b", 9, "does not")])
+def test_a_track_of_another_genome_is_one_line(packed, capsys, tmp_path, contig, num_bases, why):
+    track = pytest.importorskip("pyBigWig").open(str(tmp_path / "other.bw"), "w")
+    track.addHeader([(contig, num_bases)])
+    track.addEntries([contig], [0], ends=[9], values=[1.0])
+    track.close()
+    assert main(["show", str(packed), "--masking", "genemask", "--track", str(tmp_path / "other.bw")]) == 2
+    error = capsys.readouterr().err
+    assert f"other.bw is of another genome: contig a of the set it {why}" in error
     assert error.count("\n") == 1
 
 
@@ -113,7 +148,8 @@ def test_the_codon_example_of_the_page_runs(tmp_path, monkeypatch, capsys):
     for line in commands.splitlines():
         assert main(shlex.split(line)[1:]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"note: [\d,]+ U read as T", shown)
+    num_u = (tmp_path / "transcripts.fa").read_text().count("U")
+    assert f"note: {num_u:,} U read as T" in shown
     names: dict = {}
     exec(code, names)
     batch = next(iter(names["loader"]))

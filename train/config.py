@@ -36,6 +36,9 @@ class PretrainConfig:
     """Options of train/pretrain.py; None stands for the recipe's value, see `resolved`."""
 
     shards: tuple[str, ...] = option("shard sets made by `gemsdata shard`; several are mixed")
+    weights: tuple[float, ...] = option(
+        "share of the rows of each set, or of each of several --regions; default: by their numbers of rows", ()
+    )
     view: ViewOptions = group(ViewOptions)  # noqa: RUF009
     output_dir: str = option("folder of the run")
     model: str = option(f"model: {', '.join(model_names())}, a Hugging Face config.json or a folder with one", "logo")

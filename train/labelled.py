@@ -174,8 +174,8 @@ def _other_letter(sequence: str, where: str) -> ValueError:
 
 
 def _bases(text: str, where: str) -> str:
-    """Return the bases of a cell, which may hold k-mer text (``ACGTAC CGTACG``), upper case."""
-    words = text.upper().split()
+    """Return the bases of a cell, which may hold k-mer text (``ACGTAC CGTACG``), upper case, U as T."""
+    words = text.upper().replace("U", "T").split()
     if not words:
         raise ValueError(f"{where}: the sequence is empty; remove the row")
     if not all(before[1:] == after[:-1] for before, after in itertools.pairwise(words)):

@@ -118,7 +118,7 @@ def _parameter(field: dataclasses.Field, hint: Any, *, prefix: str = "") -> clic
             help=text,
             show_default=field.default is True,
         )
-    several = typing.get_origin(hint) is tuple
+    several = typing.get_origin(hint) is tuple or field.metadata.get("several", False)
     return click.Option(
         [name, prefix + field.name],
         type=inner[0] if inner else hint,

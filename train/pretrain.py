@@ -139,6 +139,7 @@ def _state(config: PretrainConfig, rows: TrainingRows, accelerator: Accelerator)
         global_batch_size=config.batch_rows,
         num_steps=config.max_steps,
         seed=config.seed,
+        weights=config.weights or None,
         reverse_complement=config.reverse_complement,
         num_workers=config.workers,
         threads=True,

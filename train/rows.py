@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 import gemsdata as gd
 from gemsdata.genome.vocab import NUM_SPECIAL
 from gemsdata.masking.token_rows import Vocabulary
+from gemsdata.stream.rows import rows_of
 from gemsdata.views.options import ViewOptions
 from gemsdata.views.tokens import KmerTokens, Tokens
 from train.token_bases import NO_BASE
@@ -60,17 +60,14 @@ class TrainingRows:
 
 
 def open_rows(folders: Sequence[str], options: ViewOptions) -> TrainingRows:
-    """Open the shard sets of a run.
+    """Open the shard sets of a run, in folders or at URLs.
 
     A packed set is read through a view, whatever the options; a set of stored rows is as soon as one of them is given.
-    Raises FileNotFoundError and ValueError as `gemsdata.view` does, and ValueError when the rows of the sets differ in
-    their tokens.
+    Several BED files of regions are several sources. Raises FileNotFoundError and ValueError as `gemsdata.view` does,
+    and ValueError when the rows of the sources differ in their tokens.
     """
-    sources: list[Source] = []
-    for folder in folders:
-        shards = gd.ShardSet.open(Path(folder))
-        seen = shards.manifest.packed or options.changed()
-        sources.append(gd.view(shards, **options.changed()) if seen else shards)
+    sets = [gd.ShardSet.open(folder) for folder in folders]
+    sources = [rows_of(sets[number], view) for number, view in options.of_sets(len(sets))]
     kinds = [source.tokens if isinstance(source, gd.View) else KmerTokens(source.k) for source in sources]
     if len({(kind.identity, source.row_tokens) for kind, source in zip(kinds, sources, strict=True)}) > 1:
         found = ", ".join(f"{folder}: {kind.spec}, {source.row_tokens} tokens"

@@ -10,7 +10,9 @@ import click
 
 from gemsdata.cli.masking_options import import_option
 from gemsdata.cli.output import say
+from gemsdata.cli.view_options import view_options
 from gemsdata.masking.registry import load_plugins
+from gemsdata.views.options import ViewOptions
 
 _ALL_SEEDS = f"0-{(1 << 64) - 1}"
 
@@ -30,6 +32,7 @@ _ALL_SEEDS = f"0-{(1 << 64) - 1}"
 @click.option("--tls-cert", help="Certificate chain, PEM.")
 @click.option("--tls-key", help="Private key of the certificate, PEM.")
 @click.option("--seeds", default=_ALL_SEEDS, show_default=True, help="Answer requests with these seeds, FIRST-LAST.")
+@view_options()
 @import_option
 def command(
     shards: tuple[str, ...],
@@ -40,9 +43,13 @@ def command(
     tls_cert: str | None,
     tls_key: str | None,
     seeds: str,
+    view: ViewOptions,
     modules: tuple[str, ...],
 ) -> None:
     """Serve masked batches of the shard set SHARDS over Arrow Flight; several are mixed.
+
+    A packed set is read with --tokens (default kmer:6) and the other options of views; clients may ask for others
+    (gemsdata.Servers.view). With several --regions, one for each set or all of one set, the rows of each are mixed.
 
     A host that other machines can reach requires a token and TLS. Clients pass the printed address to
     gemsdata.build_loader instead of a folder. SIGTERM stops the server after it has finished its open answers.
@@ -50,18 +57,20 @@ def command(
     \b
     Examples:
       gemsdata serve human
+      gemsdata serve packed --tokens base --row-bases 8192 --regions tss.bed --regions anywhere
       gemsdata serve human mouse --host 0.0.0.0 --token-file token --tls-cert cert.pem --tls-key key.pem
     """
     from gemsdata.service.auth import Address
     from gemsdata.service.run_server import GRACE_S, run_server
     from gemsdata.service.server import Server
+    from gemsdata.shards.manifest import SPLITS
     from gemsdata.shards.shard_set import ShardSet
 
     load_plugins(modules)
 
     def ready(server: Server, address: Address) -> None:
-        rows = sum(entry.num_rows(split) for entry in server.streams.sets for split in entry.manifest.splits)
-        say(f"serving {', '.join(shards)} ({rows:,} rows, {server.streams.fingerprint[:16]}) at {address}")
+        counts = [rows.num_rows(split) for _, rows in server.streams.own.sources for split in SPLITS]
+        say(f"serving {', '.join(shards)} ({sum(counts):,} rows, {server.streams.fingerprint[:16]}) at {address}")
         sys.stdout.flush()
 
     finished = run_server(
@@ -73,6 +82,7 @@ def command(
         tls_cert=tls_cert,
         tls_key=tls_key,
         seeds=_parsed_range(seeds),
+        view=view,
         ready=ready,
     )
     if not finished:

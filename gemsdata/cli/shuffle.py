@@ -10,8 +10,10 @@ import click
 from gemsdata.cli.options import shards_argument
 from gemsdata.cli.output import json_option, print_json
 from gemsdata.cli.progress import ProgressBars
+from gemsdata.cli.view_options import view_options
 from gemsdata.inspect.shuffle import NEAR_BASES, shuffle_quality
-from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.options import ViewOptions
+from gemsdata.views.view import open_view
 
 
 @click.command("shuffle")
@@ -24,18 +26,24 @@ from gemsdata.shards.shard_set import ShardSet
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Random key of the order.")
 @click.option("--epoch", type=int, default=0, show_default=True, help="Epoch of the stream, from 0.")
+@view_options()
 @json_option
-def command(shards: str | Path, split: str, window: int | None, seed: int, epoch: int, as_json: bool) -> None:
+def command(
+    shards: str | Path, split: str, window: int | None, seed: int, epoch: int, view: ViewOptions, as_json: bool
+) -> None:
     """Report the genomic distance of consecutive rows of the shard set SHARDS, relative to a uniform shuffle.
+
+    A packed set is read with --tokens (default kmer:6) and the other options of views.
 
     \b
     Examples:
       gemsdata shuffle SHARDS
       gemsdata shuffle SHARDS --window 100000 --json
+      gemsdata shuffle PACKED --tokens base --row-bases 8192
     """
     with ProgressBars() as progress:
         found = shuffle_quality(
-            ShardSet.open(shards),
+            open_view(shards, view),
             split=split,
             shuffle=True if window is None else window,
             seed=seed,

@@ -48,7 +48,20 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[..., Any]:
     kind: Any = next((kind for kind in (int, float) if kind in kinds), str)
     if field.name == "unknown":
         kind = click.Choice(UNKNOWN)
-    show_default = field.default not in (None, 0, 1.0)
+    shown = field.default if field.default not in (None, 0, 1.0) else None
+    several = field.metadata["several"]
+
+    def collapse(ctx: click.Context, parameter: click.Parameter, values: tuple[Any, ...]) -> Any:
+        if several or len(values) < 2:
+            return values if several else values[0] if values else field.default
+        raise click.UsageError(f"{name} is given {len(values)} times: {', '.join(map(str, values))}; give one", ctx)
+
     return click.option(
-        name, PREFIX + field.name, type=kind, default=field.default, show_default=show_default, help=text
+        name,
+        PREFIX + field.name,
+        type=kind,
+        multiple=True,
+        callback=collapse,
+        show_default=None if shown is None else str(shown),
+        help=text,
     )

@@ -22,6 +22,7 @@ MIN_K, MAX_K = 1, 12
 _CODE = np.full(256, 255, np.uint8)
 for _code, _base in enumerate(BASES):
     _CODE[ord(_base)] = _CODE[ord(_base.lower())] = _code
+_CODE[ord("U")] = _CODE[ord("u")] = _CODE[ord("T")]
 _COMPLEMENT = str.maketrans("ACGTUNRYSWKMBDHV", "TGCAANYRSWMKVHDB")
 
 
@@ -48,7 +49,7 @@ def token_dtype(k: int) -> np.dtype:
 
 
 def base_codes(sequence: str | bytes) -> np.ndarray:
-    """Return the digit of each base, uint8[n]: A0 T1 C2 G3 in either case, 255 for any other letter."""
+    """Return the digit of each base, uint8[n]: A0 T1 C2 G3 in either case, U as T; 255 for any other letter."""
     data = sequence.encode("ascii") if isinstance(sequence, str) else sequence
     return _CODE[np.frombuffer(data, np.uint8)]
 

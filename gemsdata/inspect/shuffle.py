@@ -13,6 +13,7 @@ import numpy as np
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.stream.permutation import Permutation
+from gemsdata.views.view import View, open_view
 
 NEAR_BASES = 10_000
 
@@ -37,7 +38,7 @@ class ShuffleQuality:
 
 
 def shuffle_quality(
-    shards: ShardSet,
+    shards: ShardSet | View,
     *,
     split: str = "train",
     shuffle: bool | int = True,
@@ -45,11 +46,12 @@ def shuffle_quality(
     epoch: int = 0,
     progress: Progress = no_progress,
 ) -> list[ShuffleQuality]:
-    """Return the quality of three orders: an epoch of the stream, the stored rows, and the rows in genome order.
+    """Return the quality of three orders: an epoch of the stream, the rows by number, and the rows in genome order.
 
-    ``shuffle`` is that of `gemsdata.build_loader`.
+    ``shuffle`` is that of `gemsdata.build_loader`. Rows of a packed set are numbered along the genome.
     """
-    positions = row_positions(shards, split, progress)
+    view = open_view(shards)
+    positions = row_positions(view, split, epoch, progress)
     if positions.size < 2:
         raise ValueError(f"split {split!r} has {positions.size} rows; at least two are needed")
     stream = np.empty(positions.size, np.int64)
@@ -59,23 +61,17 @@ def shuffle_quality(
     ideal = ideal_mean_distance(along), ideal_near_share(along, NEAR_BASES)
     return [
         _quality(name, positions[stream], *ideal),
-        _quality("as stored", positions, *ideal),
+        _quality("by row number" if view.packed else "as stored", positions, *ideal),
         _quality("along the genome", along, *ideal),
     ]
 
 
-def row_positions(shards: ShardSet, split: str, progress: Progress = no_progress) -> np.ndarray:
+def row_positions(view: View, split: str, epoch: int = 0, progress: Progress = no_progress) -> np.ndarray:
     """Return the position of the first base of every row in the concatenated contigs, int64[num_rows]."""
-    sizes = [contig.num_bases for contig in shards.manifest.contigs]
-    offset = np.concatenate([[0], np.cumsum(sizes)])
-    total = shards.num_rows(split)
-    parts = []
-    for index, shard in enumerate(shards.manifest.shards(split)):
-        for block in range(-(-shard.num_rows // shards.manifest.block_rows)):
-            rows = shards.block(split, index, block)
-            parts.append(offset[rows.contig] + rows.start)
-            progress("reading rows", len(rows), total)
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    offset = np.concatenate([[0], np.cumsum(view.contigs.num_bases)])
+    places = view.places(split, epoch=epoch, progress=progress)
+    positions: np.ndarray = offset[places.contig] + places.start
+    return positions
 
 
 def ideal_mean_distance(along: np.ndarray) -> float:

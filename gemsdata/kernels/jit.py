@@ -55,7 +55,7 @@ def jit_inline(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., Any]:
     try:
-        compiled = numba.njit(nogil=True, cache=True, forceinline=inline)(function)
+        compiled = numba.njit(nogil=True, cache=True, forceinline=inline, no_cfunc_wrapper=True)(function)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise

@@ -32,6 +32,7 @@ UNMASKED = -100
 CORRUPTION = np.uint64(RowStream.CORRUPTION)
 _S32 = np.uint64(32)
 _LOW32 = np.uint64(0xFFFFFFFF)
+_ONE = np.uint64(1)
 _TENTHS = np.uint64(10)
 _NINTH = np.uint64(8)  # tenths 0..7 become [MASK], 8 a random token, 9 stays
 
@@ -316,28 +317,27 @@ def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: 
                     end = lo
                     while end < hi and marks[i, FROZEN, end] == 0:
                         end += 1
-                _corrupt_tokens(
-                    ids[i, lo:end], lo, key, rule, input_ids[i, lo + 1 : end + 1], labels[i, lo + 1 : end + 1]
-                )
+                _corrupt_tokens(ids[i], (lo, end), key, rule, input_ids[i], labels[i])
                 lo = end
 
 
 @jit_inline
 def _corrupt_tokens(
-    ids: np.ndarray, first: int, key: np.uint64, rule: Corruption, input_ids: np.ndarray, labels: np.ndarray
+    ids: np.ndarray, run: tuple[int, int], key: np.uint64, rule: Corruption, input_ids: np.ndarray, labels: np.ndarray
 ) -> None:
-    """Corrupt consecutive masked tokens, the first of them token ``first`` of the row."""
+    """Corrupt the consecutive masked tokens ``run`` = (first, end) of a row."""
     random_ids, size, listed = rule.random_ids, np.uint64(rule.num_random), rule.random_ids.size > 0
-    run_tenth = below(draw(key, np.uint64(first)), _TENTHS) if rule.by_run else _NINTH
-    for i in range(ids.size):
-        bits = draw(key, np.uint64(first + i))
-        tenth = run_tenth if rule.by_run else below(bits, _TENTHS)
-        token_id = np.int64(ids[i])
-        chosen = np.int64(((bits & _LOW32) * size) >> _S32)
-        random_id = np.int64(random_ids[chosen]) if listed else rule.first_random + chosen
-        labels[i] = token_id
+    by_run, first_random, mask_id = rule.by_run, rule.first_random, rule.mask_id
+    run_tenth = below(draw(key, np.uint64(run[0])), _TENTHS) if by_run else _NINTH
+    for t in range(np.uint64(run[0]), np.uint64(run[1])):  # an index that may be negative costs a comparison
+        bits = draw(key, t)
+        tenth = run_tenth if by_run else below(bits, _TENTHS)
+        token_id = np.int64(ids[t])
+        chosen = ((bits & _LOW32) * size) >> _S32
+        random_id = np.int64(random_ids[chosen]) if listed else first_random + np.int64(chosen)
+        labels[t + _ONE] = token_id
         seen_id = random_id if tenth == _NINTH else token_id
-        input_ids[i] = rule.mask_id if tenth < _NINTH else seen_id
+        input_ids[t + _ONE] = mask_id if tenth < _NINTH else seen_id
 
 
 @jit

@@ -329,7 +329,9 @@ def mask_rows(
     masker = Masker(masking, ranks=ranks, k=k, seed=seed)
     ids, counts = np.asarray(input_ids), np.asarray(num_tokens)
     if ids.ndim == 2 and counts.shape == ids.shape[:1]:
-        special = (ids < NUM_SPECIAL) & (np.arange(ids.shape[1]) < counts[:, None])
+        special = np.zeros(0, np.bool_)
+        if ids.min(initial=NUM_SPECIAL) < NUM_SPECIAL:
+            special = (ids < NUM_SPECIAL) & (np.arange(ids.shape[1]) < counts[:, None])
         if special.any():
             row, token_pos = (int(x) for x in np.argwhere(special)[0])
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -101,6 +102,7 @@ def rank_table(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
     return table
 
 
+@functools.lru_cache(64)
 def gap_table(rate: float) -> kernels.Rate:
     """Return the tables for drawing gaps between places chosen with probability ``rate``: (tail, guide).
 

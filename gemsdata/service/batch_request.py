@@ -22,10 +22,12 @@ import numpy as np
 
 from gemsdata.masking.registry import names
 from gemsdata.masking.strategies import MASKING_VERSION, Strategy, resolve
+from gemsdata.service.view_request import read_view, view_json
 from gemsdata.shards.split_reader import CHECKS, FAULT_POLICIES
 from gemsdata.stream.order import REMAINDERS
+from gemsdata.views.options import ViewOptions
 
-VERSION = 3
+VERSION = 4
 """version of the protocol: of requests and of the record batches that answer them"""
 MAX_BYTES = 1 << 20
 """a larger request is rejected without being parsed; with NPMI ranks of k = 8, a request has 0.35 MB"""
@@ -34,6 +36,7 @@ MAX_STEPS = 1024
 MAX_STEP = 1 << 40
 MAX_GLOBAL_BATCH = 1 << 22
 MAX_MASKINGS = 16
+MAX_VIEWS = 64
 MAX_SEED = (1 << 64) - 1
 _MAX_INT = (1 << 31) - 1
 _MAX_SETS = 64
@@ -46,6 +49,8 @@ class BatchRequest:
     fingerprint: str
     """identity of the data, as `MaskedStream.fingerprint` returns it: 64 hex digits"""
     masking_version: int = MASKING_VERSION
+    views: tuple[ViewOptions, ...] | None = None
+    """views of each of the server's sets, in portable form; None: the rows that the server was started with"""
     split: str
     check: str
     faults: str
@@ -58,6 +63,7 @@ class BatchRequest:
     rank: int
     num_ranks: int
     reverse_complement: float
+    coordinates: bool = False
     maskings: tuple[Strategy, ...]
     """strategies of stages 0, 1, ...; later stages use the last"""
     ranks: bytes | None = None
@@ -78,6 +84,7 @@ class BatchRequest:
     def to_json(self) -> bytes:
         """Return the request as JSON."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        content["views"] = None if self.views is None else [view_json(view) for view in self.views]
         content["maskings"] = [masking.describe() for masking in self.maskings]
         content["ranks"] = None if self.ranks is None else base64.b64encode(self.ranks).decode()
         return json.dumps({"version": VERSION, **content}, separators=(",", ":")).encode()
@@ -119,6 +126,17 @@ class BatchRequest:
                 f"batch request: stage_log has entries at steps {_shown(steps)} for {self.num_steps} steps from"
                 f" {self.first_step}; give increasing steps, the first not after first_step, at most one per step"
             )
+
+
+def parse_views(data: bytes) -> tuple[ViewOptions, ...] | None:
+    """Parse a request for sources, {"views": as in a batch request}; raise ValueError that names what is wrong."""
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"request of {len(data):,} bytes; the limit is {MAX_BYTES:,}")
+    content = _json_object(data)
+    if content.keys() != {"views"}:
+        raise ValueError("a request for sources has one field, views")
+    views: tuple[ViewOptions, ...] | None = FIELDS["views"]("views", content["views"])
+    return views
 
 
 Reader = Callable[[str, Any], Any]
@@ -163,6 +181,12 @@ def _list(most: int, entry: Reader) -> Reader:
 
 def _or_none(read_value: Reader) -> Reader:
     return lambda name, value: None if value is None else read_value(name, value)
+
+
+def _bool(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"batch request: {name} = {_shown(value)}; give true or false")
+    return value
 
 
 def _fingerprint(name: str, value: Any) -> str:
@@ -249,6 +273,7 @@ def _fits(value: Any, hint: Any) -> bool:
 FIELDS: dict[str, Reader] = {
     "fingerprint": _fingerprint,
     "masking_version": _whole(0, _MAX_INT),
+    "views": _or_none(_list(MAX_VIEWS, read_view)),
     "split": _one_of("train", "valid"),
     "check": _one_of(*CHECKS),
     "faults": _one_of(*FAULT_POLICIES),
@@ -260,6 +285,7 @@ FIELDS: dict[str, Reader] = {
     "rank": _whole(0, MAX_GLOBAL_BATCH),
     "num_ranks": _whole(1, MAX_GLOBAL_BATCH),
     "reverse_complement": _number(0, 1),
+    "coordinates": _bool,
     "maskings": _list(MAX_MASKINGS, _masking),
     "ranks": _or_none(_ranks),
     "first_step": _whole(0, MAX_STEP),

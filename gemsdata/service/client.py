@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ import pyarrow.flight as fl
 
 from gemsdata.service.auth import SCHEMES, Address, headers, read_file, read_token
 from gemsdata.service.codec import original_error
+from gemsdata.service.view_request import ServedView, portable
+from gemsdata.views.options import ViewOptions
 
 TOKEN_VARIABLE = "GEMSDATA_TOKEN_FILE"
 ROOTS_VARIABLE = "GEMSDATA_TLS_ROOTS"
@@ -46,10 +48,28 @@ class Servers:
     connect_s: float = 10
     """the same for the first contact"""
 
+    def view(self, **options: Any) -> ServedView:
+        """Return a view of each of their shard sets, for `build_loader`.
+
+        The options are those of `gemsdata.view`. A BED file is sent with the requests; with a tokenizer folder or a
+        track the servers must have been started (``gemsdata serve SET --tokens FOLDER``). Raises FileNotFoundError or
+        ValueError for options that cannot be sent.
+        """
+        chosen = ViewOptions(**options)
+        chosen.single_regions()
+        return ServedView(servers=self, options=portable(chosen))
+
     @classmethod
-    def of(cls, places: Iterable[object]) -> Servers | None:
-        """Return the servers that ``places`` name, None if they name folders; raise ValueError for a mixture."""
-        several = list(places)
+    def of(cls, places: Sequence[object]) -> Servers | None:
+        """Return the servers that ``places`` name, None if they name folders; raise ValueError for a mixture.
+
+        Views of their sets name them, too: all of them the same.
+        """
+        several = [place.servers if isinstance(place, ServedView) else place for place in places]
+        seen = sum(isinstance(place, ServedView) for place in places)
+        if 0 < seen < len(several) or (seen and len(set(several)) > 1):
+            raise ValueError("views of a server's sets are mixed with other views of the same servers only")
+        several = several[:1] if seen else several
         given = [place for place in several if isinstance(place, Servers)]
         names = [place for place in several if isinstance(place, str) and place.split("://")[0] in SCHEMES]
         if not given and not names:

@@ -1,40 +1,100 @@
 """Encoding of batches as Arrow record batches, and of errors that a client raises again.
 
-Rows are encoded by `gemsdata.kernels.compact`: ``num_tokens``, ``head``, ``bases``, ``token_states``, the ``listed``
-tokens, and ``sample_ids``. The client keeps a batch in this form until the training takes it; one pass then writes the
-requested arrays.
+Rows of overlapping k-mers are encoded by `gemsdata.kernels.compact`: ``num_tokens``, ``head``, ``bases``,
+``token_states``, the ``listed`` tokens, and ``sample_ids``. Other batches have a column for each array, and Arrow
+compresses them on their way. The client keeps a batch in this form until the training takes it; one pass then writes
+the requested arrays.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight as fl
 
 from gemsdata.kernels.compact import compress, expand
-from gemsdata.stream.batch import BatchLayout
+from gemsdata.kernels.widen import widen
+from gemsdata.stream.batch import BatchLayout, PendingBatch
 from gemsdata.stream.source import BatchInfo
 
 _NUM_ENDS = 2  # [CLS] and [SEP]
 _MAX_MESSAGE_CHARS = 2000
 _ERRORS: dict[str, type[Exception]] = {"FileNotFoundError": FileNotFoundError, "ValueError": ValueError}
+_KMER_ARRAYS = ["input_ids", "labels", "attention_mask", "sample_ids"]
+_MAX_COMPACT_K = 9
+"""the bases before the last one of a token must fit 16 bits"""
+_MAX_COMPACT_TOKENS = 65535
+
+Decoded = list[tuple[PendingBatch, BatchInfo]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codec:
-    """Encodes batches of one layout, of tokens of ``k`` bases, as record batches, and decodes them."""
+class Codec(ABC):
+    """Encodes batches of one layout as record batches, and decodes them."""
 
     layout: BatchLayout
+    compression: ClassVar[str | None] = None
+    """of the record batches on their way"""
+
+    @property
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """The columns of a record batch."""
+
+    @abstractmethod
+    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:
+        """Return batches as one record batch, and their `BatchInfo` as a JSON list.
+
+        ``filled`` yields each batch as a filled buffer of the layout; it may yield the same buffer again.
+        """
+
+    @abstractmethod
+    def decode(self, batch: pa.RecordBatch, metadata: bytes) -> Decoded:
+        """Return the batches of a record batch, still encoded and without a copy; raise ValueError if it is invalid.
+
+        ``metadata`` is the JSON that `encode` returned.
+        """
+
+    def _checked_infos(self, batch: pa.RecordBatch, metadata: bytes) -> list[BatchInfo]:
+        """Return what the metadata says of the batches; raise ValueError for a record batch that does not fit."""
+        layout, infos = self.layout, _parsed_infos(metadata)
+        if batch.schema != self.schema or batch.num_rows != layout.num_rows * len(infos):
+            raise ValueError(
+                f"received {len(infos)} batches with {batch.num_rows} rows and the columns"
+                f" {', '.join(batch.schema.names)}; expected {layout.num_rows} rows of {layout.width} tokens each: use"
+                " the same gemsdata version on client and server"
+            )
+        try:
+            batch.validate()
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"received an invalid record batch ({error}); the server is broken") from None
+        return infos
+
+
+def codec_of(layout: BatchLayout, token_identity: str) -> Codec:
+    """Return the codec of batches of some tokens, the same on client and server."""
+    kind, k, stride = (*token_identity.split(":"), "")[:3]
+    plain = [array.name for array in layout.arrays] == _KMER_ARRAYS and layout.width - _NUM_ENDS <= _MAX_COMPACT_TOKENS
+    if plain and kind == "kmer" and stride == "1" and int(k) <= _MAX_COMPACT_K:
+        return KmerCodec(layout=layout, k=int(k))
+    return ArrayCodec(layout=layout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KmerCodec(Codec):
+    """Encodes rows of overlapping k-mers compactly."""
+
     k: int
 
     @functools.cached_property
-    def schema(self) -> pa.Schema:
-        """The columns of a record batch."""
+    def schema(self) -> pa.Schema:  # noqa: D102
         two_bits_per_token = pa.binary(-(-(self.layout.width - _NUM_ENDS) // 4))
         listed = pa.struct([pa.field(name, kind, False) for name, kind in self._listed_types().items()])
         columns = {
@@ -47,11 +107,7 @@ class Codec:
         }
         return pa.schema([pa.field(name, kind, False) for name, kind in columns.items()])
 
-    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:
-        """Return batches as one record batch, and their `BatchInfo` as a JSON list.
-
-        ``filled`` yields each batch as a filled buffer of the layout; it may yield the same buffer again.
-        """
+    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:  # noqa: D102
         rows = num_batches * self.layout.num_rows
         tokens, head, sample_ids = np.empty(rows, np.uint16), np.empty(rows, np.uint16), np.empty(rows, np.int64)
         bases, states = (np.empty((rows, self.schema.field("bases").type.byte_width), np.uint8) for _ in range(2))
@@ -89,22 +145,8 @@ class Codec:
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema), json.dumps(infos).encode()
 
-    def decode(self, batch: pa.RecordBatch, metadata: bytes) -> list[tuple[EncodedBatch, BatchInfo]]:
-        """Return the batches of a record batch, still encoded and without a copy; raise ValueError if it is invalid.
-
-        ``metadata`` is the JSON that `encode` returned.
-        """
-        layout, infos = self.layout, _parsed_infos(metadata)
-        if batch.schema != self.schema or batch.num_rows != layout.num_rows * len(infos):
-            raise ValueError(
-                f"received {len(infos)} batches with {batch.num_rows} rows and the columns"
-                f" {', '.join(batch.schema.names)}; expected {layout.num_rows} rows of {layout.width} tokens each: use"
-                " the same gemsdata version on client and server"
-            )
-        try:
-            batch.validate()
-        except pa.ArrowInvalid as error:
-            raise ValueError(f"received an invalid record batch ({error}); the server is broken") from None
+    def decode(self, batch: pa.RecordBatch, metadata: bytes) -> Decoded:  # noqa: D102
+        layout, infos = self.layout, self._checked_infos(batch, metadata)
         tokens, head, sample_ids = (batch.column(name).to_numpy() for name in ("num_tokens", "head", "sample_ids"))
         packed = [
             np.frombuffer(column.buffers()[1], np.uint8, column.nbytes).reshape(len(batch), -1)
@@ -114,7 +156,7 @@ class Codec:
         ends, items = listed.offsets.to_numpy(), [field.to_numpy() for field in listed.values.flatten()]
         if tokens.max(initial=0) > layout.width - _NUM_ENDS:
             raise ValueError(f"received a row of {tokens.max()} tokens; the server is broken")
-        batches = []
+        batches: Decoded = []
         for n, info in enumerate(infos):
             own = slice(n * layout.num_rows, (n + 1) * layout.num_rows)
             listed_tokens = (values[ends[own.start] : ends[own.stop]] for values in items)
@@ -132,7 +174,7 @@ class Codec:
 class EncodedBatch:
     """A pending batch from a server, decoded when it is read."""
 
-    codec: Codec
+    codec: KmerCodec
     rows: tuple[np.ndarray, ...]
     """the first arguments of `expand`, from num_tokens to the listed labels"""
     sample_ids: np.ndarray
@@ -151,6 +193,72 @@ class EncodedBatch:
         """Return the batch as a new buffer of the layout."""
         buffer = self.codec.layout.empty()
         self.write(self.codec.layout.views(buffer))
+        return buffer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayCodec(Codec):
+    """Encodes any batch: a column of bytes for each of its arrays."""
+
+    compression = "zstd"
+
+    @functools.cached_property
+    def schema(self) -> pa.Schema:  # noqa: D102
+        kinds = {name: pa.binary(field.row_bytes) for name, field in self.layout.fields.items()}
+        return pa.schema([pa.field(name, kind, False) for name, kind in kinds.items()])
+
+    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:  # noqa: D102
+        rows, infos = self.layout.num_rows, []
+        columns = [np.empty((num_batches * rows, kind.byte_width), np.uint8) for kind in self.schema.types]
+        for n, (buffer, info) in enumerate(filled):
+            for column, array in zip(columns, self.layout.views(buffer).values(), strict=True):
+                column[n * rows : (n + 1) * rows] = array.reshape(rows, -1).view(np.uint8)
+            infos.append(vars(info))
+        arrays = [
+            pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
+            for kind, column in zip(self.schema.types, columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema), json.dumps(infos).encode()
+
+    def decode(self, batch: pa.RecordBatch, metadata: bytes) -> Decoded:  # noqa: D102
+        infos, rows = self._checked_infos(batch, metadata), self.layout.num_rows
+        arrays = {
+            name: np.frombuffer(column.buffers()[1], np.uint8, len(batch) * column.type.byte_width)
+            .view(self.layout.fields[name].dtype)
+            .reshape(len(batch), *self.layout.fields[name].shape[1:])
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+        return [
+            (
+                ReceivedArrays(
+                    layout=self.layout,
+                    arrays={name: values[n * rows : (n + 1) * rows] for name, values in arrays.items()},
+                ),
+                info,
+            )
+            for n, info in enumerate(infos)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReceivedArrays:
+    """A pending batch from a server, as its arrays."""
+
+    layout: BatchLayout
+    arrays: dict[str, np.ndarray]
+
+    def write(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write the batch to arrays of the layout's shapes, each of the layout's dtype or a wider one."""
+        for name, values in self.arrays.items():
+            if values.dtype.kind in "iu":
+                widen(values.reshape(-1), arrays[name].reshape(-1))
+            else:
+                arrays[name][...] = values
+
+    def to_buffer(self) -> np.ndarray:
+        """Return the batch as a new buffer of the layout."""
+        buffer = self.layout.empty()
+        self.write(self.layout.views(buffer))
         return buffer
 
 

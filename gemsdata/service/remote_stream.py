@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,43 +13,67 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow.flight as fl
 
+from gemsdata.files.typed_json import from_json, parse_object
 from gemsdata.masking.curriculum import Curriculum
-from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import MASKING_VERSION
+from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.service.batch_request import VERSION, BatchRequest
 from gemsdata.service.client import Connections, Servers
-from gemsdata.service.codec import Codec
-from gemsdata.shards.manifest import Manifest
+from gemsdata.service.codec import codec_of
+from gemsdata.service.view_request import view_json
 from gemsdata.stream.batch import PendingBatch
 from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
 from gemsdata.stream.mixture import Mixture
 from gemsdata.stream.order import Order
 from gemsdata.stream.source import BatchInfo
 from gemsdata.stream.stage_log import StageLog
-from gemsdata.stream.stream import masked_layout
+from gemsdata.stream.stream import Ranks, check_mixable, masked_layout, masker_of
 from gemsdata.stream.world import World
+from gemsdata.views.options import ViewOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoteSet:
-    """What a client knows of a shard set that servers hold."""
+class VocabularyInfo:
+    """The fields of `gemsdata.masking.token_rows.Vocabulary`, from JSON."""
 
-    manifest: Manifest
-    ranks: np.ndarray
-    """NPMI rank of every token id, uint32[4**k + 5]"""
+    size: int
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    first_random_id: int
+    num_random_ids: int
+    random_ids: list[int] | None
 
-    @property
-    def k(self) -> int:
-        """Bases of a token."""
-        return self.manifest.k
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInfo:
+    """What a client knows of one source of rows: a shard set that servers hold, or a view of it."""
+
+    shards: int
+    """number of the shard set"""
+    fingerprint: str
+    """identity of the rows of every epoch"""
+    token_identity: str
+    k: int
+    """bases of a token"""
+    row_tokens: int
+    num_rows: dict[str, int]
+    """of each split"""
+    vocabulary: VocabularyInfo
+    weighted: bool
+    """whether batches have weights of the loss"""
+    viewed: bool
+    """whether rows are those of a view, which are masked by n-grams of any n"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSplit:
-    """The size and options of a split that servers read."""
+    """A split of a source that servers read."""
 
-    shards: RemoteSet
+    source: SourceInfo
     split: str
     check: str
     faults: str
@@ -57,25 +82,46 @@ class RemoteSplit:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the split."""
-        return self.shards.manifest.num_rows(self.split)
+        """Rows of the split; ValueError where there is no such split."""
+        if self.split not in self.source.num_rows:
+            raise ValueError(f"split {self.split!r} is unknown; the set has {', '.join(self.source.num_rows)}")
+        return self.source.num_rows[self.split]
 
     @property
     def row_tokens(self) -> int:
         """Token positions of a row, L."""
-        return self.shards.manifest.row_tokens
+        return self.source.row_tokens
+
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+        return self.source.k
+
+    @property
+    def token_identity(self) -> str:
+        """What kind of tokens."""
+        return self.source.token_identity
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The token ids."""
+        fields = vars(self.source.vocabulary)
+        ids = fields["random_ids"]
+        return Vocabulary(**{**fields, "random_ids": None if ids is None else np.array(ids, np.uint32)})
 
 
 class RemoteSets:
-    """The shard sets of servers, all of which hold the same ones."""
+    """The shard sets of servers, all of which hold the same ones, or views of them."""
 
-    def __init__(self, servers: Servers, seed: int) -> None:
-        self.connections = Connections(servers)
+    def __init__(self, servers: Servers, seed: int, views: tuple[ViewOptions, ...] | None = None) -> None:
+        self.connections, self.views = Connections(servers), views
         healths = self.connections.health()
-        self.fingerprint: str = healths[0]["fingerprint"]
         for health in healths:
             self._check(health, healths[0], seed)
-        self.sets = self._fetch()
+        self.sources = self._fetch()
+        self.fingerprint = combined_fingerprint([source.fingerprint for source in self.sources])
+        if views is None and self.fingerprint != healths[0]["fingerprint"]:
+            raise ValueError("the servers hold different shard sets; give servers of the same set")
 
     def npmi(self, number: int = 0) -> NpmiTable:
         """Fetch the NPMI table of a shard set."""
@@ -84,6 +130,11 @@ class RemoteSets:
             path = Path(folder) / "npmi.parquet"
             path.write_bytes(b"".join(pieces))
             return NpmiTable.from_parquet(path)
+
+    def ranks(self, source: SourceInfo) -> Ranks:
+        """Return the NPMI ranks to mask a source by: of its tokens, or a function of n for a view."""
+        fetch = functools.partial(self._fetch_ranks, source.shards)
+        return fetch if source.viewed else fetch(source.k)
 
     @staticmethod
     def _check(health: dict[str, Any], first: dict[str, Any], seed: int) -> None:
@@ -105,18 +156,14 @@ class RemoteSets:
         if not low <= seed <= high:
             raise ValueError(f"{address} answers seeds {low} to {high}; seed = {seed} is given")
 
-    def _fetch(self) -> list[RemoteSet]:
-        manifests = self.connections.ask(0, lambda client, options: _action(client, options, "manifest"))
-        tables = self.connections.ask(0, lambda client, options: _action(client, options, "ranks"))
-        sets = [
-            RemoteSet(manifest=Manifest.parse(manifest, "the manifest of a server"), ranks=np.frombuffer(table, "<u4"))
-            for manifest, table in zip(manifests, tables, strict=True)
-        ]
-        for entry in sets:
-            assert hashlib.sha256(entry.ranks.tobytes()).hexdigest() == entry.manifest.npmi.rank_sha256
-        if combined_fingerprint([entry.manifest.fingerprint for entry in sets]) != self.fingerprint:
-            raise ValueError("the servers hold different shard sets; give servers of the same set")
-        return sets
+    def _fetch(self) -> list[SourceInfo]:
+        views = "" if self.views is None else json.dumps({"views": [view_json(view) for view in self.views]})
+        answers = self.connections.ask(0, lambda client, options: _action(client, options, "sources", views))
+        return [from_json(SourceInfo, parse_object(answer), "a source of a server") for answer in answers]
+
+    def _fetch_ranks(self, number: int, n: int) -> np.ndarray:
+        [table] = self.connections.ask(0, lambda client, options: _action(client, options, "ranks", f"{number} {n}"))
+        return np.frombuffer(table, "<u4")
 
 
 class RemoteStream:
@@ -129,7 +176,7 @@ class RemoteStream:
     splits
         what is requested of each set.
     own_ranks
-        NPMI ranks to mask by instead of the sets' own, integers[4**k + 5].
+        NPMI ranks to mask by instead of the sets' own, integers[4**n + 5].
 
     The others are those of `gemsdata.stream.stream.MaskedStream`.
     """
@@ -147,12 +194,16 @@ class RemoteStream:
         seed: int,
         reverse_complement: float,
         world: World,
+        coordinates: bool = False,
     ) -> None:
-        shapes = {(split.shards.k, split.row_tokens) for split in splits}
-        if len(shapes) > 1:
-            raise ValueError(f"shard sets of different (k, row tokens) cannot be mixed: {sorted(shapes)}")
-        tables = [entry.ranks if own_ranks is None else own_ranks for entry in sets.sets]
-        maskers = [[Masker(masking, ranks=table, seed=seed) for masking in curriculum.maskings()] for table in tables]
+        check_mixable(splits)
+        maskers = [
+            [
+                masker_of(masking, split, sets.ranks(split.source) if own_ranks is None else own_ranks, seed)
+                for masking in curriculum.maskings()
+            ]
+            for split in splits
+        ]
         self.config = StreamConfig(
             fingerprint=sets.fingerprint,
             splits=tuple(split.split for split in splits),
@@ -165,11 +216,18 @@ class RemoteStream:
         )
         self.log = StageLog()
         first = splits[0]
-        self.layout = masked_layout(self.config.num_rows, first.row_tokens, maskers[0][0])
+        self.layout = masked_layout(
+            self.config.num_rows,
+            first.row_tokens,
+            maskers[0][0],
+            weighted=any(split.source.weighted for split in splits),
+            coordinates=coordinates,
+        )
         self.connections = sets.connections
-        self.codec = Codec(layout=self.layout, k=first.shards.k)
+        self.codec = codec_of(self.layout, first.token_identity)
         self._options: dict[str, Any] = {
             "fingerprint": sets.fingerprint,
+            "views": sets.views,
             "split": first.split,
             "check": first.check,
             "faults": first.faults,
@@ -179,6 +237,7 @@ class RemoteStream:
             "rank": world.rank,
             "num_ranks": world.num_ranks,
             "reverse_complement": reverse_complement,
+            "coordinates": coordinates,
             "maskings": curriculum.maskings(),
             "ranks": None if own_ranks is None else maskers[0][0].ranks.astype("<u4").tobytes(),
         }

@@ -14,10 +14,12 @@ from types import FrameType
 from gemsdata.masking.strategies import resolve
 from gemsdata.service.auth import Address, check_binding, read_file, read_key, read_token
 from gemsdata.service.batch_request import MAX_SEED, BatchRequest
-from gemsdata.service.codec import Codec
+from gemsdata.service.codec import codec_of
 from gemsdata.service.server import Server
 from gemsdata.service.stream_cache import StreamCache
+from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.views.options import ViewOptions
 
 GRACE_S = 30.0
 _SIGNAL_CHECK_S = 0.2
@@ -34,6 +36,7 @@ def run_server(
     tls_cert: str | Path | None = None,
     tls_key: str | Path | None = None,
     seeds: tuple[int, int] = (0, MAX_SEED),
+    view: ViewOptions = ViewOptions(),  # noqa: B008
     ready: Callable[[Server, Address], None] = lambda server, address: None,
 ) -> bool:
     """Serve shard sets until SIGTERM or SIGINT; must be called in the main thread.
@@ -51,6 +54,8 @@ def run_server(
         machines can reach the host.
     seeds
         smallest and largest seed that requests may have.
+    view
+        options of the rows that clients get who ask for no view of their own.
     ready
         called with the server and its address once it answers.
 
@@ -71,7 +76,7 @@ def run_server(
     address = Address(host=host, port=port, tls=tls is not None)
     token = None if token_file is None else read_token(token_file)
     check_binding(address, token)
-    streams = StreamCache(sets, seeds)
+    streams = StreamCache(sets, seeds, view)
     warm_up(streams)
     with stop_signals() as stop:
         server = Server(streams, address, workers=workers or usable_processors(), token=token, tls=tls)
@@ -117,8 +122,8 @@ def stop_signals() -> Iterator[StopRequest]:
 
 def warm_up(streams: StreamCache) -> None:
     """Compute one row, so that kernels are compiled and missing files are found before the server listens."""
-    splits = streams.sets[0].manifest.splits
-    split = next(name for name, shards in splits.items() if shards)
+    _, rows = streams.own.sources[0]
+    split = next(name for name in SPLITS if rows.num_rows(name))
     request = BatchRequest(
         fingerprint=streams.fingerprint,
         split=split,
@@ -140,7 +145,7 @@ def warm_up(streams: StreamCache) -> None:
     stream = streams.stream(request)
     buffer = stream.layout.empty()
     info = stream.fill(0, buffer, stage=0)
-    Codec(layout=stream.layout, k=stream.k).encode([(buffer, info)], 1)
+    codec_of(stream.layout, stream.token_identity).encode([(buffer, info)], 1)
 
 
 def usable_processors() -> int:

@@ -21,22 +21,29 @@ import pyarrow.flight as fl
 from gemsdata import __version__
 from gemsdata.masking.strategies import MASKING_VERSION
 from gemsdata.service.auth import Address, TokenCheck, check_binding
-from gemsdata.service.batch_request import VERSION, BatchRequest
-from gemsdata.service.codec import Codec, remote_error
+from gemsdata.service.batch_request import VERSION, BatchRequest, parse_views
+from gemsdata.service.codec import Codec, codec_of, remote_error
 from gemsdata.service.stream_cache import StreamCache
 from gemsdata.shards.manifest import NPMI_FILE
+from gemsdata.shards.shard_set import ShardSet
+from gemsdata.stream.batch import BatchLayout
 from gemsdata.stream.stream import MaskedStream
 
 MAX_ANSWERS = 64
 """answers that are sent at a time; further requests are told to retry"""
 MESSAGE_ROWS = 4096
 """rows of one record batch; each record batch costs about 0.3 ms of processor time, as much as masking 256 rows"""
+MESSAGE_BYTES = 16 << 20
+"""of one record batch, before it is encoded"""
 _CHUNK_BYTES = 1 << 20
 ACTIONS = {
     "health": "Whether the server is serving, and its data, versions and seeds. Answer: one JSON object.",
     "counters": "What the server has sent and rejected since it started. Answer: one JSON object.",
     "manifest": "The manifest of every shard set. Answer: one JSON object each.",
-    "ranks": "The NPMI ranks of every shard set. Answer: little-endian uint32[4**k + 5] each.",
+    "sources": "The tokens and numbers of rows of every source of batches (body: views, as in a batch request)."
+    " Answer: one JSON object each.",
+    "ranks": "The NPMI ranks of every shard set (body: its number and n: of n-grams). Answer: little-endian"
+    " uint32[4**n + 5] each.",
     "npmi": "The NPMI table of a shard set (body: its number, default 0). Answer: the Parquet file, in pieces.",
 }
 
@@ -116,8 +123,9 @@ class Server(fl.FlightServerBase):
         except Exception as error:
             raise self._failed(error) from None
         self._count(requests=1)
-        codec = Codec(layout=stream.layout, k=stream.k)
-        return fl.GeneratorStream(codec.schema, self._record_batches(stream, codec, request))
+        codec = codec_of(stream.layout, stream.token_identity)
+        options = pa.ipc.IpcWriteOptions(compression=codec.compression, use_threads=False)
+        return fl.GeneratorStream(codec.schema, self._record_batches(stream, codec, request), options)
 
     def _record_batches(
         self, stream: MaskedStream, codec: Codec, request: BatchRequest
@@ -125,7 +133,7 @@ class Server(fl.FlightServerBase):
         self._begin_answer()
         buffer = stream.layout.empty()
         try:
-            for steps in _messages(request.steps(), stream.layout.num_rows):
+            for steps in _messages(request.steps(), stream.layout):
                 filled = ((buffer, stream.fill(step, buffer, stage=request.stage(step))) for step in steps)
                 try:
                     with self._computing:
@@ -150,11 +158,9 @@ class Server(fl.FlightServerBase):
         elif action.type == "manifest":
             for entry in self.streams.sets:
                 yield entry.manifest.to_json().encode()
-        elif action.type == "ranks":
-            for entry in self.streams.sets:
-                yield entry.ranks.astype("<u4").tobytes()
         else:
-            yield from self._npmi(action.body.to_pybytes() if action.body else b"")
+            answer = {"sources": self._sources, "ranks": self._ranks, "npmi": self._npmi}[action.type]
+            yield from answer(action.body.to_pybytes() if action.body else b"")
 
     def list_actions(self, context: Any) -> list[tuple[str, str]]:
         """Return `ACTIONS`."""
@@ -207,11 +213,37 @@ class Server(fl.FlightServerBase):
             ValueError(f"this server has no split {ascii(split)[:80]} of a shard set {ascii(fingerprint)[:80]}")
         )
 
-    def _npmi(self, body: bytes) -> Iterator[bytes]:
+    def _sources(self, body: bytes) -> Iterator[bytes]:
+        try:
+            described = self.streams.rows(parse_views(body) if body else None).describe()
+        except Exception as error:
+            raise self._failed(error) from None
+        for source in described:
+            yield json.dumps(source).encode()
+
+    def _ranks(self, body: bytes) -> Iterator[bytes]:
+        number, _, n = body.partition(b" ")
+        try:
+            tables = (
+                [self._set(number).npmi.ranks(_parsed_n(n))] if body else [entry.ranks for entry in self.streams.sets]
+            )
+        except Exception as error:
+            raise self._failed(error) from None
+        for table in tables:
+            yield table.astype("<u4").tobytes()
+
+    def _set(self, number: bytes) -> ShardSet:
+        """Return the shard set of a number, "" for 0; raise ValueError where there is none."""
         numbers = {str(number).encode(): entry for number, entry in enumerate(self.streams.sets)}
-        entry = numbers.get(body or b"0")
-        if entry is None:
-            raise self._failed(ValueError(f"this server has no shard set {ascii(body)[:80]}; they count from 0"))
+        if (number or b"0") not in numbers:
+            raise ValueError(f"this server has no shard set {ascii(number)[:80]}; they count from 0")
+        return numbers[number or b"0"]
+
+    def _npmi(self, body: bytes) -> Iterator[bytes]:
+        try:
+            entry = self._set(body)
+        except ValueError as error:
+            raise self._failed(error) from None
         with entry.store.file(NPMI_FILE) as path, open(path, "rb") as stream:
             while piece := stream.read(_CHUNK_BYTES):
                 yield piece
@@ -234,8 +266,14 @@ class Server(fl.FlightServerBase):
                 setattr(self.counters, name, getattr(self.counters, name) + change)
 
 
-def _messages(steps: range, num_rows: int) -> Iterator[range]:
-    """Cut steps of ``num_rows`` rows each into those of one record batch: as many as fit `MESSAGE_ROWS`, at least 1."""
-    size = max(1, MESSAGE_ROWS // num_rows)
+def _parsed_n(text: bytes) -> int:
+    if not (text.isdigit() and len(text) <= 2):
+        raise ValueError(f"n = {ascii(text)[:80]}; give the bases of the n-grams whose ranks are wanted")
+    return int(text)
+
+
+def _messages(steps: range, layout: BatchLayout) -> Iterator[range]:
+    """Cut steps into those of one record batch: as many as fit `MESSAGE_ROWS` and `MESSAGE_BYTES`, at least 1."""
+    size = max(1, min(MESSAGE_ROWS // layout.num_rows, MESSAGE_BYTES // layout.num_bytes))
     for first in range(0, len(steps), size):
         yield steps[first : first + size]

@@ -276,7 +276,8 @@ def _check_tokens(tokens: TokenInfo, version: int) -> None:
     _require(_is_hex(tokens.view, 64), "tokens.view", tokens.view)
     wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
     has_tokenizer = TOKENIZER_FILES[0] in tokens.files
-    _require(tokens.files == wanted and has_tokenizer == (tokens.spec == "tokenizer"), "tokens.files", tokens.files)
+    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
+    _require(tokens.files == wanted and fits, "tokens.files", tokens.files)
     hashed = len(tokens.files) if version == VIEW_VERSION else 0
     right = len(tokens.files_sha256) == hashed and all(_is_hex(digest, 64) for digest in tokens.files_sha256)
     _require(right, "tokens.files_sha256", tokens.files_sha256)

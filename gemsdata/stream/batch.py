@@ -40,6 +40,11 @@ class Field(NamedTuple):
         """Bytes of the array."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLayout:

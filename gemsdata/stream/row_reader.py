@@ -10,8 +10,7 @@ from gemsdata.masking.token_rows import Vocabulary
 
 if TYPE_CHECKING:
     from gemsdata.shards.split_reader import SplitReader
-    from gemsdata.views.reader import ViewReader
-    from gemsdata.views.stored_reader import StoredReader
+    from gemsdata.views.view_reader import ViewReader
 
 
 class RowReader(Protocol):
@@ -95,5 +94,5 @@ class RowReader(Protocol):
 
 if TYPE_CHECKING:
 
-    def _fulfil_the_protocol(rows: SplitReader, view: ViewReader, stored: StoredReader) -> tuple[RowReader, ...]:
-        return rows, view, stored
+    def _fulfil_the_protocol(rows: SplitReader, view: ViewReader) -> tuple[RowReader, ...]:
+        return rows, view

@@ -57,7 +57,9 @@ class LoaderState:
         if type(version) is not int:
             raise ValueError(f"the loader state has version {_shown(version)}; give what Loader.state_dict returned")
         if version > STATE_VERSION:
-            raise ValueError(f"the state has version {version}; this gemsdata reads up to {STATE_VERSION}: upgrade it")
+            raise ValueError(
+                f"the state has version {_shown(version)}; this gemsdata reads up to {STATE_VERSION}: upgrade it"
+            )
         if version == 1 and "recipe" in content:
             content["config_hash"] = content.pop("recipe")
         lacking = sorted({"version", *_READERS} - content.keys())

@@ -6,7 +6,7 @@ Nothing else enters: no worker or rank number beyond the choice of slots, no pre
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.masking.curriculum import Curriculum
 from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import Strategy
+from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.stream.batch import BatchArray, BatchLayout, BufferedBatch, PendingBatch
 from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
 from gemsdata.stream.mixture import Mixture
@@ -78,17 +79,14 @@ class MaskedStream:
         world: World,
         coordinates: bool = False,
     ) -> None:
-        shapes = {(reader.token_identity, reader.row_tokens) for reader in readers}
-        if len(shapes) > 1:
-            kinds = ", ".join(f"rows of {row_tokens} tokens {identity}" for identity, row_tokens in sorted(shapes))
-            raise ValueError(f"shard sets of different tokens or row lengths cannot be mixed: {kinds}")
+        check_mixable(readers)
         self._readers = list(readers)
         self._maskers = [
-            [_masker(masking, reader, table, seed) for masking in curriculum.maskings()]
+            [masker_of(masking, reader, table, seed) for masking in curriculum.maskings()]
             for reader, table in zip(readers, ranks, strict=True)
         ]
         self._first_id = np.concatenate([[0], np.cumsum([reader.num_rows for reader in readers])]).tolist()
-        self.row_tokens, self.k = readers[0].row_tokens, readers[0].k
+        self.row_tokens, self.token_identity = readers[0].row_tokens, readers[0].token_identity
         self.config = StreamConfig(
             fingerprint=combined_fingerprint([reader.fingerprint for reader in readers]),
             splits=tuple(reader.split for reader in readers),
@@ -100,12 +98,14 @@ class MaskedStream:
             world=world,
         )
         self.log = StageLog()
-        extra: tuple[BatchArray, ...] = COORDINATES if coordinates else ()
-        self._weighted = any(reader.weighted for reader in readers)
-        if self._weighted:
-            extra = (BatchArray(name="loss_weights", row_shape=(self.row_tokens + 2,), dtype="float16"), *extra)
-        self._coordinates = coordinates
-        self.layout = masked_layout(self.config.num_rows, self.row_tokens, self._maskers[0][0], extra)
+        self._weighted, self._coordinates = any(reader.weighted for reader in readers), coordinates
+        self.layout = masked_layout(
+            self.config.num_rows,
+            self.row_tokens,
+            self._maskers[0][0],
+            weighted=self._weighted,
+            coordinates=coordinates,
+        )
 
     def stage(self, step: int) -> int:  # noqa: D102
         return self.config.stage(step, self.log)
@@ -191,15 +191,46 @@ class MaskedStream:
         return flips
 
 
-def _masker(masking: str | Strategy, reader: RowReader, ranks: Ranks, seed: int) -> Masker:
+class TokenSource(Protocol):
+    """The tokens of rows, as far as masking and mixing depend on them."""
+
+    @property
+    def token_identity(self) -> str:
+        """What kind of tokens."""
+
+    @property
+    def k(self) -> int:
+        """Bases of a token."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The token ids."""
+
+    @property
+    def row_tokens(self) -> int:
+        """Most tokens of a row, L."""
+
+
+def check_mixable(sources: Sequence[TokenSource]) -> None:
+    """Raise ValueError for rows of different tokens or lengths, which do not fit one batch."""
+    shapes = {(source.token_identity, source.row_tokens) for source in sources}
+    if len(shapes) > 1:
+        kinds = ", ".join(f"rows of {row_tokens} tokens {identity}" for identity, row_tokens in sorted(shapes))
+        raise ValueError(f"shard sets of different tokens or row lengths cannot be mixed: {kinds}")
+
+
+def masker_of(masking: str | Strategy, reader: TokenSource, ranks: Ranks, seed: int) -> Masker:
     """Return what masks the rows of a reader: of k-mers from every base on, by the ranks of those k-mers."""
     if reader.token_identity == f"kmer:{reader.k}:1" and reader.k >= MIN_GRAM:
         return Masker(masking, ranks=ranks, k=reader.k, seed=seed)
     return Masker(masking, ranks=ranks, vocabulary=reader.vocabulary, seed=seed)
 
 
-def masked_layout(num_rows: int, row_tokens: int, masker: Masker, extra: tuple[BatchArray, ...] = ()) -> BatchLayout:
+def masked_layout(num_rows: int, row_tokens: int, masker: Masker, *, weighted: bool, coordinates: bool) -> BatchLayout:
     """Return the layout of batches of ``num_rows`` rows of up to ``row_tokens`` tokens that ``masker`` masks."""
+    extra: tuple[BatchArray, ...] = COORDINATES if coordinates else ()
+    if weighted:
+        extra = (BatchArray(name="loss_weights", row_shape=(row_tokens + 2,), dtype="float16"), *extra)
     empty = masker.empty_batch(0, row_tokens)
     return BatchLayout.masked_lm(
         num_rows=num_rows,

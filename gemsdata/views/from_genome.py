@@ -41,6 +41,7 @@ def shard_view(
     view_options = dataclasses.replace(view_options, jitter=bool(view_options.jitter))
     check_writable(folder, resume=resume, overwrite=overwrite)
     check_writable_options(view_options)
+    view_options.single_regions()
     if view_options.tokens is not None:
         view_options.geometry(resolve_tokens(view_options.tokens))
     packed = folder.parent / f".{folder.name}.packed"

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gemsdata.views.regions import Bed
 from gemsdata.views.tokens import SPECS, Tokens
 
+ANYWHERE = "anywhere"
+"""among several BED files: no regions"""
 UNKNOWN = ("break", "token")
 DEFAULT_TOKENS = "kmer:6"
 DEFAULT_ROW_TOKENS = 510
 MOST_ROW_BASES = 1 << 24
 
 
-def _shown(help_text: str, option: str | None = None) -> dict[str, str | None]:
+def _shown(help_text: str, option: str | None = None, *, several: bool = False) -> dict[str, Any]:
     """Return the metadata of a field."""
-    return {"help": help_text, "option": option}
+    return {"help": help_text, "option": option, "several": several}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class ViewOptions:
     """What the rows of a view are; `gemsdata.view` describes each option.
 
     The metadata of every field has its ``help`` on a command line, and its ``option`` there, such as "--view-seed",
-    where that is not the field's name with dashes.
+    where that is not the field's name with dashes; ``several`` says whether it may be given more than once.
     """
 
     tokens: str | Path | Tokens | None = field(
@@ -36,9 +39,14 @@ class ViewOptions:
         default=None, metadata=_shown(f"tokens of a full row; default: {DEFAULT_ROW_TOKENS}")
     )
     row_bases: int | None = field(default=None, metadata=_shown("bases of a full row, in place of its tokens"))
-    regions: str | Path | None = field(default=None, metadata=_shown("BED file; rows lie inside its intervals"))
+    regions: Bed | tuple[Bed, ...] | None = field(
+        default=None,
+        metadata=_shown(
+            f"BED file; rows lie inside its intervals; of several ({ANYWHERE}: no file), rows are mixed", several=True
+        ),
+    )
     flank: int = field(default=0, metadata=_shown("bases to add at both ends of every region"))
-    exclude: str | Path | None = field(default=None, metadata=_shown("BED file; no row touches its intervals"))
+    exclude: Bed | None = field(default=None, metadata=_shown("BED file; no row touches its intervals"))
     jitter: bool | None = field(
         default=None, metadata=_shown("whether windows are shifted in every epoch; default: in train, not in valid")
     )
@@ -55,6 +63,8 @@ class ViewOptions:
     seed: int = field(default=0, metadata=_shown("random key of the shifts of the windows", "--view-seed"))
 
     def __post_init__(self) -> None:
+        if isinstance(self.regions, tuple) and len(self.regions) < 2:
+            object.__setattr__(self, "regions", self.regions[0] if self.regions else None)
         if self.unknown not in UNKNOWN:
             raise ValueError(f"unknown = {self.unknown!r}; give one of {', '.join(UNKNOWN)}")
         if self.flank < 0:
@@ -76,6 +86,37 @@ class ViewOptions:
     def weighted(self) -> bool:
         """Whether batches carry weights of the loss."""
         return self.track is not None or self.loss_weight_soft_masked != 1
+
+    def of_sets(self, num_sets: int) -> list[tuple[int, ViewOptions]]:
+        """Return the views of several sets, as (number of the set, options).
+
+        One BED file or none is that of every set; several are views of one set, or one of each set. Raises ValueError
+        where they do not fit the sets.
+        """
+        if not isinstance(self.regions, tuple):
+            return [(number, self) for number in range(num_sets)]
+        if num_sets not in (1, len(self.regions)):
+            raise ValueError(
+                f"{len(self.regions)} BED files of regions for {num_sets} sets: give one file, one for each set, or"
+                " several for one set"
+            )
+        numbers = range(num_sets) if num_sets > 1 else [0] * len(self.regions)
+        return [(number, self._of_bed(bed)) for number, bed in zip(numbers, self.regions, strict=True)]
+
+    def _of_bed(self, bed: Bed) -> ViewOptions:
+        """Return the options with one of several BED files."""
+        if bed == ANYWHERE:
+            return dataclasses.replace(self, regions=None, flank=0)
+        return dataclasses.replace(self, regions=bed)
+
+    def single_regions(self) -> Bed | None:
+        """Return the BED file of the regions; raise ValueError for several, which are those of several views."""
+        if isinstance(self.regions, tuple):
+            raise ValueError(
+                f"regions = {', '.join(map(str, self.regions))}: one view has one BED file; several are for serve and"
+                " pretrain, which mix the rows, or for build_loader([view, view], weights=...)"
+            )
+        return self.regions
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""

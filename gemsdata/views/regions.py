@@ -23,6 +23,21 @@ _NAMES_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
+class BedText:
+    """The content of a BED file that stands elsewhere, such as on the host of a client."""
+
+    name: str
+    content: bytes
+    """as in the file, not compressed"""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Bed = str | Path | BedText
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contigs:
     """The contigs of a genome end to end on one axis, one position apart."""
 
@@ -107,18 +122,17 @@ def contigs_of(shards: ShardSet) -> Contigs:
     return Contigs(names=shards.contig_names, num_bases=lengths)
 
 
-def read_bed(path: str | Path, contigs: Contigs) -> BedRegions:
-    """Read a BED file, plain or compressed.
+def read_bed(bed: Bed, contigs: Contigs) -> BedRegions:
+    """Read a BED file, plain or compressed, or its content.
 
     Raises FileNotFoundError when it is not there, and ValueError that names the line for a contig that the genome does
     not have, an interval that is inverted, empty or beyond its contig's end, and a file without an interval.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: no such file; a BED file of regions is needed")
+    path = str(bed)
     index = {name: i for i, name in enumerate(contigs.names)}
     rows: list[tuple[int, int, int]] = []
     lines: list[int] = []
-    for number, (name, start, end) in _bed_lines(path):
+    for number, (name, start, end) in _bed_lines(bed_text(bed)):
         where = f"{path}:{number}: region {name if name.isprintable() else ascii(name)}:{start}-{end}"
         if name not in index:
             known = ", ".join(contigs.names[:_NAMES_SHOWN]) + (", ..." if len(contigs.names) > _NAMES_SHOWN else "")
@@ -132,7 +146,7 @@ def read_bed(path: str | Path, contigs: Contigs) -> BedRegions:
         lines.append(number)
     if not rows:
         raise ValueError(f"{path} holds no interval; give a BED file with contig, start and end on each line")
-    return BedRegions(path=str(path), intervals=np.array(rows, np.int64), lines=np.array(lines, np.int64))
+    return BedRegions(path=path, intervals=np.array(rows, np.int64), lines=np.array(lines, np.int64))
 
 
 def check_each_leaves_a_row(
@@ -156,11 +170,19 @@ def check_each_leaves_a_row(
         )
 
 
-def _bed_lines(path: str | Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
+def bed_text(bed: Bed) -> BedText:
+    """Return the content of a BED file, plain or compressed; raise FileNotFoundError when it is not there."""
+    if isinstance(bed, BedText):
+        return bed
+    if not Path(bed).exists():
+        raise FileNotFoundError(f"{bed}: no such file; a BED file of regions is needed")
+    with open(bed, "rb") as stream:
+        return BedText(name=str(bed), content=decompress.whole(stream, str(bed)))
+
+
+def _bed_lines(bed: BedText) -> Iterator[tuple[int, tuple[str, int, int]]]:
     """Yield (line number, (contig, start, end)) of a BED file."""
-    with open(path, "rb") as stream:
-        content = b"".join(decompress.blocks(stream, str(path)))
-    with io.TextIOWrapper(io.BytesIO(content), "utf-8", errors="replace") as lines:
+    with io.TextIOWrapper(io.BytesIO(bed.content), "utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#") or line.split(None, 1)[0] in _HEADERS:
                 continue
@@ -169,5 +191,5 @@ def _bed_lines(path: str | Path) -> Iterator[tuple[int, tuple[str, int, int]]]:
                 yield number, (fields[0], int(fields[1]), int(fields[2]))
             except (IndexError, ValueError):
                 raise ValueError(
-                    f"{path}:{number}: {line.strip()[:60]!r} is no BED line; contig, start and end are needed"
+                    f"{bed}:{number}: {line.strip()[:60]!r} is no BED line; contig, start and end are needed"
                 ) from None

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from gemsdata.kernels.bases import reverse_complement_rows, reverse_rows
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.split_reader import SplitReader
-from gemsdata.views.annotation import Annotation
-from gemsdata.views.reader import mean_weights, predictable, token_rows
-from gemsdata.views.regions import contigs_of
-from gemsdata.views.rows import RowSpec, ViewBuffer, ViewRows, read_predictable
+from gemsdata.views.rows import RowSpec, ViewRows, read_predictable
 from gemsdata.views.stored_windows import StoredWindows
 from gemsdata.views.tokens import EncodedRows
+from gemsdata.views.view_reader import ViewReader
 from gemsdata.views.windows import Located
 
 
-class StoredReader:
-    """Reads the rows of one split of a view of stored tokens: a `gemsdata.stream.row_reader.RowReader`."""
+class StoredReader(ViewReader):
+    """Reads the rows of one split of a view of stored tokens."""
 
     def __init__(
         self,
@@ -29,67 +26,29 @@ class StoredReader:
         check: str = "hash",
         faults: str = "raise",
     ) -> None:
-        self.split, self.windows, self.spec = split, windows, spec
-        self.num_rows = len(windows)
+        super().__init__(shards, split, len(windows), spec)
+        self.windows = windows
         self._stored = SplitReader(shards, split, check=check, faults=faults)
-        self._annotation = Annotation(shards, contigs_of(shards), spec.options, spec.track)
-        self.weighted = spec.options.weighted
-        """whether rows have weights of the loss"""
-        self.row_tokens, self.vocabulary = spec.row_tokens, spec.tokens.vocabulary
-        self.k = spec.tokens.token_bases
-        self.token_identity = spec.tokens.identity
-        self.fingerprint = spec.fingerprint
 
     @property
-    def needs_windows(self) -> bool:
-        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+    def needs_windows(self) -> bool:  # noqa: D102
         return self._stored.needs_windows
 
-    def check_unchanged(self) -> None:
-        """Raise ValueError when what is read was changed since it was opened."""
+    def check_unchanged(self) -> None:  # noqa: D102
         self._stored.check_unchanged()
 
-    def empty(self, num_rows: int) -> ViewBuffer:
-        """Return a buffer for `read`."""
-        return ViewBuffer()
-
-    def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: ViewBuffer) -> tuple[int, str]:
-        """Put rows ``row_ids`` of an epoch into ``out``; see `gemsdata.stream.row_reader.RowReader.read`."""
-        out.rows = self.rows(epoch, row_ids, flip)
-        row_ids[out.rows.lost] = -1
-        return int(out.rows.lost.sum()), out.rows.why_lost
-
-    def places(self, row_ids: np.ndarray, rows: ViewBuffer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (contig, start, end), int64[B] each, of rows that `read` has put into ``rows``."""
-        return rows.rows.contig, rows.rows.start, rows.rows.end
-
-    def loss_weights(self, rows: ViewBuffer) -> np.ndarray | None:
-        """Return the weight of each token of ``rows``, float32[B, L]; None where the view gives none."""
-        return rows.rows.loss_weights
-
-    def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:
-        """Return rows ``row_ids`` (int64[B]; negative: an empty row) of an epoch.
-
-        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. A row with nothing to predict gives
-        its place to another of the epoch, drawn by its number.
-        """
-        tokens = self.spec.tokens
+    def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:  # noqa: D102
         flip = np.zeros(len(row_ids), np.uint8) if flip is None else flip
         encoded, bases, located, lost, why = self._read(epoch, row_ids)
-        maskable = self._annotation.maskable(located, located.num_bases, bases.shape)
-        weights = self._annotation.weights(located, located.num_bases, bases.shape)
+        maskable, weights = self._annotated(located, bases, flip)
         if flip.any():
-            reverse_complement_rows(flip, located.num_bases, bases)
-            for values in (maskable, weights):
-                if values is not None:
-                    reverse_rows(flip, located.num_bases, values)
-            encoded = tokens.encode(bases, located.num_bases, self.spec.row_tokens)
+            encoded = self.spec.tokens.encode(bases, located.num_bases, self.spec.row_tokens)
         return ViewRows(
-            tokens=token_rows(encoded, bases, tokens, maskable),
+            tokens=self._token_rows(encoded, bases, maskable),
             contig=located.contig,
             start=located.start,
             end=located.start + encoded.num_bases,
-            loss_weights=None if weights is None else mean_weights(weights, encoded, tokens),
+            loss_weights=self._token_weights(weights, encoded),
             lost=lost,
             why_lost=why,
         )
@@ -104,8 +63,7 @@ class StoredReader:
                 return np.ones(len(ids), bool), np.zeros(len(ids), bool), ""
             encoded, bases, damaged, reason = self._decoded(stored[slots])
             located = self._located(stored[slots], encoded.num_bases)
-            maskable = self._annotation.maskable(located, encoded.num_bases, bases.shape)
-            return predictable(bases, encoded.num_bases, maskable, self.spec.tokens), damaged, reason
+            return self._predictable(located, bases), damaged, reason
 
         options = self.spec.options
         lost, why = read_predictable(row_ids, read, epoch=epoch, seed=options.seed, num_rows=self.num_rows)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gemsdata.files.progress import Progress, no_progress
 from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.options import ViewOptions
@@ -46,8 +47,9 @@ def select_rows(shards: ShardSet, contigs: Contigs, options: ViewOptions) -> dic
         return {split: StoredWindows(stored_rows=shards.num_rows(split)) for split in SPLITS}
     lines = {split: _on_line(shards, split, contigs) for split in SPLITS}
     keep = {split: np.ones(len(line), bool) for split, line in lines.items()}
-    if options.regions is not None:
-        bed = read_bed(options.regions, contigs)
+    regions_file = options.single_regions()
+    if regions_file is not None:
+        bed = read_bed(regions_file, contigs)
         _check_each_holds_a_row(bed, options.flank, contigs, np.concatenate(list(lines.values())))
         regions = contigs.on_line(contigs.merged(bed.flanked(options.flank, contigs)))
         for split, line in lines.items():
@@ -64,8 +66,9 @@ def select_rows(shards: ShardSet, contigs: Contigs, options: ViewOptions) -> dic
     }
 
 
-def stored_places(shards: ShardSet, split: str) -> Located:
+def stored_places(shards: ShardSet, split: str, progress: Progress = no_progress) -> Located:
     """Return where every row of a split lies, in the order of the set."""
+    total = shards.num_rows(split)
     parts = [np.empty((3, 0), np.int64)]
     index = shards.row_index(split)
     for shard in range(len(shards.manifest.shards(split))):
@@ -73,6 +76,7 @@ def stored_places(shards: ShardSet, split: str) -> Located:
         for block in range(len(index.blocks(shard))):
             rows = opened.block(block)
             parts.append(np.stack([rows.contig.astype(np.int64), rows.start, rows.covered_bases(shards.k)]))
+            progress("reading rows", len(rows), total)
     contig, start, num_bases = np.concatenate(parts, axis=1)
     return Located(contig=contig, start=start, num_bases=num_bases)
 

@@ -36,9 +36,10 @@ def _in_regions(
     usable: dict[str, np.ndarray], contigs: Contigs, options: ViewOptions, token_bases: int
 ) -> dict[str, np.ndarray]:
     """Return the parts of stretches that lie in the regions of the options; raise ValueError for one without a row."""
-    if options.regions is None:
+    regions_file = options.single_regions()
+    if regions_file is None:
         return usable
-    bed = read_bed(options.regions, contigs)
+    bed = read_bed(regions_file, contigs)
     everything = np.concatenate(list(usable.values()))
     order = np.argsort(contigs.on_line(everything)[:, 0])
     check_each_leaves_a_row(bed, options.flank, contigs, everything[order], token_bases)

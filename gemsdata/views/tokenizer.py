@@ -19,7 +19,7 @@ _BASES = "ATCGN"  # N stands for every other letter; a k-mer with it is [UNK]
 def KmerTokenizer(k: int = 6, *, stride: int = 1, model_max_length: int = 512) -> PreTrainedTokenizerFast:
     """Return a tokenizer with DNABERT's ids for k-mers.
 
-    It takes raw bases in either case (``ACGTACG`` becomes the overlapping k-mers ACGTAC CGTACG), k-mer text as
+    It takes raw bases in either case (``ACGTACG`` becomes the overlapping k-mers ACGTAC CGTACG; U is T), k-mer text as
     DNABERT's files have it (``ACGTAC CGTACG``), and special tokens within; words shorter than k give no token, k-mers
     with a letter other than A, C, G, T give [UNK]. Saved with ``save_pretrained``, it loads with
     ``AutoTokenizer.from_pretrained``.
@@ -63,7 +63,7 @@ def _overlapping(k: int) -> normalizers.Normalizer:
     replace = normalizers.Replace
     capital, any_case = f"[{_BASES}]", f"[{_BASES}{_BASES.lower()}]"
     small = f"[{_BASES.lower()}]"
-    rules: list[normalizers.Normalizer] = [normalizers.Lowercase()]
+    rules: list[normalizers.Normalizer] = [normalizers.Lowercase(), replace("u", "t")]
     rules += [replace(base.lower(), base) for base in "ATCG"]
     rules.append(replace(Regex(r"[^ATCG\s]"), "N"))
     for j in range(1, k):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.files.progress import Progress, no_progress
 from gemsdata.masking.masker import Masker
 from gemsdata.masking.strategies import Strategy
 from gemsdata.masking.token_rows import Vocabulary
@@ -17,16 +18,17 @@ from gemsdata.shards.manifest import SPLITS, Manifest
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.materialise import WriteOptions, write_view
 from gemsdata.views.options import DEFAULT_TOKENS, ViewOptions
-from gemsdata.views.reader import ViewReader
+from gemsdata.views.packed_reader import PackedReader
 from gemsdata.views.regions import contigs_of
 from gemsdata.views.rows import RowSpec, ViewRows
 from gemsdata.views.stored_options import check_stored, stored_tokens
 from gemsdata.views.stored_reader import StoredReader
-from gemsdata.views.stored_windows import StoredWindows, select_rows
+from gemsdata.views.stored_windows import StoredWindows, select_rows, stored_places
 from gemsdata.views.stretches import find_stretches
 from gemsdata.views.tokens import Tokens, resolve_tokens
 from gemsdata.views.track import Track
-from gemsdata.views.windows import EpochWindows, cut_stretches
+from gemsdata.views.view_reader import ViewReader
+from gemsdata.views.windows import EpochWindows, Located, cut_stretches
 
 
 class View:
@@ -37,6 +39,7 @@ class View:
     """
 
     def __init__(self, shards: ShardSet, options: ViewOptions) -> None:
+        options.single_regions()
         self.shards, self.options = shards, options
         self.packed = shards.manifest.packed
         """whether rows are cut from packed bases; else they are stored"""
@@ -52,7 +55,7 @@ class View:
             self.row_tokens, self.row_bases = check_stored(shards, self.tokens, options)
         self._windows: dict[str, EpochWindows] | dict[str, StoredWindows]
         self._windows = self._cut_windows() if self.packed else select_rows(shards, self.contigs, options)
-        self._readers: dict[str, ViewReader | StoredReader] = {}
+        self._readers: dict[str, ViewReader] = {}
         if not len(self):
             raise ValueError(f"{shards.store}: {self._why_no_row()}")
 
@@ -98,7 +101,7 @@ class View:
             return False
         return split == "train" if self.options.jitter is None else self.options.jitter
 
-    def reader(self, split: str, *, check: str = "hash", faults: str = "raise") -> ViewReader | StoredReader:
+    def reader(self, split: str, *, check: str = "hash", faults: str = "raise") -> ViewReader:
         """Return what reads the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
         spec = RowSpec(
             tokens=self.tokens,
@@ -111,7 +114,7 @@ class View:
         windows = self.windows(split)
         if isinstance(windows, StoredWindows):
             return StoredReader(self.shards, split, windows, spec, check=check, faults=faults)
-        return ViewReader(self.shards, split, windows, spec, check=check, faults=faults)
+        return PackedReader(self.shards, split, windows, spec, check=check, faults=faults)
 
     def rows(self, row_ids: np.ndarray, *, epoch: int = 0, split: str = "train") -> ViewRows:
         """Return rows ``row_ids`` (integers[B]) of an epoch: their tokens, bases and places.
@@ -125,6 +128,17 @@ class View:
         if split not in self._readers:
             self._readers[split] = self.reader(split)
         return self._readers[split].rows(epoch, row_ids)
+
+    def places(self, split: str = "train", *, epoch: int = 0, progress: Progress = no_progress) -> Located:
+        """Return where every row of an epoch lies, in the order of their numbers.
+
+        Of stored rows all shards are read for it.
+        """
+        windows = self.windows(split)
+        if isinstance(windows, EpochWindows):
+            return windows.locate(epoch, np.arange(len(windows)))
+        places, kept = stored_places(self.shards, split, progress), windows.stored(np.arange(len(windows)))
+        return Located(contig=places.contig[kept], start=places.start[kept], num_bases=places.num_bases[kept])
 
     def holds_own_rows(self, row_ids: np.ndarray, split: str) -> np.ndarray:
         """Return which rows (int64[B]) of epoch 0 have something to predict, so that no other takes their place."""
@@ -257,7 +271,8 @@ def view(
     shards
         folder or URL of a shard set, or an opened one. From a packed one (``gemsdata shard GENOME -o SET --format
         packed``) any rows can be cut; from one of tokens come its stored rows, and only regions, flank, exclude,
-        loss_weight_soft_masked, mask_soft_masked and track may be given.
+        loss_weight_soft_masked, mask_soft_masked and track may be given. Of the sets of servers see
+        `gemsdata.Servers.view`.
     tokens
         "kmer:K" (overlapping), "kmer:K:STRIDE" ("kmer:6:6": non-overlapping; "kmer:3:3": codons), "base", or the folder
         of a Hugging Face fast tokenizer. Default: "kmer:6", or the tokens that the set stores.
