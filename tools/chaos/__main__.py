@@ -107,10 +107,14 @@ def main(out: Path, num_kills: int, training_kills: int, seed: int, markdown_pat
             results.content["faults"][name] = {"tries": tries, "failure": failure}
             click.echo(f"{name}: {tries} tries, {failure or 'no failure'}")
             results.save()
-    if training_kills and not results.content["training"]:
-        outcomes = training.campaign(scratch / "training", training_kills, seed)
-        results.content["training"] = [dataclasses.asdict(one) for one in outcomes]
-        results.save()
+    if training_kills:
+        outcomes = [training.Outcome(**one) for one in results.content["training"]]
+
+        def keep() -> None:
+            results.content["training"] = [dataclasses.asdict(one) for one in outcomes]
+            results.save()
+
+        training.campaign(scratch / "training", training_kills, seed, outcomes, keep)
     shutil.rmtree(scratch)
     if markdown_path:
         write_text(markdown_path, report(results))
