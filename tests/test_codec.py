@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
-from gemsdata.kernels.mask import UNMASKED
+from gemsdata.kernels.corrupt import UNMASKED
 from gemsdata.kernels.special_ids import MASK_ID
 from gemsdata.service.codec import ArrayCodec, KmerCodec, codec_of, original_error, remote_error
 from gemsdata.stream.batch import BatchArray, BatchLayout

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gemsdata.kernels.sort import push, sift_down, sort_order
+from gemsdata.kernels.sort import push, quicksort, sift_down, sort_order
 from tests.naive_masking import draw
 
 KEY = 12345
@@ -24,22 +24,32 @@ def sorted_entries(order: np.ndarray, count: int) -> list[list[int]]:
     return sorted(order[:, :count].T.tolist(), key=lambda entry: (entry[0], draw(KEY, entry[2])))
 
 
-def check(ranks: list[int]) -> None:
+def by_pivots(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
+    quicksort(order, 0, count, tie_key)
+
+
+def check(ranks: list[int], sort=sort_order) -> None:
     for beyond in (-(10**6), 10**6):
         order = order_of(ranks, beyond)
         wanted = sorted_entries(order, len(ranks))
-        sort_order(order, len(ranks), np.uint64(KEY))
+        sort(order, len(ranks), np.uint64(KEY))
         assert order[:, : len(ranks)].T.tolist() == wanted
         assert (order[:, len(ranks) :] == beyond).all()
 
 
-@pytest.mark.parametrize("num_ranks", [1, 4, 1000])
-@pytest.mark.parametrize("count", [0, 1, 2, 23, 24, 25, 26, 27, 49, 75, 160])
+@pytest.mark.parametrize("num_ranks", [1, 4, 256, 257, 70_000])
+@pytest.mark.parametrize("count", [0, 1, 2, 23, 24, 25, 26, 27, 49, 75, 127, 128, 160, 600])
 def test_entries_are_sorted_by_rank_and_draw(count: int, num_ranks: int) -> None:
     ranks = np.random.default_rng(count).integers(0, num_ranks, count).tolist()
     check(ranks)
     check(sorted(ranks))
     check(sorted(ranks, reverse=True))
+
+
+@pytest.mark.parametrize("first", [0, 1 << 32])
+@pytest.mark.parametrize("far", [(1 << 31) - 1, 1 << 31, 1 << 40])
+def test_ranks_may_lie_far_apart(first: int, far: int) -> None:
+    check([first + number % 97 * (far // 96 - number % 3) for number in range(200)])
 
 
 def test_the_least_pivots_do_not_fill_the_stack() -> None:
@@ -51,7 +61,7 @@ def test_the_least_pivots_do_not_fill_the_stack() -> None:
         ranks[at[first]], ranks[at[middle]] = first, first + 1
         at[middle] = at[first + 1]
     assert sorted(ranks) == list(range(count))
-    check(ranks)
+    check(ranks, by_pivots)
 
 
 def test_the_greatest_pivots_do_not_fill_the_stack() -> None:
@@ -64,7 +74,7 @@ def test_the_greatest_pivots_do_not_fill_the_stack() -> None:
     for place in range(few):
         ranks[at[place]] = place
     assert sorted(ranks) == list(range(count))
-    check(ranks)
+    check(ranks, by_pivots)
 
 
 @pytest.mark.parametrize("best_first", [True, False])

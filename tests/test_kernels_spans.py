@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gemsdata.genome.vocab import NUM_SPECIAL
-from gemsdata.kernels import budget, centres, mask, spans
+from gemsdata.kernels import budget, centres, corrupt, spans
 from gemsdata.kernels.layout import BLOCKED, Layout, Task, row_task
 from gemsdata.kernels.random_streams import RowStream
 from gemsdata.kernels.sort import sort_order
@@ -118,5 +118,5 @@ def test_runs_of_spans_are_those_of_the_set_of_their_tokens():
         begins = [t for t in tokens if t - 1 not in tokens]
         ends = [t + 1 for t in tokens if t + 1 not in tokens]
         runs = np.full((count + 1, 2), CANARY, np.int32)
-        size = mask.merge(found, np.empty(count, np.int64), runs)
+        size = corrupt.merge(found, np.empty(count, np.int64), runs)
         assert runs[:size].tolist() == [list(run) for run in zip(begins, ends, strict=True)]

@@ -95,6 +95,27 @@ def test_a_changed_file_of_the_tokenizer_is_found(bpe_set, tmp_path, name):
         gd.view(out)
 
 
+@pytest.mark.parametrize("tokens", ["kmer:6:6", "bpe"])
+def test_damaged_rows_that_no_hash_was_compared_with_are_an_error(packed, tmp_path, tokens):
+    """Kernels do not check bounds: what they would read or write beyond an array is found before."""
+    view = view_of(packed, tokens)
+    kind, ids, counts = view.tokens, np.full((2, 7), 6, np.uint32), np.array([7, 3])
+    assert len(kind.decode(ids, counts, 120)[1]) == 2
+    for column, value in (("ids", kind.vocabulary.size), ("counts", 8)):
+        damaged = {"ids": ids.copy(), "counts": counts.copy()}
+        damaged[column].flat[0] = value
+        with pytest.raises(ValueError, match="a shard is damaged, and `gemsdata verify`"):
+            kind.decode(damaged["ids"], damaged["counts"], 120)
+    view.write(tmp_path / "out")
+    (path,) = (tmp_path / "out" / "train").glob("*.arrow")
+    first = ShardSet.open(tmp_path / "out").block("train", 0, 0).input_ids[0].tobytes()
+    content = path.read_bytes()
+    assert content.count(first) == 1
+    path.write_bytes(content.replace(first, b"\xff" * len(first)))
+    with pytest.raises(ValueError, match="a shard is damaged"):
+        list(gd.build_loader(tmp_path / "out", batch_size=16, num_epochs=1, check="size"))
+
+
 def test_version_4_has_no_hashes_of_the_companions_of_tokenizer_json(bpe_set, tmp_path):
     out = shutil.copytree(bpe_set, tmp_path / "out")
     manifest = Manifest.load(out)

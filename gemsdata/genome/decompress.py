@@ -22,6 +22,8 @@ else:
     from backports import zstd
 
 BLOCK_BYTES = 1 << 20
+MOST_WHOLE_BYTES = 1 << 30
+"""of compressed files that are read at once: a small one expands a thousandfold and more"""
 _RAW_BYTES = 1 << 17
 _XZ_MEMORY_BYTES = 1 << 30
 _ZSTD_WINDOW_LOG = 31
@@ -68,6 +70,24 @@ def blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
     while raw:
         yield raw
         raw = stream.read(BLOCK_BYTES)
+
+
+def whole(stream: BinaryIO, name: str) -> bytes:
+    """Return all content of a file, decompressed where it is compressed.
+
+    Raises ValueError as `blocks` does, and when compressed data expands to more than MOST_WHOLE_BYTES.
+    """
+    parts: list[bytes] = []
+    num_bytes = 0
+    for block in blocks(stream, name):
+        parts.append(block)
+        num_bytes += len(block)
+        if num_bytes > max(MOST_WHOLE_BYTES, stream.tell()):  # a plain file has as many as were read
+            raise ValueError(
+                f"{name} expands to more than {MOST_WHOLE_BYTES:,} bytes, and is read at once; decompress it first if"
+                " that is right"
+            )
+    return b"".join(parts)
 
 
 def _codec_of(head: bytes) -> _Codec | None:

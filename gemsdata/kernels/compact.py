@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from gemsdata.kernels.corrupt import UNMASKED
 from gemsdata.kernels.jit import jit
-from gemsdata.kernels.mask import UNMASKED
 from gemsdata.kernels.special_ids import CLS_ID, MASK_ID, NUM_SPECIAL, PAD_ID, SEP_ID
 
 SHOWN, HIDDEN, KEPT, LISTED = 0, 1, 2, 3

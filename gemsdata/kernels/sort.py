@@ -8,6 +8,9 @@ from gemsdata.kernels.jit import jit, jit_inline
 from gemsdata.kernels.keys import draw
 
 _FEW = 24
+_MANY = 128
+_DIGIT_BITS = 8
+_MOST_BITS = 31
 
 
 @jit_inline
@@ -36,15 +39,63 @@ def sort_order(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
     """Sort order[:, :count] by rank, ties by the draw of the place."""
     if count <= _FEW:
         insertion_sort(order, 0, count, tie_key)
-    else:
-        _quicksort(order, count, tie_key)
+    elif count < _MANY or not _radix_sort(order, count, tie_key):
+        quicksort(order, 0, count, tie_key)
 
 
 @jit
-def _quicksort(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
-    """Sort order[:, :count]; short ranges by insertion."""
+def _radix_sort(order: np.ndarray, count: int, tie_key: np.uint64) -> bool:
+    """Sort order[:, :count] by the digits of the ranks, then each run of equal ranks by draws; 3 times a quicksort.
+
+    Returns False, with nothing done, where the ranks lie so far apart that rank and entry do not fit one integer.
+    """
+    least, most = order[0, 0], order[0, 0]
+    for i in range(count):
+        least, most = min(least, order[0, i]), max(most, order[0, i])
+    if (most - least) >> _MOST_BITS > 0:
+        return False
+    entries, sorted_entries = np.empty(count, np.int64), np.empty(count, np.int64)
+    for i in range(count):
+        entries[i] = (order[0, i] - least) << 32 | i
+    ends = np.empty(1 << _DIGIT_BITS, np.int64)
+    for shift in range(32, 64, _DIGIT_BITS):
+        if (most - least) >> (shift - 32) == 0:
+            break
+        ends[:] = 0
+        for i in range(count):
+            ends[(entries[i] >> shift) & 255] += 1
+        before = np.int64(0)
+        for digit in range(ends.size):
+            here = ends[digit]
+            ends[digit] = before
+            before += here
+        for i in range(count):
+            digit = (entries[i] >> shift) & 255
+            sorted_entries[ends[digit]] = entries[i]
+            ends[digit] += 1
+        entries, sorted_entries = sorted_entries, entries
+    values = sorted_entries
+    for column in range(1, 3):
+        for i in range(count):
+            values[i] = order[column, entries[i] & 0xFFFFFFFF]
+        order[column, :count] = values
+    for i in range(count):
+        order[0, i] = (entries[i] >> 32) + least
+    first = 0
+    for i in range(1, count + 1):
+        if i < count and order[0, i] == order[0, first]:
+            continue
+        if i - first > 1:
+            quicksort(order, first, i, tie_key)
+        first = i
+    return True
+
+
+@jit
+def quicksort(order: np.ndarray, begin: int, stop: int, tie_key: np.uint64) -> None:
+    """Sort order[:, begin:stop]; short ranges by insertion."""
     stack = np.empty((128, 2), np.int64)
-    stack[0, 0], stack[0, 1] = 0, count
+    stack[0, 0], stack[0, 1] = begin, stop
     depth = 1
     while depth > 0:
         depth -= 1

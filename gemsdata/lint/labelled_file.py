@@ -115,7 +115,7 @@ def _bytes(path: Path) -> bytes:
         raise FileNotFoundError(f"{path} does not exist; give TSV or CSV files, or folders of them")
     try:
         with open(path, "rb") as stream:
-            return b"".join(decompress.blocks(stream, str(path)))
+            return decompress.whole(stream, str(path))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
 

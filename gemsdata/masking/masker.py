@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from gemsdata.genome.vocab import MAX_K, MIN_K, NUM_SPECIAL, token_dtype, vocab_size
+from gemsdata.kernels import corrupt as corrupt_kernels
 from gemsdata.kernels import mask as kernels
 from gemsdata.kernels import spans as span_kernels
 from gemsdata.kernels.keys import row_keys
@@ -28,7 +29,7 @@ from gemsdata.masking.selection import (
 from gemsdata.masking.strategies import Compiled, Strategy, resolve
 from gemsdata.masking.token_rows import TokenRows, Vocabulary, check_tokens, covered_bases, layout_of, simple_layout
 
-UNMASKED = kernels.UNMASKED
+UNMASKED = corrupt_kernels.UNMASKED
 _NO_BASES = np.empty((0, 0), np.uint8)
 _NO_TARGET = np.empty(0, np.int64)
 
@@ -285,11 +286,11 @@ class Masker:
 
     def _corrupted(self, job: RowsToMask, stage: int, out: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
         batch = dict(out) if out is not None else self.empty_batch(*job.ids.shape)
-        arrays = kernels.Batch(batch["input_ids"], batch["labels"], batch["attention_mask"])
+        arrays = corrupt_kernels.Batch(batch["input_ids"], batch["labels"], batch["attention_mask"])
         if isinstance(self.strategy, Compiled):
-            kernels.select_and_corrupt(job.ids, self._selection(job, stage), self._rule, arrays)
+            corrupt_kernels.select_and_corrupt(job.ids, self._selection(job, stage), self._rule, arrays)
         else:
-            kernels.corrupt(job.ids, job.rows, self._select(job, stage), job.layout, self._rule, arrays)
+            corrupt_kernels.corrupt(job.ids, job.rows, self._select(job, stage), job.layout, self._rule, arrays)
         return batch
 
     def _method_and_rate(self, token_bases: int, stage: int) -> tuple[tuple[int, int, int], kernels.Rate]:
@@ -329,7 +330,9 @@ def mask_rows(
     masker = Masker(masking, ranks=ranks, k=k, seed=seed)
     ids, counts = np.asarray(input_ids), np.asarray(num_tokens)
     if ids.ndim == 2 and counts.shape == ids.shape[:1]:
-        special = (ids < NUM_SPECIAL) & (np.arange(ids.shape[1]) < counts[:, None])
+        special = np.zeros(0, np.bool_)
+        if ids.min(initial=NUM_SPECIAL) < NUM_SPECIAL:
+            special = (ids < NUM_SPECIAL) & (np.arange(ids.shape[1]) < counts[:, None])
         if special.any():
             row, token_pos = (int(x) for x in np.argwhere(special)[0])
             raise ValueError(

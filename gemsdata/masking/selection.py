@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import numpy as np
 from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, vocab_size
 from gemsdata.kernels import budget as budget_kernels
 from gemsdata.kernels import centres as centre_kernels
+from gemsdata.kernels import corrupt as corrupt_kernels
 from gemsdata.kernels import kmer
 from gemsdata.kernels import layout as layout_kernels
 from gemsdata.kernels import mask as kernels
@@ -101,6 +103,7 @@ def rank_table(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
     return table
 
 
+@functools.lru_cache(64)
 def gap_table(rate: float) -> kernels.Rate:
     """Return the tables for drawing gaps between places chosen with probability ``rate``: (tail, guide).
 
@@ -121,12 +124,12 @@ def gap_table(rate: float) -> kernels.Rate:
     return kernels.Rate(tail, guide.astype(np.int64))
 
 
-def corruption_rule(strategy: Strategy, vocabulary: Vocabulary) -> kernels.Corruption:
+def corruption_rule(strategy: Strategy, vocabulary: Vocabulary) -> corrupt_kernels.Corruption:
     """Return what becomes of masked tokens, for the kernels."""
     any_id = strategy.random_specials
     listed = vocabulary.random_ids if vocabulary.random_ids is not None and not any_id else np.empty(0, np.uint32)
     num_random = len(listed) or vocabulary.num_random_ids
-    return kernels.Corruption(
+    return corrupt_kernels.Corruption(
         strategy.corruption == "span",
         0 if any_id else vocabulary.first_random_id,
         vocabulary.size if any_id else num_random,

@@ -58,6 +58,15 @@ class Vocabulary:
         """Return DNABERT's vocabulary of k-mers (k = 1: single bases)."""
         return cls(size=vocab.vocab_size(k))
 
+    def check_stored(self, input_ids: np.ndarray, num_tokens: np.ndarray) -> None:
+        """Raise ValueError unless ids [B, L] are of this vocabulary and counts [B] at most L; kernels trust them."""
+        largest, most = int(input_ids.max(initial=0)), int(num_tokens.max(initial=0))
+        what = f"rows of {most} tokens in the room of {input_ids.shape[1]}"
+        if largest >= self.size:
+            what = f"token id {largest} of a vocabulary that ends at {self.size - 1}"
+        if largest >= self.size or most > input_ids.shape[1]:
+            raise ValueError(f"stored rows have {what}: a shard is damaged, and `gemsdata verify` says which")
+
     @property
     def id_dtype(self) -> np.dtype:
         """Dtype of token ids: uint16 for up to 65,536 ids, else uint32."""

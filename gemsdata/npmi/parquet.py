@@ -28,6 +28,7 @@ _PARQUET: dict[str, Any] = {
     "use_dictionary": False,
     "column_encoding": {"kmer": "DELTA_BYTE_ARRAY", "token_id": "DELTA_BINARY_PACKED", "k": "PLAIN"},
 }
+_MOST_ROWS = sum(num_kmers(k) for k in range(1, MAX_K + 1))
 _MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet`"
 
 
@@ -99,6 +100,10 @@ def read_counts(path: str | Path, settings: TableSettings) -> dict[int, np.ndarr
     try:
         with pq.ParquetFile(path) as file:
             _check_schema(path, file.schema_arrow)
+            if file.metadata.num_rows > _MOST_ROWS:
+                raise ValueError(
+                    f"{path} says that it has {file.metadata.num_rows:,} rows; a table has at most {_MOST_ROWS:,}"
+                )
             expected = (file.metadata.metadata or {}).get(_CONTENT_KEY)
             columns = ["k", "token_id", "count"]
             if expected is None:

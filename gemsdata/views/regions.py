@@ -177,7 +177,7 @@ def bed_text(bed: Bed) -> BedText:
     if not Path(bed).exists():
         raise FileNotFoundError(f"{bed}: no such file; a BED file of regions is needed")
     with open(bed, "rb") as stream:
-        return BedText(name=str(bed), content=b"".join(decompress.blocks(stream, str(bed))))
+        return BedText(name=str(bed), content=decompress.whole(stream, str(bed)))
 
 
 def _bed_lines(bed: BedText) -> Iterator[tuple[int, tuple[str, int, int]]]:

@@ -129,6 +129,7 @@ class KmerTokens(Tokens):
     def decode(  # noqa: D102
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int
     ) -> tuple[EncodedRows, np.ndarray]:
+        self.vocabulary.check_stored(input_ids, num_tokens)
         bases = np.zeros((len(input_ids), row_bases), np.uint8)
         decode_kmers(input_ids, num_tokens, self.k, self.token_stride, bases)
         return self._encoded(input_ids, num_tokens), bases
@@ -230,6 +231,7 @@ class HuggingFaceTokens(Tokens):
     def decode(  # noqa: D102
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int
     ) -> tuple[EncodedRows, np.ndarray]:
+        self.vocabulary.check_stored(input_ids, num_tokens)
         bases = np.zeros((len(input_ids), row_bases), np.uint8)
         start = np.zeros((len(input_ids), input_ids.shape[1] + 1), np.int32)
         decode_varying(input_ids, num_tokens, *self._digits, bases, start)

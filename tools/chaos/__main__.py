@@ -54,7 +54,10 @@ def report(results: Results) -> str:
     """Return the results as a Markdown document."""
     content = results.content
     of_kills = [kills.Killed(**one) for one in content["kills_of"].values()]
-    of_faults = [[name, str(one["tries"]), one["failure"] or "none"] for name, one in content["faults"].items()]
+    of_faults = [
+        [name, " ".join((faults.FAULTS[name].__doc__ or "").split()), str(one["tries"]), one["failure"] or "none"]
+        for name, one in content["faults"].items()
+    ]
     parts = [
         "# Faults on purpose",
         f"Made by `python -m tools.chaos --kills {content['kills']} --seed {content['seed']}` (`make chaos`).",
@@ -64,7 +67,7 @@ def report(results: Results) -> str:
         " result whose bytes differ from those of an undisturbed run, leftovers included.",
         markdown(*kills.table(of_kills)),
         "## Other faults",
-        markdown(["fault", "tries", "failures"], of_faults),
+        markdown(["fault", "what is done, and has to hold", "tries", "failures"], of_faults),
     ]
     if content["training"]:
         parts += [training.report([training.Outcome(**one) for one in content["training"]], content["seed"])]
@@ -104,10 +107,14 @@ def main(out: Path, num_kills: int, training_kills: int, seed: int, markdown_pat
             results.content["faults"][name] = {"tries": tries, "failure": failure}
             click.echo(f"{name}: {tries} tries, {failure or 'no failure'}")
             results.save()
-    if training_kills and not results.content["training"]:
-        outcomes = training.campaign(scratch / "training", training_kills, seed)
-        results.content["training"] = [dataclasses.asdict(one) for one in outcomes]
-        results.save()
+    if training_kills:
+        outcomes = [training.Outcome(**one) for one in results.content["training"]]
+
+        def keep() -> None:
+            results.content["training"] = [dataclasses.asdict(one) for one in outcomes]
+            results.save()
+
+        training.campaign(scratch / "training", training_kills, seed, outcomes, keep)
     shutil.rmtree(scratch)
     if markdown_path:
         write_text(markdown_path, report(results))

@@ -76,7 +76,7 @@ def disk_full(example: Example, rng: random.Random) -> int:
 
 
 def disk_full_while_overwriting(example: Example, rng: random.Random) -> int:
-    """The same with --overwrite: the old set stays complete."""
+    """A file system that becomes full with --overwrite: one line, and the old set stays complete."""
     needed = sum(path.stat().st_size for path in example.shards.rglob("*") if path.is_file())
     for share in (0.1, 0.5, 0.9):
         with _tmpfs(example.folder / "disk", needed * 20) as disk:
@@ -125,7 +125,7 @@ def read_only_folder(example: Example, rng: random.Random) -> int:
 
 
 def two_writers(example: Example, rng: random.Random) -> int:
-    """Two runs of one command at a time: one wins, the other says so in one line, or both are done in turn."""
+    """Two runs of one command at a time: one makes the set, the other ends with one line."""
     for number in range(10):
         out = example.folder / f"two-{number}"
         pid = os.fork()
@@ -243,7 +243,9 @@ def clocks_that_jump(example: Example, rng: random.Random) -> int:
     return 5
 
 
-FAULTS: dict[str, Callable[[Example, random.Random], int]] = {
+Fault = Callable[[Example, random.Random], int]
+"""makes a fault several times; returns how often, raises FaultError with what went wrong"""
+FAULTS: dict[str, Fault] = {
     "disk full": disk_full,
     "disk full with --overwrite": disk_full_while_overwriting,
     "limit of the size of a file": largest_file,

@@ -47,7 +47,7 @@ _FORMATS = {
 }
 _TAR_BLOCK = 512
 _NUM_CUTS = 10
-"""of every file"""
+"""of every file, at random places"""
 _OLDER = "a manifest as version 1 of the format has it"
 _COMPARED = ("input_ids", "labels", "sample_ids")
 
@@ -149,7 +149,7 @@ Change = Callable[[Path], None]
 """changes the copy of a set in a folder"""
 
 
-def changes(example: Example, flips: int, rng: random.Random) -> Iterator[tuple[str, Change]]:
+def changes(example: Example, flips: int, rng: random.Random, cuts: int = _NUM_CUTS) -> Iterator[tuple[str, Change]]:
     """Yield (kind, change) of everything that is done to a set."""
     names = [path.relative_to(example.shards).as_posix() for path in example.files]
     for number in range(flips):
@@ -159,7 +159,7 @@ def changes(example: Example, flips: int, rng: random.Random) -> Iterator[tuple[
     for name in names:
         for extra in (b"\0", b"x" * 511, b"\0" * 10240):
             yield "bytes appended", _edit(name, lambda data, extra=extra: data + extra)
-        for _ in range(_NUM_CUTS):
+        for _ in range(cuts):
             size = rng.randrange((example.shards / name).stat().st_size)
             yield "a file cut", _edit(name, lambda data, size=size: data[:size])
         yield "a file removed", lambda folder, name=name: (folder / name).unlink()
@@ -226,14 +226,16 @@ def _set_version(folder: Path, version: int, *, hashes: bool = False) -> None:
     path.write_text(manifest.with_hashes().to_json())
 
 
-def campaign(folder: Path, flips: int, seed: int, formats: list[str] | None = None) -> list[Tampered]:
-    """Try every change on sets of every format; ``flips`` are divided among them."""
+def campaign(
+    folder: Path, flips: int, seed: int, formats: list[str] | None = None, cuts: int = _NUM_CUTS
+) -> list[Tampered]:
+    """Try every change on sets of every format; ``flips`` are divided among them, ``cuts`` are those of each file."""
     outcomes: dict[str, Tampered] = {}
     chosen = formats or list(_FORMATS)
     for name in chosen:
         example = Example(folder / name.replace(", ", "-"), name)
         copy = example.folder / "copy"
-        for kind, change in changes(example, flips // len(chosen), random.Random(f"{seed}:{name}")):
+        for kind, change in changes(example, flips // len(chosen), random.Random(f"{seed}:{name}"), cuts):
             shutil.copytree(example.shards, copy)
             change(copy)
             _try(example, copy, outcomes.setdefault(kind, Tampered(kind)))

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -147,33 +147,25 @@ def compare_runs(whole: Path, run: Path, outcome: Outcome) -> None:
         outcome.failures.append(f"left behind: {', '.join(left)}")
 
 
-def chaos_pretrain(shards: Path, out: Path, outcomes: list[Outcome], *, kills: int, rng: random.Random) -> None:
-    """Kill one pretraining ``kills`` times in runs of at most eight kills each."""
+def chaos_pretrain(shards: Path, out: Path, outcome: Outcome, *, kills: int, rng: random.Random) -> None:
+    """Send a pretraining ``kills`` signals, and compare it with one that was left alone."""
     command = [sys.executable, "train/pretrain.py", "--shards", str(shards)]
     command += [word for name, value in PRETRAIN.items() for word in (f"--{name}", str(value))]
-    whole = out / "whole"
-    subprocess.run([*command, "--output-dir", str(whole), "--resume"], check=True, capture_output=True)
-    while (left := kills - sum(outcome.kills for outcome in outcomes)) > 0:
-        run = out / f"killed-{len(outcomes)}"
-        outcome = Outcome(f"pretraining {len(outcomes)}")
-        outcomes.append(outcome)
-        again = [*command, "--output-dir", str(run), "--resume"]
-        kill_until_complete(again, run, outcome, kills=min(8, left), window_s=_PRETRAIN_WINDOW_S, rng=rng)
-        compare_runs(whole, run, outcome)
-        click.echo(f"{outcome.subject}: {outcome.kills} kills, {outcome.failures or 'as if uninterrupted'}", err=True)
-        if len(outcomes) > kills:  # a run that was never hit
-            break
+    whole, run = out / "whole", out / outcome.subject.replace(" ", "-")
+    if not (whole / "final").exists():
+        subprocess.run([*command, "--output-dir", str(whole), "--resume"], check=True, capture_output=True)
+    again = [*command, "--output-dir", str(run), "--resume"]
+    kill_until_complete(again, run, outcome, kills=kills, window_s=_PRETRAIN_WINDOW_S, rng=rng)
+    compare_runs(whole, run, outcome)
 
 
-def chaos_study(shards: Path, out: Path, outcomes: list[Outcome], *, kills: int, rng: random.Random) -> None:
-    """Kill a study ``kills`` times, and compare its results with those of one that was left alone."""
+def chaos_study(shards: Path, out: Path, outcome: Outcome, *, kills: int, rng: random.Random) -> None:
+    """Send a study ``kills`` signals, and compare its results with those of one that was left alone."""
     data = write_toy_set(out / "fewshot", rng)
     (out / "study.py").write_text(STUDY)
     command = [sys.executable, "-m", "eval.compare", str(out / "study.py"), "--shards", str(shards)]
     command += ["--data", str(data), "--workers", "2"]
     subprocess.run([*command, "--output-dir", str(out / "study-whole")], check=True, capture_output=True)
-    outcome = Outcome("study")
-    outcomes.append(outcome)
     again = [*command, "--output-dir", str(out / "study-killed")]
     kill_until_complete(again, out / "study-killed", outcome, kills=kills, window_s=_STUDY_WINDOW_S, rng=rng)
     tables = [out / name / "results.parquet" for name in ("study-whole", "study-killed")]
@@ -183,7 +175,6 @@ def chaos_study(shards: Path, out: Path, outcomes: list[Outcome], *, kills: int,
             outcome.failures.append("the results differ from those of the uninterrupted study")
     else:
         outcome.failures.append("the study has no results")
-    click.echo(f"{outcome.subject}: {outcome.kills} kills, {outcome.failures or 'as if uninterrupted'}", err=True)
 
 
 def write_toy_set(folder: Path, rng: random.Random) -> Path:
@@ -218,9 +209,12 @@ is left; a study fails unless its table of results is the same.
 """
 
 
-def campaign(out: Path, kills: int, seed: int) -> list[Outcome]:
-    """Kill pretrainings and a study in ``out``, ``kills`` times in all, a fifth of them on the study."""
-    rng = random.Random(f"{seed}:training")
+def campaign(out: Path, kills: int, seed: int, outcomes: list[Outcome], keep: Callable[[], None]) -> None:
+    """Send a study a fifth of ``kills`` signals, and pretrainings the others, at most eight each; work in ``out``.
+
+    Each outcome is added to ``outcomes``, and ``keep`` is called after it. A campaign that was stopped is given those
+    that it had.
+    """
     out.mkdir(parents=True)
     genome, shards = out / "genome.fa", out / "shards"
     synthesize(["-o", str(genome), "--bases", "20000", "--seed", "1"], standalone_mode=False)
@@ -229,8 +223,15 @@ def campaign(out: Path, kills: int, seed: int) -> list[Outcome]:
          "--valid-fraction", "0.2"],
         check=True, capture_output=True,
     )  # fmt: skip
-    outcomes: list[Outcome] = []
     of_study = kills // 5
-    chaos_pretrain(shards, out, outcomes, kills=kills - of_study, rng=rng)
-    chaos_study(shards, out, outcomes, kills=of_study, rng=rng)
-    return outcomes
+    while (left := kills - sum(one.kills for one in outcomes)) > 0 and len(outcomes) <= kills:
+        rng = random.Random(f"{seed}:training:{len(outcomes)}")
+        if of_study and not outcomes:
+            outcome = Outcome("study")
+            chaos_study(shards, out, outcome, kills=of_study, rng=rng)
+        else:
+            outcome = Outcome(f"pretraining {len(outcomes)}")
+            chaos_pretrain(shards, out, outcome, kills=min(8, left), rng=rng)
+        click.echo(f"{outcome.subject}: {outcome.kills} kills, {outcome.failures or 'as if uninterrupted'}", err=True)
+        outcomes.append(outcome)
+        keep()

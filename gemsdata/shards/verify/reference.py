@@ -182,10 +182,14 @@ def _fasta_pieces(lines: IO[bytes], path: str) -> Iterator[tuple[str | None, byt
     pending: list[bytes] = []
     num_bytes = 0
     any_record = False
-    for line in lines:
+    begins = ends = True
+    while line := lines.readline(_PIECE_BYTES):  # a part of a line that is longer
+        begins, ends = ends, line.endswith(b"\n")
         if not any_record:
             line = line.lstrip()
-        if line.startswith(b">"):
+        if line.startswith(b">") and (begins or not any_record):
+            if len(line) == _PIECE_BYTES:
+                raise ValueError(f"{path} has a header line of {_PIECE_BYTES:,} bytes or more")
             yield None, b"".join(pending)
             pending, num_bytes = [], 0
             any_record = True
