@@ -153,7 +153,7 @@ def report_commands(shards: str, genome: str, folder: Path) -> dict[str, list[st
 
 NO_REPORT = {"plot", "report", "serve"}
 PROGRAMS = {"eval", "finetune", "pretrain"}
-"""of train and eval: their results are files"""
+"""of train and eval; see `test_programs_have_json_and_quiet`"""
 
 
 def test_every_command_that_reports_has_json(shards: str, genome: str, tmp_path: Path, capfd) -> None:

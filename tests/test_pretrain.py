@@ -264,13 +264,18 @@ class ThirdToken(RandomToken):
 """
 
 
-def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch):  # noqa: F811
+def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch, capsys):  # noqa: F811
     (tmp_path / "own_masking_of_a_test.py").write_text(OWN_STRATEGY)
     monkeypatch.syspath_prepend(tmp_path)
     options = {"imports": "own_masking_of_a_test", "masking": "third-token", "max_steps": 2}
     words = arguments(shards=str(shards), output_dir=str(tmp_path / "run"), **{**FAST, **options})
-    assert pretrain.main([word.replace("--imports", "--import") for word in words]) == 0
+    assert pretrain.main([*(word.replace("--imports", "--import") for word in words), "--json", "--quiet"]) == 0
     assert (tmp_path / "run" / "final" / "model.safetensors").exists()
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert (summary["complete"], summary["last"]["step"]) == (True, 2)
+    assert summary["last"]["valid_perplexity"] > 1
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.pt", "rng-0.pt", "config.json"])
