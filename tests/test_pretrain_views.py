@@ -166,6 +166,7 @@ def test_options_of_rows_are_those_of_a_view():
     from train.options import parsed
 
     words = ["--shards", "a", "b", "--output-dir", "out", "--no-jitter", "--no-mask-soft-masked", "--view-seed", "5"]
+
     def parse(*given: str) -> PretrainConfig:
         with parsed(PretrainConfig, given, prog="pretrain", description="") as (config, as_json):
             assert not as_json

@@ -30,6 +30,7 @@ from gemsdata.cli.malloc import keep_freed_memory
 from gemsdata.cli.output import print_json, say
 from gemsdata.files.publish import write_text
 from gemsdata.shards.card import write_card
+from gemsdata.shards.storage import place_name
 from train import checkpoint
 from train.baselines import baselines
 from train.card import model_card
@@ -241,7 +242,10 @@ def _finish(run: Path, state: TrainingState, config: PretrainConfig, rows: Train
             rows.tokenizer().save_pretrained(run / "final")
             if config.card:
                 write_card(run / "final", model_card(config, rows, read_metrics(run / "metrics.jsonl")))
-        draw_run(run)
+        sets = ", ".join(place_name(place) for place in config.shards)
+        subject = f"{config.model}, {config.masking}, {sets}, seed {config.seed}"
+        decided_by = "valid_loss" if config.switch_on == "all" else "valid_loss_mask"
+        draw_run(run, config.curriculum(), subject, decided_by=decided_by)
     state.accelerator.end_training()
 
 
