@@ -279,7 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
                 _print_results(results, config, as_json)
         return 0
 
-    return exit_status(run, report=is_first_process)
+    left = "nothing was written; run the same command again"
+    return exit_status(run, interrupted=left, report=is_first_process)
 
 
 if __name__ == "__main__":

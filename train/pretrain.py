@@ -280,7 +280,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print_json(_summary(config, complete)) if as_json else say(_line(config, complete))
         return 0 if complete else INTERRUPTED
 
-    return exit_status(run, report=is_first_process)
+    left = "checkpoints in the output folder are kept; the same command with --resume continues"
+    return exit_status(run, interrupted=left, report=is_first_process)
 
 
 if __name__ == "__main__":

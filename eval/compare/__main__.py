@@ -21,7 +21,7 @@ from eval.compare.pretraining import is_complete, pretrain, pretraining_of
 from eval.compare.report import pretrainings, write_results
 from eval.compare.study import RANDOM, Study, load_study
 from eval.fewshot.tasks import fewshot_run, find_tasks
-from eval.results.jobs import Job, default_workers, run_jobs, threads_of_each
+from eval.results.jobs import CONTINUES, Job, default_workers, run_jobs, threads_of_each
 from eval.results.runs import Model, Run, run_all
 from eval.results.tables import print_results
 from train.options import argument, option, parsed
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_results(found, Path(config.output_dir) / "results.md", as_json)
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import pandas as pd
 
 from eval.fewshot.report import read_published, write_results
 from eval.fewshot.tasks import fewshot_run, find_tasks
-from eval.results.jobs import default_workers, threads_of_each
+from eval.results.jobs import CONTINUES, default_workers, threads_of_each
 from eval.results.runs import parse_models, run_all
 from eval.results.tables import print_results
 from gemsdata.cli.output import say
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 say(f"{out}: {len(found)} runs; results.md, results.parquet, accuracy.png")
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

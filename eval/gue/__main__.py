@@ -21,7 +21,7 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 from eval.gue.report import published_names, report
 from eval.gue.tasks import SPLITS, TASKS, Task, task, unseen
-from eval.results.jobs import default_workers, threads_of_each
+from eval.results.jobs import CONTINUES, default_workers, threads_of_each
 from eval.results.runs import Model, Run, parse_models, read_run, run_all, write_table
 from eval.results.tables import print_results
 from gemsdata.cli.output import is_quiet, print_json
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
             print_results(evaluate(config), Path(config.output_dir or "") / "gue.md", as_json)
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

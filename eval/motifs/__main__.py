@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
                 say(f"{config.output_dir}: complete")
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted="no results were written; run the same command again")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ from tqdm import tqdm
 from gemsdata.cli.output import is_quiet
 from train.program import Stopped, num_cores
 
+CONTINUES = "complete runs are kept; the same command continues with the others"
+"""what an interrupted evaluation says"""
+
 
 @dataclass(frozen=True)
 class Job:
