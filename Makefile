@@ -60,7 +60,7 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --write
-	$(BIN)/python -m bench.bench_views --write
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_views --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
 	$(BIN)/python -m bench.bench_train --write --threads 1
