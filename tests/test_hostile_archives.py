@@ -252,7 +252,7 @@ def test_a_table_of_too_many_rows_is_refused_before_it_is_read(tmp_path, monkeyp
         writer.write_table(pa.concat_tables([one] * 5000).combine_chunks())
     monkeypatch.setattr("gemsdata.npmi.parquet._MOST_ROWS", 4999)
     monkeypatch.setattr(pq.ParquetFile, "read", None)
-    with pytest.raises(ValueError, match=r"says that it has 5,000 rows; a table has at most 4,999"):
+    with pytest.raises(ValueError, match=r"has a header for 5,000 rows; a table has at most 4,999"):
         gd.NpmiTable.from_parquet(tmp_path / "t.parquet")
 
 

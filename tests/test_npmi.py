@@ -282,7 +282,7 @@ def test_a_changed_count_is_told_by_the_hash(tmp_path: Path) -> None:
     table = pq.read_table(path)
     changed = with_column(table, "count", [table["count"][0].as_py() + 1, *table["count"].to_pylist()[1:]])
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
-    with pytest.raises(ValueError, match="is damaged: its counts or settings have another hash"):
+    with pytest.raises(ValueError, match="is damaged: its counts or settings do not match the stored hash"):
         NpmiTable.from_parquet(path)
 
 

@@ -104,7 +104,7 @@ def test_damaged_rows_that_no_hash_was_compared_with_are_an_error(packed, tmp_pa
     for column, value in (("ids", kind.vocabulary.size), ("counts", 8)):
         damaged = {"ids": ids.copy(), "counts": counts.copy()}
         damaged[column].flat[0] = value
-        with pytest.raises(ValueError, match="a shard is damaged, and `gemsdata verify`"):
+        with pytest.raises(ValueError, match="a shard is damaged; `gemsdata verify`"):
             kind.decode(damaged["ids"], damaged["counts"], 120)
     view.write(tmp_path / "out")
     (path,) = (tmp_path / "out" / "train").glob("*.arrow")

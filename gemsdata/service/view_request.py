@@ -1,7 +1,7 @@
 """Views in batch requests: the options of a view as JSON, with files by their content or their hash.
 
-A BED file travels whole, since it is small. A tokenizer or a track is named by its sha256, and the server must have
-been started with it: a server parses no such file of a client, and opens no path that a client names.
+A BED file is sent as a whole, because it is small. A tokenizer or a track is named by its sha256, and the server must
+have been started with it: a server never parses such a file from a client, and never opens a path that a client names.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gemsdata.service.client import Servers
 
 MAX_BED_BYTES = 4 << 20
-"""of the content of a BED file"""
+"""limit for the content of a BED file"""
 MAX_SENT_BED_BYTES = 400_000
-"""of a BED file as it travels, compressed and in base64"""
+"""limit for a BED file as sent, compressed and in base64"""
 _TOKENIZER, _TRACK = "tokenizer:", "track:"
 _BEDS = ("regions", "exclude")
 _MAX_NAME_CHARS = 200
@@ -33,14 +33,14 @@ _MAX_NAME_CHARS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class ServedView:
-    """A view of each shard set of servers, for `gemsdata.build_loader`; `gemsdata.Servers.view` makes one."""
+    """A view of each shard set of servers, for `gemsdata.build_loader`; made by `gemsdata.Servers.view`."""
 
     servers: Servers
     options: ViewOptions
 
 
 def portable(options: ViewOptions) -> ViewOptions:
-    """Return the options as they travel; raise FileNotFoundError or ValueError for files that cannot."""
+    """Return the options as sent to servers; raise FileNotFoundError or ValueError for files that cannot be sent."""
     changes: dict[str, Any] = {}
     if options.tokens is not None:
         changes["tokens"] = resolve_tokens(options.tokens).identity
@@ -55,7 +55,7 @@ def portable(options: ViewOptions) -> ViewOptions:
             content = changes[name].content
             if len(content) > MAX_BED_BYTES or len(_encoded(content)) > MAX_SENT_BED_BYTES:
                 raise ValueError(
-                    f"{bed} is too large for a request, which has room for {MAX_SENT_BED_BYTES:,} bytes of a BED file,"
+                    f"{bed} is too large for a request, which can contain {MAX_SENT_BED_BYTES:,} bytes of a BED file,"
                     f" compressed: start the server with --{name} {bed}"
                 )
     return dataclasses.replace(options, **changes)
