@@ -173,7 +173,7 @@ def test_files_that_are_no_packed_shard(shard, tmp_path):
     path = shard[0]
     cut = tmp_path / "cut.arrow"
     cut.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="is not a whole Arrow shard"):
+    with pytest.raises(ValueError, match="is not a complete Arrow shard"):
         PackedShard(cut)
     other = tmp_path / "other.arrow"
     table = pa.table({"a": [1]})
@@ -181,7 +181,7 @@ def test_files_that_are_no_packed_shard(shard, tmp_path):
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     other.write_bytes(sink.getvalue())
-    with pytest.raises(ValueError, match="is no shard of packed bases"):
+    with pytest.raises(ValueError, match="is not a shard of packed bases"):
         PackedShard(other)
     with pytest.raises(ValueError, match="its manifest says 3; it is damaged or of another set"):
         PackedShard(path).addresses(3)

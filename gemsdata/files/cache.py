@@ -140,7 +140,7 @@ class FileCache:
         found = sha256_of_stream(partial)
         if found != path.name or written != num_bytes:
             raise ContentError(
-                f"what was fetched has sha256 {found} and {written:,} bytes, wanted are {path.name} and {num_bytes:,}:"
+                f"what was fetched has sha256 {found} and {written:,} bytes instead of {path.name} and {num_bytes:,}:"
                 " it is damaged, truncated, or of another version of the set"
             )
         os.fsync(partial.fileno())

@@ -27,7 +27,7 @@ def unpack_rows(
 ) -> None:
     """Unpack rows of consecutive blocks of 2 bits a base to out uint8[B, W].
 
-    Row i begins at base offset[i] (int64[B]) of the contig part whose first block is first_block[i] (int64[B]) and has
+    Row i begins at base offset[i] (int64[B]) of the stretch whose first block is first_block[i] (int64[B]) and has
     num_bases[i] (int64[B]) bases; each block holds ``block_bases`` bases (a multiple of 4), and block b lies at address
     block_address[b] (int64). Positions beyond a row's bases are not written.
     """
@@ -190,7 +190,7 @@ def encode_kmers(bases: np.ndarray, num_tokens: np.ndarray, k: int, stride: int,
 
 @jit
 def decode_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, stride: int, out: np.ndarray) -> None:
-    """Write the bases under rows of k-mers (`encode_kmers`) to out uint8[B, W]; 4 where only unknown k-mers lie."""
+    """Write the bases under rows of k-mers (`encode_kmers`) to out uint8[B, W]; 4 where all k-mers are unknown."""
     for i in range(num_tokens.size):
         tokens = np.int64(num_tokens[i])
         if tokens > 0:

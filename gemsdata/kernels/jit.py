@@ -60,7 +60,7 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
             raise
         _say_that_nothing_is_cached()
         return numba.njit(nogil=True, forceinline=inline)(function)
-    # numba's cache detects changes in a kernel's own file, but not in the kernels that it calls or in the tuples that #
+    # numba's cache detects changes in a kernel's own file, but not in the kernels that it calls or in the tuples that
     # it takes (for those it fails); the hash of all sources in each index's version gives every source its own cache
     index = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if index is not None and hasattr(index, "_version"):

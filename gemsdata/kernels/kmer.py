@@ -202,7 +202,7 @@ def cut_pieces(
 
 @jit
 def bases_of_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, bases: np.ndarray) -> None:
-    """Write the bases of rows of overlapping k-mers to uint8[B, L+k-1]: 4 where no k-mer shows one, 0 beyond."""
+    """Write the bases of rows of overlapping k-mers to uint8[B, L+k-1]: 4 where all are unknown, 0 beyond."""
     for i in range(num_tokens.size):
         bases[i, :] = 0
         if num_tokens[i] > 0:

@@ -193,7 +193,7 @@ def _counts_by_order(
     max_k = len(rows_of) - 1
     if not 1 <= max_k <= MAX_K or rows_of.tolist() != [0, *(num_kmers(n) for n in range(1, max_k + 1))]:
         found = ", ".join(f"{rows:,} of k = {n}" for n, rows in enumerate(rows_of.tolist()) if rows)
-        raise ValueError(f"{path} has rows {found or 'of no k'}; wanted are all 4**k of each k from 1 on; {_MAKE_ONE}")
+        raise ValueError(f"{path} has rows {found or 'of no k'}; a table has all 4**k of each k from 1 on; {_MAKE_ONE}")
     if int(count.min()) < 0:
         raise ValueError(f"{path}: column 'count' has the negative number {int(count.min())}; {_MAKE_ONE}")
     counts: dict[int, np.ndarray] = {}

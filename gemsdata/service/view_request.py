@@ -62,9 +62,9 @@ def portable(options: ViewOptions) -> ViewOptions:
 
 
 def local(options: ViewOptions, own: Sequence[ViewOptions]) -> ViewOptions:
-    """Return portable options with the tokenizer and the track that they name, of those in ``own`` options.
+    """Return portable options in which hashes are replaced by the tokenizer and the track of ``own`` options.
 
-    Raises ValueError when ``own`` has no such file.
+    Raises ValueError if ``own`` has no such file.
     """
     changes: dict[str, Any] = {}
     fitting: list[Any]
@@ -91,7 +91,7 @@ def view_json(options: ViewOptions) -> dict[str, Any]:
 def read_view(name: str, value: Any) -> ViewOptions:
     """Return the portable options in a JSON value; raise ValueError that names what is wrong."""
     if not isinstance(value, dict):
-        raise ValueError(f"batch request: {name} has an entry that is no object; give the options of a view")
+        raise ValueError(f"batch request: {name} has an entry that is not an object; give the options of a view")
     given = dict(value)
     for option, setting in value.items():
         if option not in _KINDS:
@@ -101,9 +101,9 @@ def read_view(name: str, value: Any) -> ViewOptions:
         elif type(setting) not in _KINDS[option]:
             raise ValueError(f"batch request: {name} has {option} = {ascii(setting)[:80]}; give another type")
     if "tokens" in given and not _is_tokens(given["tokens"]):
-        raise ValueError(f"batch request: {name} has tokens = {ascii(given['tokens'])[:80]}, which is no identity")
+        raise ValueError(f"batch request: {name} has tokens = {ascii(given['tokens'])[:80]}, which is not an identity")
     if "track" in given and not given["track"].startswith(_TRACK):
-        raise ValueError(f"batch request: {name} has track = {ascii(given['track'])[:80]}, which is no hash")
+        raise ValueError(f"batch request: {name} has track = {ascii(given['track'])[:80]}, which is not a hash")
     try:
         return ViewOptions(**given)
     except ValueError as error:
@@ -124,12 +124,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "track": (str,),
     "seed": (int,),
 }
-"""the types of every option as JSON has it"""
+"""the JSON types of every option"""
 assert _KINDS.keys() == {field.name for field in dataclasses.fields(ViewOptions)}
 
 
 def _short_name(bed: Bed) -> str:
-    """Return what errors of a server call a BED file."""
+    """Return the name of a BED file in the errors of a server."""
     name = Path(str(bed)).name[-_MAX_NAME_CHARS:]
     return name if name.isprintable() else "BED file"
 
@@ -145,15 +145,15 @@ def _encoded(content: bytes) -> str:
 def _read_bed(where: str, value: Any) -> BedText:
     """Return the BED file in a JSON value."""
     if not isinstance(value, dict) or value.keys() != {"name", "content"}:
-        raise ValueError(f"batch request: {where} is no BED file; give its name and its content")
+        raise ValueError(f"batch request: {where} is not a BED file; give its name and its content")
     name, content = value["name"], value["content"]
     if not isinstance(name, str) or len(name) > _MAX_NAME_CHARS or not name.isprintable():
-        raise ValueError(f"batch request: {where} has a name that is none")
+        raise ValueError(f"batch request: {where} has an invalid name")
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(base64.b64decode(content, validate=True), MAX_BED_BYTES)
     except (TypeError, ValueError, zlib.error):
-        raise ValueError(f"batch request: {where} has a content that is none; give it compressed, in base64") from None
+        raise ValueError(f"batch request: {where} has invalid content; give it compressed, in base64") from None
     if unpacker.unconsumed_tail or not unpacker.eof:
         raise ValueError(f"batch request: {where} has more than {MAX_BED_BYTES:,} bytes, or is incomplete")
     return BedText(name=name, content=text)
