@@ -109,7 +109,7 @@ def test_a_header_that_announces_more_than_there_is_is_an_error(tmp_path, reader
     header = f"{{'descr': '<u2', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(64)
     path = tar(tmp_path / "000000.tar", plain("00000000.input_ids.npy", content))
-    with pytest.raises(REFUSED, match=r"(block 0 is damaged|is no whole webdataset shard): [^\n]+$"):
+    with pytest.raises(REFUSED, match=r"(block 0 is damaged|is not a complete webdataset shard): [^\n]+$"):
         READERS[reader](path)
 
 

@@ -182,7 +182,7 @@ def test_a_folder_is_never_lost_by_mistake(tmp_path: Path, fasta: str) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match="not empty and not a shard set"):
+        with pytest.raises(ValueError, match="does not belong to a shard set"):
             shard([fasta], tmp_path / "thesis", SMALL, overwrite=overwrite)
     shard([fasta], tmp_path / "out", SMALL)
     with pytest.raises(ValueError, match=r"already holds a shard set \(complete\); pass --overwrite"):

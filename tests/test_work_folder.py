@@ -109,7 +109,7 @@ def test_the_lock_of_a_killed_writer_is_nothing(tmp_path: Path, genome) -> None:
     (tmp_path / "set" / "_work" / "lock").touch()
     with pytest.raises(ValueError, match=r"\(complete\); pass --overwrite"):
         shard([fasta], tmp_path / "set", options)
-    assert "holds the files of the manifest and no other" in verify(tmp_path / "set").checks[0]
+    assert "contains the files of the manifest and no other" in verify(tmp_path / "set").checks[0]
     shard([fasta], tmp_path / "set", options, resume=True)
     assert not (tmp_path / "set" / "_work").exists()
 

@@ -23,7 +23,7 @@ OFFLINE = [
     ("gemsdata --version", "gemsdata, version"),
     ("gemsdata", "pretrain"),
     ("gemsdata shard g.fa -o SHARDS --row-tokens 64 --valid-fraction 0.1 --overwrite", "complete, fingerprint"),
-    ("gemsdata verify SHARDS --fasta g.fa", "every token and its position are those of the FASTA"),
+    ("gemsdata verify SHARDS --fasta g.fa", "every token and its position match the FASTA"),
     ("gemsdata npmi g.fa -o table.parquet --max-k 4 --min-count 2", "table.parquet"),
     ("gemsdata query SHARDS 'SELECT count(*) AS rows FROM npmi WHERE k = 6' --json", "4096"),
     ("python -m gemsdata info SHARDS", "row"),
