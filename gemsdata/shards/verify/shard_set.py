@@ -61,7 +61,7 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
         if isinstance(store, LocalStore):
             folder = store.folder
             _check_file_names(folder, manifest)
-            other = " but those of an unfinished set in _work" if holds_work(folder) else ""
+            other = " except those of an unfinished set in _work" if holds_work(folder) else ""
             verdict.checks.append(f"the folder contains the files of the manifest and no others{other}")
         else:
             folder = Path(scratch) / "set"
