@@ -287,7 +287,7 @@ def test_code_of_a_checkpoint_is_refused_before_anything_runs_and_does_not_spoil
     assert evaluate(tmp_path, model, sets="one", models=(f"ours={model}", f"theirs={own_code}")) == 2
     assert "--trust-remote-code" in capsys.readouterr().err
     assert evaluate(tmp_path, model, sets="one", models=f"nobody={tmp_path / 'nowhere'}") == 2
-    assert "nowhere is no Hugging Face model folder" in capsys.readouterr().err
+    assert "nowhere is not a Hugging Face model folder" in capsys.readouterr().err
     assert in_process == []
     assert evaluate(tmp_path, model, sets="one") == 0
     assert evaluate(tmp_path, model, sets="one", trust_remote_code=True) == 0

@@ -19,7 +19,7 @@ _STAGE_NOTE = (
 
 
 def draw_run(run: Path) -> None:
-    """Draw RUN/training.png from RUN/metrics.jsonl; without matplotlib nothing is drawn."""
+    """Draw RUN/training.png from RUN/metrics.jsonl; do nothing without matplotlib."""
     try:
         from matplotlib.figure import Figure
 

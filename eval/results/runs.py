@@ -165,7 +165,7 @@ def _inputs(config: FinetuneConfig, hashes: _Hashes) -> dict[str, Any]:
     options["predict"] = [hashes[_existing(path)] for path in config.predict]
     folder = Path(config.model)
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"{folder} is no Hugging Face model folder (it has no config.json); give RUN/final")
+        raise FileNotFoundError(f"{folder} is not a Hugging Face model folder (it has no config.json); give RUN/final")
     if not config.trust_remote_code:
         refuse_code(folder)
     files = sorted(path for path in folder.glob("*") if path.is_file())

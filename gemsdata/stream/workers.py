@@ -68,7 +68,7 @@ class WorkerDataset(torch.utils.data.IterableDataset):
         if plan is None or info is None or info.dataset is not self:
             raise RuntimeError(
                 "this stream is iterated by something other than gemsdata.Loader, which would repeat or lose batches,"
-                " or apply a stage switch too late. Iterate the loader from gemsdata.build_loader; with accelerate, call"
+                " or apply a stage switch too late. Iterate the loader of gemsdata.build_loader; with accelerate, call"
                 " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
             )
         ring = plan.ring.numpy()

@@ -43,7 +43,7 @@ class Track:
         self._opened_by, self._file = -1, None
 
     def weights(self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
-        """Write the values of rows of bases (integers[B] each) to out float32[B, W]; raise ValueError if one is negative."""
+        """Write the values of rows of bases (integers[B] each) to out float32[B, W]; raise ValueError below 0."""
         with self._lock:
             file = self._open()
             for i, (c, s, n) in enumerate(zip(contig.tolist(), start.tolist(), num_bases.tolist(), strict=True)):

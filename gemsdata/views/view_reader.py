@@ -69,7 +69,7 @@ class ViewReader(ABC):
     def _annotated(
         self, located: Located, bases: np.ndarray, flip: np.ndarray
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Reverse-complement rows of bases uint8[B, W] where ``flip`` is set; return which may be masked, and weights."""
+        """Reverse-complement rows of bases uint8[B, W] where ``flip`` is set; return maskable bases and weights."""
         num_bases = located.num_bases
         maskable = self._annotation.maskable(located, num_bases, bases.shape)
         weights = self._annotation.weights(located, num_bases, bases.shape)
