@@ -263,7 +263,7 @@ def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_pro
     ("options", "message"),
     [
         ({"models": "ours"}, "give NAME=FOLDER"),
-        ({"sets": "three"}, "is no few-shot set"),
+        ({"sets": "three"}, "is not a few-shot set"),
         ({"shots": 7}, "has training files of 7 shots"),
         ({"draws": 0}, "--draws 0"),
         ({"max_test_rows": 0}, "--max-test-rows 0"),
