@@ -1,11 +1,11 @@
-"""Views of a packed genome beside stored rows, and beside the ways in which others read a genome, in one run.
+"""Views of a packed genome against stored rows, and against other ways of reading a genome, in one run.
 
     python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 3] [--megabases 3100] [--write]
 
-Loaders have two workers and hand out int64 tensors; those of others are written here after their published
+Loaders have two workers and yield int64 tensors; those of other projects are written here following their published
 descriptions and run in torch's DataLoader: HyenaDNA (a window of the FASTA by pyfaidx for each sample, letters to ids
 by a dict, not masked), GPN (windows in a jsonl.zst file, streamed by Hugging Face datasets, tokenized, masked by its
-collator), and a memory map of one byte a base with the same collator. Contenders take turns; medians of the rounds.
+collator), and a memory map of one byte per base with the same collator. Contenders take turns; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Loader = Iterable[dict[str, torch.Tensor]]
 
 
 class PyfaidxWindows(torch.utils.data.Dataset):
-    """A window of the FASTA for each sample, as HyenaDNA's data set reads it."""
+    """A window of the FASTA for each sample, as in HyenaDNA's dataset."""
 
     def __init__(self, fasta: Path, num_bases: int) -> None:
         from pyfaidx import Fasta
@@ -64,7 +64,7 @@ class PyfaidxWindows(torch.utils.data.Dataset):
 
 
 class MappedWindows(torch.utils.data.Dataset):
-    """A window of a memory map of one byte a base."""
+    """A window of a memory map of one byte per base."""
 
     def __init__(self, path: Path, num_bases: int) -> None:
         self.path, self.num_bases = path, num_bases
@@ -95,7 +95,7 @@ def shuffled(dataset: torch.utils.data.Dataset, collate: Callable) -> Loader:
 
 
 def jsonl_stream(files: list[str], num_bases: int) -> Loader:
-    """Windows as text, streamed, tokenized and masked, as GPN trains."""
+    """Windows as text, streamed, tokenized and masked, as in GPN's training."""
     import datasets
 
     tokenizer = gd.KmerTokenizer(1, model_max_length=num_bases + 2)
@@ -112,7 +112,7 @@ def jsonl_stream(files: list[str], num_bases: int) -> Loader:
 
 
 def write_peers(fasta: Path, folder: Path) -> None:
-    """Write what the others read: one byte a base, and windows as jsonl.zst in two files."""
+    """Write the input of the other loaders: one byte per base, and windows as jsonl.zst in two files."""
     import zstandard
 
     records = [record.split(b"\n", 1)[1].replace(b"\n", b"") for record in fasta.read_bytes().split(b">")[1:]]
@@ -130,7 +130,7 @@ def write_peers(fasta: Path, folder: Path) -> None:
 
 
 def tokens_per_second(batches: Iterator[int], seconds: float) -> float:
-    """Return tokens a second, after one batch that is not counted."""
+    """Return tokens per second, after one warm-up batch."""
     next(batches)
     began, tokens = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -139,7 +139,7 @@ def tokens_per_second(batches: Iterator[int], seconds: float) -> float:
 
 
 def of_loader(open_loader: Callable[[], Loader]) -> Callable[[], Iterator[int]]:
-    """Count the tokens of a loader's batches, for ever."""
+    """Return a function that yields the number of tokens of each batch of a loader, without end."""
 
     def batches() -> Iterator[int]:
         loader = open_loader()
@@ -181,7 +181,7 @@ def tokenizer_alone(view: object) -> Callable[[], Iterator[int]]:
 
 
 def contenders(fasta: Path, folder: Path) -> dict[str, dict[str, Callable[[], Iterator[int]]]]:
-    """Return the contenders of each table, ours first."""
+    """Return the contenders of each table, gemsdata first."""
     for name in ("packed", "arrow"):
         shard([str(fasta)], folder / name, ShardOptions(format=name), workers=2)
     packed = folder / "packed"
