@@ -2,8 +2,8 @@
 
     python -m build && python -m tools.try_dist dist
 
-Each command must print what it should, and the installed files must be one package, gemsdata. Installing torch takes a
-minute or more. ``make dist`` does both steps. With ``--lowest`` the wheel alone is used, with the extra train and the
+Each command must print the expected text, and the installed files must be one package, gemsdata. Installing torch takes
+a minute or more. ``make dist`` does both steps. With ``--lowest`` the wheel alone is used, with the extra train and the
 oldest versions that pyproject.toml allows.
 """
 

@@ -42,10 +42,10 @@ def parsed(
     """Yield a ``config`` with the values of a command line (default: sys.argv), and whether ``--json`` was given.
 
     Inside the context `gemsdata.cli.output.is_quiet` and `say` follow ``--quiet``.
-    A bool field is a flag, ``--flag/--no-flag`` where it is not False by default; tuple[T, ...] takes one or more
+    A bool field is a flag, or ``--flag/--no-flag`` if it is not False by default; tuple[T, ...] takes one or more
     values (``--seeds 1 2 3``); ``T | None`` is optional; a `group` has an option for each of its own fields.
-    ``--help`` raises SystemExit(0); a mistake raises ValueError. Started as a sub-command of gemsdata, the program is
-    called by that name.
+    ``--help`` raises SystemExit(0); invalid arguments raise ValueError. If started as a sub-command of gemsdata, the
+    program has that name in messages.
     """
     outer = click.get_current_context(silent=True)
     layout = {}

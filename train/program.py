@@ -20,7 +20,7 @@ class Stopped(RuntimeError):
 
 
 def exit_status(run: Callable[[], int], *, interrupted: str, report: Callable[[], bool] = lambda: True) -> int:
-    """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for a user's mistake, 1 after `Stopped`.
+    """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for invalid input, 1 after `Stopped`.
 
     ``interrupted`` says what an interrupt leaves; ``report`` returns whether this process prints the message.
     """
