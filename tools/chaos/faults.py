@@ -29,6 +29,8 @@ from tools.chaos.kills import content
 from tools.chaos.victim import Ended, run_command, run_forked
 
 _OPTIONS = ["-k", "3", "--row-tokens", "30", "--rows-per-shard", "1024", "--format", "both"]
+_NOBODY = 65534
+"""a user without rights"""
 
 
 class FaultError(Exception):
@@ -122,6 +124,33 @@ def read_only_folder(example: Example, rng: random.Random) -> int:
             _expect_success(run_command(command, example.log))
         _check(len(_batches(disk / "set", 5)) == 5, "a loader read other than 5 batches")
     return 7
+
+
+def folder_of_another_user(example: Example, rng: random.Random) -> int:
+    """A process without the right to write into the folder or its home: one line to writers; readers need no write."""
+    new, before = example.folder / "new", content(example.shards)
+
+    def as_nobody(command: list[str]) -> Ended:
+        def action() -> int:
+            os.setgroups([])
+            os.setgid(_NOBODY)
+            os.setuid(_NOBODY)
+            return main(command)
+
+        return run_forked(action, example.log)
+
+    for command in (
+        example.command(new), example.command(example.shards, "--overwrite"),
+        ["npmi", str(example.fasta), "-o", str(new), "--max-k", "2"],
+    ):  # fmt: skip
+        _expect_line(as_nobody(command), "")
+        _check(not new.exists() and content(example.shards) == before, "something was written")
+    for command in (
+        ["verify", str(example.shards)], ["info", str(example.shards)],
+        ["audit", str(example.shards), "--masking", "genemask", "--rows", "20"],
+    ):  # fmt: skip
+        _expect_success(as_nobody(command))
+    return 6
 
 
 def two_writers(example: Example, rng: random.Random) -> int:
@@ -250,6 +279,7 @@ FAULTS: dict[str, Fault] = {
     "disk full with --overwrite": disk_full_while_overwriting,
     "limit of the size of a file": largest_file,
     "read-only folder": read_only_folder,
+    "folder of another user": folder_of_another_user,
     "two writers": two_writers,
     "shard changed under a loader": changed_under_a_reader,
     "genome changed while it is read": changed_genome,
