@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import multiprocessing
 import os
 import re
@@ -117,6 +119,21 @@ def test_a_full_cache_is_waited_for(tmp_path):
     assert pin.path.exists()
     assert not (tmp_path / content_of(1)[0]).exists()
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000
+
+
+def test_a_file_is_renamed_while_nobody_counts(tmp_path, monkeypatch):
+    """Who lists the folder between its two names finds it under neither, and lets the cache grow beyond its limit."""
+    counted = []
+
+    def replace(partial, path):
+        with open(tmp_path / "lock", "ab") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            counted.append(path)
+        os.rename(partial, path)
+
+    monkeypatch.setattr("gemsdata.files.cache.os.replace", replace)
+    assert fetched(FileCache(tmp_path, 3000), 1).path.exists()
+    assert counted == []
 
 
 def test_waiting_ends(tmp_path):
