@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -127,17 +128,16 @@ def read_only_folder(example: Example, rng: random.Random) -> int:
 
 
 def folder_of_another_user(example: Example, rng: random.Random) -> int:
-    """A process without the right to write into the folder or its home: one line to writers; readers need no write."""
+    """A process that may not write into the folder and has no home: one line to writers; readers need no write."""
     new, before = example.folder / "new", content(example.shards)
 
     def as_nobody(command: list[str]) -> Ended:
-        def action() -> int:
-            os.setgroups([])
-            os.setgid(_NOBODY)
-            os.setuid(_NOBODY)
-            return main(command)
-
-        return run_forked(action, example.log)
+        words = [sys.executable, "-m", "gemsdata", *command]
+        environment = {**os.environ, "HOME": "/nonexistent"}
+        ended = subprocess.run(
+            words, user=_NOBODY, group=_NOBODY, extra_groups=[], env=environment, capture_output=True
+        )
+        return Ended(ended.returncode, False, (ended.stdout + ended.stderr).decode(), 0.0)
 
     for command in (
         example.command(new), example.command(example.shards, "--overwrite"),
@@ -145,12 +145,9 @@ def folder_of_another_user(example: Example, rng: random.Random) -> int:
     ):  # fmt: skip
         _expect_line(as_nobody(command), "")
         _check(not new.exists() and content(example.shards) == before, "something was written")
-    for command in (
-        ["verify", str(example.shards)], ["info", str(example.shards)],
-        ["audit", str(example.shards), "--masking", "genemask", "--rows", "20"],
-    ):  # fmt: skip
+    for command in (["verify", str(example.shards)], ["info", str(example.shards)]):
         _expect_success(as_nobody(command))
-    return 6
+    return 5
 
 
 def two_writers(example: Example, rng: random.Random) -> int:
