@@ -6,14 +6,16 @@ test_remote_faults.py` runs the same cases.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import re
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from gemsdata.files import remote_folder
 from gemsdata.shards.manifest_fields import ShardFile
@@ -110,14 +112,11 @@ def fetch(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str, 
         return "", server.requests[NAME]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Try every case; return 1 when one does not end as it should."""
-    import re
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--times", type=int, default=5, help="tries of each case and scheme; default: %(default)s")
-    parser.add_argument("--markdown", type=Path, help="file to write the table to; default: standard output")
-    chosen = parser.parse_args(arguments)
+@click.command()
+@click.option("--times", type=int, default=5, show_default=True, help="Tries of each case and scheme.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table to this file.")
+def main(times: int, markdown: Path | None) -> None:
+    """Try every case; exit with 1 when one does not end as it should."""
     remote_folder.READ_TIMEOUT_S = READ_TIMEOUT_S
     lines = ["| fault | scheme | tries | read | one clear error | other | requests | seconds, most |", "|" + "---|" * 8]
     wrong = 0
@@ -129,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
                     continue
                 counts = {"read": 0, "error": 0, "other": 0}
                 requests, seconds = set(), 0.0
-                for _ in range(chosen.times):
+                for _ in range(times):
                     began = time.monotonic()
                     error, number = fetch(Path(scratch), file, case, scheme)
                     seconds = max(seconds, time.monotonic() - began)
@@ -137,13 +136,13 @@ def main(arguments: list[str] | None = None) -> int:
                     expected = error == "" if case.error is None else re.match(case.error, error)
                     counts[("error" if error else "read") if expected else "other"] += 1
                 wrong += counts["other"]
-                cells = [name, scheme, chosen.times, *counts.values(), _range_text(requests), f"{seconds:.1f}"]
+                cells = [name, scheme, times, *counts.values(), _range_text(requests), f"{seconds:.1f}"]
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
                 print(lines[-1], flush=True)
     text = _HEAD.format(retry_s=RETRY_S, read_timeout_s=READ_TIMEOUT_S) + "\n".join(lines) + "\n"
-    if chosen.markdown:
-        chosen.markdown.write_text(text)
-    return int(wrong > 0)
+    if markdown:
+        markdown.write_text(text)
+    sys.exit(wrong > 0)
 
 
 def _range_text(numbers: set[int]) -> str:
@@ -160,4 +159,4 @@ the cache after it. [remote.md](remote.md) describes the settings.
 """
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
