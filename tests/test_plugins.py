@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gemsdata as gd
+from gemsdata.kernels import jit
 from gemsdata.masking import registry
 from gemsdata.masking.curriculum import Curriculum, resolve_curriculum
 from gemsdata.masking.registry import curriculum_names, load_plugins, names, register_curriculum
@@ -127,7 +128,7 @@ def test_an_imported_module_works_in_audit_and_show(shards, module_folder, tmp_p
 def test_an_installed_package_works_in_audit_and_show_and_a_broken_one_is_named(shards, site_folder, tmp_path):
     done = run(["-m", "gemsdata.cli", "show", shards, "--masking", "every-third"], tmp_path, path=[site_folder])
     assert "every-third: " in done.stdout
-    assert "plug-in broken = no_such_module:Thing is left out: No module named 'no_such_module'" in done.stderr
+    assert "plug-in broken = no_such_module:Thing is ignored: No module named 'no_such_module'" in done.stderr
 
 
 @pytest.mark.compiled
@@ -240,3 +241,21 @@ def test_kernels_compile_without_a_folder_for_their_cache(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
+
+
+def _next_integer(x):
+    return x + 1
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("operation", "error"), [("save", OSError(28, "No space left")), ("load", EOFError())])
+def test_a_cache_of_kernels_that_fails_is_done_without(monkeypatch, operation, error):
+    def fail(*_):
+        raise error
+
+    jit._say_that_nothing_is_cached.cache_clear()
+    kernel = jit.jit(_next_integer)
+    monkeypatch.setattr(kernel._cache._cache_file, operation, fail)
+    monkeypatch.setattr(kernel._cache._cache_file, "load" if operation == "save" else "save", lambda *_: None)
+    with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+        assert kernel(1) == 2

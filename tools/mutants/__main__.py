@@ -3,10 +3,10 @@
     python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--seconds S] [--results FILE]
                             [--known-only] [--markdown FILE]
 
-Every mutant runs in a process of its own, with the kernels as plain Python, on the tests that call its function and
-need no real genomes. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing
+Every mutant runs in a separate process, with the kernels as plain Python, on the tests that call its function and need
+no real genomes. A mutant is killed if a test fails or a time limit is exceeded. A survivor that changes nothing
 observable is listed with the reason in ``tools/mutants/equivalent.json``; any other survivor makes the exit status 1. A
-campaign that was stopped goes on where it stood.
+stopped campaign continues where it stopped.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ KINDS = ("killed", "time limit", "equivalent", "survived", "not called")
     type=click.Path(path_type=Path, resolve_path=True),
     default=Path(tempfile.gettempdir()) / "gemsdata_mutants.json",
     show_default=True,
-    help="File that keeps every mutant and what became of it.",
+    help="File with every mutant and its outcome.",
 )
-@click.option("--known-only", is_flag=True, help="Try none; report what the results hold.")
+@click.option("--known-only", is_flag=True, help="Try no mutants; report the stored results.")
 @click.option("--markdown", type=click.Path(path_type=Path, resolve_path=True), help="Write the tables to this file.")
 def main(
     per_file: int,
@@ -50,7 +50,7 @@ def main(
     known_only: bool,
     markdown: Path | None,
 ) -> None:
-    """Try mutants; exit with 1 when one survives that is not known to be equivalent."""
+    """Try mutants; exit with 1 if one survives that is not known to be equivalent."""
     os.chdir(REPOSITORY)
     prepare()
     for key in (stale := outdated()):
