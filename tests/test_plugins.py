@@ -131,6 +131,7 @@ def test_an_installed_package_works_in_audit_and_show_and_a_broken_one_is_named(
     assert "plug-in broken = no_such_module:Thing is ignored: No module named 'no_such_module'" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_an_imported_module_works_in_spawned_workers(shards, module_folder, tmp_path):
     script = tmp_path / "loop.py"
