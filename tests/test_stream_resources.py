@@ -19,7 +19,10 @@ from gemsdata.files import mapped
 from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import make_set
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on two cores
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes"),  # on two cores
+]
 
 
 @pytest.fixture(scope="module")
