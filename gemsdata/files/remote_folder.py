@@ -35,6 +35,10 @@ _used_by: int | None = None
 """the process that first used obstore, or whose parent did"""
 
 
+class MissingBucketError(FileNotFoundError):
+    """There is no bucket of this name, so no file of it either."""
+
+
 class RemoteFolder(Protocol):
     """A folder whose files are read whole."""
 
@@ -71,7 +75,7 @@ def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | No
     ``retry_s`` is by default $GEMSDATA_RETRY_S or `RETRY_S`.
     """
     if url.partition("://")[0] in _SCHEMES:
-        return _ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
+        return ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
     return _FileSystem(url, storage_options)
 
 
@@ -84,7 +88,9 @@ def default_retry_s() -> float:
         raise ValueError(f"{RETRY_VARIABLE} = {given!r}; give a number of seconds, such as 120") from None
 
 
-class _ObjectStore:
+class ObjectStore:
+    """A folder of an object store, or of a web server, by obstore."""
+
     survives_fork = False
 
     def __init__(self, url: str, storage_options: dict[str, Any], retry_s: float) -> None:
@@ -93,7 +99,8 @@ class _ObjectStore:
         self._store: Any = None
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        store = self._opened()
+        """See `RemoteFolder`."""
+        store = self.opened()
         import obstore.exceptions as failures
 
         progress_s = time.monotonic()
@@ -102,24 +109,34 @@ class _ObjectStore:
             try:
                 self._append(store, name, target)
                 return
-            except FileNotFoundError:
-                raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
-            except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
-                raise PermissionError(f"{self.url}/{name}: access denied ({_reason(error)}); {_CREDENTIALS}") from None
-            except failures.BaseError as error:
+            except (FileNotFoundError, failures.BaseError) as error:
                 if target.tell() > begin:
                     progress_s = time.monotonic()
                 if _BROKE_OFF in str(error) and time.monotonic() < progress_s + self.retry_s:
                     time.sleep(_PAUSE_S)
                     continue
-                if _METADATA_ADDRESS in str(error):  # where credentials are looked for last
-                    raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
-                if "ExpiredToken" in str(error):
-                    raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
-                raise ConnectionError(
-                    f"{self.url}/{name} cannot be read: {_reason(error)}; retried for up to {self.retry_s:g} s: check"
-                    f" address and server, or set {RETRY_VARIABLE} to more seconds"
-                ) from None
+                raise self.failure(name, error, "read") from None
+
+    def failure(self, name: str, error: Exception, done: str) -> OSError:
+        """Return what to raise for an error of obstore; ``done`` is what cannot be done, such as "read"."""
+        import obstore.exceptions as failures
+
+        place = f"{self.url}/{name}" if name else self.url
+        text = str(error)
+        if "NoSuchBucket" in text:
+            return MissingBucketError(f"{self.url}: there is no such bucket; create it, or check its name")
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(f"{place}: no such file")
+        if isinstance(error, (failures.PermissionDeniedError, failures.UnauthenticatedError)):
+            return PermissionError(f"{place}: access denied ({_reason(error)}); {_CREDENTIALS}")
+        if _METADATA_ADDRESS in text:  # where credentials are looked for last
+            return PermissionError(f"{place}: no credentials were found; {_CREDENTIALS}")
+        if "ExpiredToken" in text:
+            return PermissionError(f"{place}: the credentials have expired; {_CREDENTIALS}")
+        return ConnectionError(
+            f"{place} cannot be {done}: {_reason(error)}; retried for up to {self.retry_s:g} s: check address and"
+            f" server, or set {RETRY_VARIABLE} to more seconds"
+        )
 
     @staticmethod
     def _append(store: Any, name: str, target: BinaryIO) -> None:
@@ -130,7 +147,8 @@ class _ObjectStore:
         for piece in obstore.get(store, name, options=options).stream(min_chunk_size=_PIECE_BYTES):
             target.write(piece)
 
-    def _opened(self) -> Any:
+    def opened(self) -> Any:
+        """Return the store of obstore; raise ValueError for settings that it does not take."""
         global _used_by
         if _used_by is not None and _used_by != os.getpid():
             raise RuntimeError(

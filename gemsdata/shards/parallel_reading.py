@@ -7,7 +7,6 @@ order of the files, so the genome, its digest and its counts are those of readin
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from gemsdata.files.progress import Progress
+from gemsdata.files.shared_folder import SharedFolder
 from gemsdata.genome.packed import (
     Contig,
     ContigNames,
@@ -34,7 +34,7 @@ _COUNTS_FILE = "counts.npz"
 def read_on(
     executor: Executor,
     inputs: list[str],
-    folder: Path,
+    shared: SharedFolder,
     writer: GenomeWriter,
     counter: NgramCounter | None,
     *,
@@ -43,47 +43,49 @@ def read_on(
 ) -> GenomeReport:
     """Read sequence files with one task for each; write the contigs to ``writer`` and the counts to ``counter``.
 
-    ``folder``, which all workers must see, holds what the tasks leave, until this function returns. Raises ValueError
+    ``shared``, which all workers must see, holds what the tasks leave, until this function returns. Raises ValueError
     as `gemsdata.genome.packed.read_contigs` does.
     """
     max_n = None if counter is None else counter.max_n
-    paths = [folder / f"{index:06d}" for index in range(len(inputs))]
+    names_of = [f"{index:06d}" for index in range(len(inputs))]
     calls = [
-        (_read_into, (path, str(own), max_n, exclude_soft_masked)) for path, own in zip(inputs, paths, strict=True)
+        (_read_into, (path, shared, own, max_n, exclude_soft_masked))
+        for path, own in zip(inputs, names_of, strict=True)
     ]
     report = GenomeReport()
     names = ContigNames()
     try:
         reports = run_tasks(executor, calls, lambda _: progress("reading files", 1, len(inputs)))
-        for path, own, found in zip(inputs, paths, reports, strict=True):
-            for contig in _contigs_in(own):
-                names.add(contig.name, path)
-                writer.add(contig)
-            if counter is not None:
-                with np.load(own / _COUNTS_FILE) as totals:
-                    counter.add_totals(totals)
+        for path, own, found in zip(inputs, names_of, reports, strict=True):
+            with shared.reading(own) as folder:
+                for contig in _contigs_in(folder):
+                    names.add(contig.name, path)
+                    writer.add(contig)
+                if counter is not None:
+                    with np.load(folder / _COUNTS_FILE) as totals:
+                        counter.add_totals(totals)
             report.merge(found)
-            shutil.rmtree(own)
         check_any_acgt(report)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shared.clear()
     return report
 
 
-def _read_into(path: str, folder: str, max_n: int | None, exclude_soft_masked: bool) -> GenomeReport:
-    """Pack and count one file into a folder; a folder that an interrupted task left is written anew."""
-    own = Path(folder)
-    shutil.rmtree(own, ignore_errors=True)
+def _read_into(
+    path: str, shared: SharedFolder, name: str, max_n: int | None, exclude_soft_masked: bool
+) -> GenomeReport:
+    """Pack and count one file into a folder that is shared as ``name``."""
     report = GenomeReport()
     counter = None if max_n is None else NgramCounter(max_n)
-    with GenomeWriter(own) as writer:
-        for contig in read_file(path, report):
-            writer.add(contig)
-            if counter is not None:
-                counter.add(contig.packed, countable_runs(contig, exclude_soft_masked))
-        writer.finish()
-    if counter is not None:
-        np.savez(own / _COUNTS_FILE, **cast(dict[str, Any], counter.totals()))
+    with shared.writing(name) as own:
+        with GenomeWriter(own) as writer:
+            for contig in read_file(path, report):
+                writer.add(contig)
+                if counter is not None:
+                    counter.add(contig.packed, countable_runs(contig, exclude_soft_masked))
+            writer.finish()
+        if counter is not None:
+            np.savez(own / _COUNTS_FILE, **cast(dict[str, Any], counter.totals()))
     return report
 
 

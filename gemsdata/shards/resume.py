@@ -17,6 +17,7 @@ from gemsdata.genome.packed import GenomeDigest, GenomeReport, read_contigs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE, Manifest
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.storage import store_of
 
 _NO_INPUT = "`gemsdata encode {0}` and then `gemsdata finalise {0}` complete an unfinished set without any input"
 
@@ -33,7 +34,7 @@ def input_identity(inputs: list[str]) -> list[list[Any]]:
     return identity
 
 
-def check_plan(folder: Path, stored: Mapping[str, Any], inputs: list[str], options: ShardOptions) -> None:
+def check_plan(folder: str | Path, stored: Mapping[str, Any], inputs: list[str], options: ShardOptions) -> None:
     """Raise ValueError, with the first difference, unless the plan in ``folder`` is for these inputs and options.
 
     ``stored`` is what `input_identity` and the options were when the plan was made.
@@ -51,7 +52,7 @@ def check_plan(folder: Path, stored: Mapping[str, Any], inputs: list[str], optio
 
 
 def check_complete(
-    folder: Path, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
+    folder: str | Path, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
 ) -> None:
     """Raise ValueError, with the first difference, unless a complete set is what these inputs and options make.
 
@@ -100,8 +101,9 @@ def _source(table: NpmiTable | None) -> str:
     return "the counts of its genome" if table is None else "a table"
 
 
-def _check_counts(folder: Path, table: NpmiTable, options: ShardOptions) -> None:
-    made = NpmiTable.from_parquet(folder / NPMI_FILE)
+def _check_counts(folder: str | Path, table: NpmiTable, options: ShardOptions) -> None:
+    with store_of(folder).file(NPMI_FILE) as path:
+        made = NpmiTable.from_parquet(path)
     for n in sorted({*table.counts, *made.counts}):
         if not np.array_equal(table.counts.get(n, ()), made.counts.get(n, ())):
             raise ValueError(
@@ -110,7 +112,7 @@ def _check_counts(folder: Path, table: NpmiTable, options: ShardOptions) -> None
             )
 
 
-def _check_comparable(folder: Path, inputs: list[str]) -> None:
+def _check_comparable(folder: str | Path, inputs: list[str]) -> None:
     """Raise ValueError for an input that can be read only once, so that it cannot be compared beforehand."""
     for path in inputs:
         if path == fasta.STDIN or (os.path.exists(path) and not _is_file(path)):
@@ -121,7 +123,7 @@ def _check_comparable(folder: Path, inputs: list[str]) -> None:
             )
 
 
-def _check_genome(folder: Path, manifest: Manifest, inputs: list[str], progress: Progress) -> None:
+def _check_genome(folder: str | Path, manifest: Manifest, inputs: list[str], progress: Progress) -> None:
     """Read the genome and compare it with that of the set: contigs first, then the digest of everything."""
     digest = GenomeDigest()
     num_contigs = 0
