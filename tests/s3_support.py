@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,13 +81,13 @@ def s3_server() -> Iterator[S3Server]:
         if isinstance(what, float):
             time.sleep(what)
         if what == "500":
-            environ["wsgi.input"].read()
+            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             start_response("500 Internal Server Error", [("Content-Length", "0")])
             return [b""]
         answer = application(environ, start_response)
         if what in ("lost", "cut"):
             content = b"".join(answer)
-            return _broken(content[: len(content) // 2] if what == "cut" else b"")
+            return _broken(content[: len(content) // 2] if what == "cut" else b"", environ["werkzeug.socket"])
         return answer
 
     running = serving.make_server("127.0.0.1", 0, failing, threaded=True, request_handler=_quiet(serving))
@@ -102,9 +103,11 @@ def s3_server() -> Iterator[S3Server]:
         running.server_close()
 
 
-def _broken(first: bytes) -> Iterator[bytes]:
+def _broken(first: bytes, connection: socket.socket) -> Iterator[bytes]:
+    """Send the first bytes of an answer, if any, and close the connection."""
     if first:
         yield first
+    connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ _PIECE_BYTES = 16 << 20
 """of a large object that is put in several requests"""
 _PIECES_AT_ONCE = 4
 _DELETED_AT_ONCE = 1000
+_PAUSE_S = 0.2
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
@@ -51,15 +53,7 @@ class OutputFolder(ObjectStore):
             with self._failing(name, "written"):
                 obstore.put(self.opened(), name, stream, use_multipart=size > _PIECE_BYTES, **pieces)
             return
-        with self._failing(name, "written"):
-            try:
-                obstore.put(self.opened(), name, stream, mode="create", use_multipart=False)
-            except obstore.exceptions.NotSupportedError:
-                self.put(name, content)
-            except obstore.exceptions.AlreadyExistsError:
-                wanted = content.read_bytes() if isinstance(content, Path) else content
-                if self.get(name) != wanted:  # else a repeated request found what the first one had put
-                    raise FileExistsError(f"{self.url}/{name} is there already") from None
+        self._put_new(name, content if isinstance(content, bytes) else content.read_bytes())
 
     def get(self, name: str) -> bytes:
         """Return the content of an object."""
@@ -112,6 +106,27 @@ class OutputFolder(ObjectStore):
         """Return the results of a function that sends a request for each item, several at a time, in order."""
         with ThreadPoolExecutor(_NUM_REQUESTS, thread_name_prefix="requests") as pool:
             return list(pool.map(function, items))
+
+    def _put_new(self, name: str, content: bytes) -> None:
+        """Put an object unless there is another one; repeated here, since obstore repeats no conditional put."""
+        obstore = self._api()
+        end_s = time.monotonic() + self.retry_s
+        while True:
+            try:
+                obstore.put(self.opened(), name, content, mode="create", use_multipart=False)
+                return
+            except obstore.exceptions.NotSupportedError:
+                self.put(name, content)
+                return
+            except obstore.exceptions.AlreadyExistsError:
+                if self.get_or_none(name) == content:  # put by a request whose answer was lost
+                    return
+                raise FileExistsError(f"{self.url}/{name} is there already") from None
+            except (FileNotFoundError, obstore.exceptions.BaseError) as error:
+                failure = self.failure(name, error, "written")
+                if not isinstance(failure, ConnectionError) or time.monotonic() > end_s:
+                    raise failure from None
+                time.sleep(_PAUSE_S)
 
     def _api(self) -> Any:
         """Return the functions of obstore; raise ImportError with advice where it is missing."""

@@ -30,7 +30,8 @@ _BROKE_OFF = "response body error"
 """what obstore says of an answer that began and did not end"""
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
 """what obstore opens"""
-_METADATA_ADDRESS = "169.254.169.254"
+_METADATA_ADDRESSES = ("169.254.169.254", "/latest/api/token", "/latest/meta-data/")
+"""of the service of a cloud's machines that is asked for credentials last"""
 _used_by: int | None = None
 """the process that first used obstore, or whose parent did"""
 
@@ -95,7 +96,7 @@ class ObjectStore:
 
     def __init__(self, url: str, storage_options: dict[str, Any], retry_s: float) -> None:
         self.url, self.retry_s = url.rstrip("/"), retry_s
-        self._storage_options = storage_options
+        self.storage_options = storage_options
         self._store: Any = None
 
     def copy(self, name: str, target: BinaryIO) -> None:
@@ -129,7 +130,7 @@ class ObjectStore:
             return FileNotFoundError(f"{place}: no such file")
         if isinstance(error, (failures.PermissionDeniedError, failures.UnauthenticatedError)):
             return PermissionError(f"{place}: access denied ({_reason(error)}); {_CREDENTIALS}")
-        if _METADATA_ADDRESS in text:  # where credentials are looked for last
+        if any(address in text for address in _METADATA_ADDRESSES):
             return PermissionError(f"{place}: no credentials were found; {_CREDENTIALS}")
         if "ExpiredToken" in text:
             return PermissionError(f"{place}: the credentials have expired; {_CREDENTIALS}")
@@ -161,7 +162,7 @@ class ObjectStore:
             except ModuleNotFoundError as error:
                 raise missing_module(error, f"the URL {self.url}") from None
             _used_by = os.getpid()
-            config = dict(self._storage_options)
+            config = dict(self.storage_options)
             client = {
                 "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
                 "read_timeout": timedelta(seconds=READ_TIMEOUT_S),

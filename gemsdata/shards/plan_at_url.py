@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
+import weakref
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,14 @@ _STORE_FILE = "store.json"
 _WORK = re.compile(rf"{re.escape(PLAN_NAME)}|{_SHARED}/.+|{WORK_FOLDER}/parts-[0-9a-f]{{16}}/.+")
 
 
+class _Scratch:
+    """A temporary folder that is removed with the object."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="gemsdata-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass
 class PlanAtUrl:
     """A plan that is open: its files are in a temporary folder, as links to the cache or as they were made."""
@@ -46,8 +56,9 @@ class PlanAtUrl:
     """whether shards are put under their final names"""
     version: str
     """of ``plan.json`` in the store"""
-    keeps: tuple[tempfile.TemporaryDirectory[str], list[Pin]]
-    """what keeps the files of the plan on this machine"""
+    scratch: _Scratch
+    pins: list[Pin]
+    """keep the files that ``scratch`` links to in the cache"""
 
     @property
     def own(self) -> str:
@@ -119,8 +130,8 @@ def make_plan_at(
     ``direct`` puts shards under their final names. Raises as `make_plan` does, and ValueError when another plan is
     there.
     """
-    scratch = tempfile.TemporaryDirectory(prefix="gemsdata-")
-    folder = Path(scratch.name)
+    scratch = _Scratch()
+    folder = scratch.path
     plan = make_plan(
         inputs, folder, options, executor=executor, shared=RemoteShared(output, _SHARED), progress=progress
     )
@@ -138,7 +149,7 @@ def make_plan_at(
             f"{output.url} is being written by another gemsdata process; wait for it, or give another URL"
         ) from None
     version = output.version(PLAN_NAME)
-    return PlanAtUrl(output, plan, direct, version or "", (scratch, []))
+    return PlanAtUrl(output, plan, direct, version or "", scratch, [])
 
 
 def open_plan_at(output: OutputFolder) -> PlanAtUrl:
@@ -154,8 +165,8 @@ def open_plan_at(output: OutputFolder) -> PlanAtUrl:
     own = f"{WORK_FOLDER}/{parts_folder_of(parse_checked(text, PLAN_NAME)['identity'])}"
     store: dict[str, Any] = json.loads(output.get(f"{own}/{_STORE_FILE}"))
     cache = FileCache(default_cache_dir(), default_cache_bytes())
-    scratch = tempfile.TemporaryDirectory(prefix="gemsdata-")
-    work = work_of(Path(scratch.name))
+    scratch = _Scratch()
+    work = work_of(scratch.path)
     pins: list[Pin] = []
     for name in PLANNED_FILES:
         file = store["files"][name]
@@ -167,10 +178,10 @@ def open_plan_at(output: OutputFolder) -> PlanAtUrl:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).symlink_to(pins[-1].path.absolute())
     (work / PLAN_FILE).write_bytes(text)
-    plan = open_plan(scratch.name)
+    plan = open_plan(scratch.path)
     for split in SPLITS:
         plan.part_file(split).mkdir(parents=True)
-    return PlanAtUrl(output, plan, bool(store["direct"]), version, (scratch, pins))
+    return PlanAtUrl(output, plan, bool(store["direct"]), version, scratch, pins)
 
 
 def reopen_plan_at(output: OutputFolder, inputs: list[str], options: ShardOptions) -> PlanAtUrl:

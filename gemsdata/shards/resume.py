@@ -17,7 +17,7 @@ from gemsdata.genome.packed import GenomeDigest, GenomeReport, read_contigs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE, Manifest
 from gemsdata.shards.options import ShardOptions
-from gemsdata.shards.storage import store_of
+from gemsdata.shards.storage import Store
 
 _NO_INPUT = "`gemsdata encode {0}` and then `gemsdata finalise {0}` complete an unfinished set without any input"
 
@@ -52,13 +52,14 @@ def check_plan(folder: str | Path, stored: Mapping[str, Any], inputs: list[str],
 
 
 def check_complete(
-    folder: str | Path, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
+    store: Store, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
 ) -> None:
     """Raise ValueError, with the first difference, unless a complete set is what these inputs and options make.
 
     Options are compared with the manifest, a given NPMI table with that of the set, and the genome by its content:
     it is read for that, and may have another file name or format.
     """
+    folder = str(store)
     table = NpmiTable.from_parquet(options.npmi, options.estimator) if options.npmi else None
     for name, made, given in _settings(manifest, options, table):
         if made != given:
@@ -67,7 +68,7 @@ def check_complete(
                 "--overwrite replaces it"
             )
     if table is not None:
-        _check_counts(folder, table, options)
+        _check_counts(store, table, options)
     _check_comparable(folder, inputs)
     _check_genome(folder, manifest, inputs, progress)
 
@@ -101,13 +102,13 @@ def _source(table: NpmiTable | None) -> str:
     return "the counts of its genome" if table is None else "a table"
 
 
-def _check_counts(folder: str | Path, table: NpmiTable, options: ShardOptions) -> None:
-    with store_of(folder).file(NPMI_FILE) as path:
+def _check_counts(store: Store, table: NpmiTable, options: ShardOptions) -> None:
+    with store.file(NPMI_FILE) as path:
         made = NpmiTable.from_parquet(path)
     for n in sorted({*table.counts, *made.counts}):
         if not np.array_equal(table.counts.get(n, ()), made.counts.get(n, ())):
             raise ValueError(
-                f"{folder} is complete and was made with another table than {options.npmi}: the counts of {n}-mers "
+                f"{store} is complete and was made with another table than {options.npmi}: the counts of {n}-mers "
                 "differ; --overwrite replaces it"
             )
 

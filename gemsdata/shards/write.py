@@ -24,6 +24,7 @@ from gemsdata.shards.parallel_encoding import encode_on
 from gemsdata.shards.plan import Plan, make_plan, open_plan
 from gemsdata.shards.plan_at_url import open_plan_at
 from gemsdata.shards.resume import check_complete
+from gemsdata.shards.storage import LocalStore, RemoteStore
 from gemsdata.shards.work_folder import (
     all_encoded,
     check_writable,
@@ -83,7 +84,7 @@ def shard(
         check_writable(folder, resume=resume, overwrite=overwrite)
         manifest = complete_set(folder)
         if manifest is not None:
-            check_complete(folder, manifest, inputs, options, progress)
+            check_complete(LocalStore(folder), manifest, inputs, options, progress)
             return manifest, _summary_of_complete(manifest)
     with _writing(folder, resume=resume, overwrite=overwrite):
         plan = _plan(inputs, folder, options, resume=resume, executor=executor, progress=progress)
@@ -203,7 +204,8 @@ def _shard_at(
     if resume and not overwrite:
         manifest = complete_set_at(output)
         if manifest is not None:
-            check_complete(output.url, manifest, inputs, options, progress)
+            store = RemoteStore(output.url, storage_options=output.storage_options)
+            check_complete(store, manifest, inputs, options, progress)
             return manifest, _summary_of_complete(manifest)
     planned = plan_at(inputs, output, options, resume=resume, overwrite=overwrite, executor=executor, progress=progress)
     if executor is None:
