@@ -19,7 +19,10 @@ class SharedFolder(Protocol):
         """Return an empty folder whose files are shared under ``name`` once the context is left without an error."""
 
     def reading(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Return the folder of what was shared under ``name``, for as long as it is entered; it is removed then."""
+        """Return the folder of what was shared under ``name``, for as long as it is entered."""
+
+    def remove(self, name: str) -> None:
+        """Remove what is shared under ``name``."""
 
     def clear(self) -> None:
         """Remove everything that is shared."""
@@ -41,6 +44,8 @@ class LocalShared:
     @contextlib.contextmanager
     def reading(self, name: str) -> Iterator[Path]:  # noqa: D102
         yield self._folder / name
+
+    def remove(self, name: str) -> None:  # noqa: D102
         shutil.rmtree(self._folder / name)
 
     def clear(self) -> None:  # noqa: D102
@@ -69,7 +74,9 @@ class RemoteShared:
                 with open(Path(scratch, found.rpartition("/")[2]), "wb") as stream:
                     self._output.copy(found, stream)
             yield Path(scratch)
-        self._output.remove(names)
+
+    def remove(self, name: str) -> None:  # noqa: D102
+        self._output.remove(self._output.sizes(f"{self._prefix}/{name}"))
 
     def clear(self) -> None:  # noqa: D102
         with contextlib.suppress(OSError):  # an error of before says more
