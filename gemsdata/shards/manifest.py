@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,9 @@ from gemsdata.shards.manifest_fields import (
     TokenInfo,
     ValidationInfo,
     WindowInfo,
+    check_tokens,
+    is_hex,
+    require,
 )
 
 MANIFEST_FILE = "_index.json"
@@ -236,114 +238,89 @@ def _check(manifest: Manifest) -> None:
     """Raise ValueError, with the place, for a value that no writer gives."""
     packed, tokens = manifest.packed, manifest.tokens
     versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else _VIEW_VERSIONS
-    _require(manifest.version in versions, "version", manifest.version)
+    require(manifest.version in versions, "version", manifest.version)
     for name in _ADDED_IN_2:
         value = getattr(manifest, name)
-        _require((value == "") if manifest.version == 1 else _is_hex(value, 64), name, value)
-    _require(1 <= manifest.k <= MAX_K, "k", manifest.k)
+        require((value == "") if manifest.version == 1 else is_hex(value, 64), name, value)
+    require(1 <= manifest.k <= MAX_K, "k", manifest.k)
     vocabulary = PACKED_VOCABULARY if packed else vocabulary_of(varying=bool(tokens and tokens.spec == "tokenizer"))
-    _require(manifest.vocabulary == vocabulary, "vocabulary", manifest.vocabulary)
-    _require(manifest.codec in (_CODEC, PACKED_CODEC), "codec", manifest.codec)
-    _require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
+    require(manifest.vocabulary == vocabulary, "vocabulary", manifest.vocabulary)
+    require(manifest.codec in (_CODEC, PACKED_CODEC), "codec", manifest.codec)
+    require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
     dtype = "uint8" if packed else token_dtype(manifest.k).name
     if tokens is not None:
-        _check_tokens(tokens, manifest.version)
+        check_tokens(tokens, TOKENIZER_FILES, hashed=manifest.version == VIEW_VERSION)
         dtype = "uint16" if tokens.num_ids <= 65536 else "uint32"
-    _require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
-    _require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
-    _require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
-    _require(1 <= manifest.block_rows <= _MAX_BLOCK_ROWS, "block_rows", manifest.block_rows)
+    require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
+    require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
+    require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
+    require(1 <= manifest.block_rows <= _MAX_BLOCK_ROWS, "block_rows", manifest.block_rows)
     known = [name for name in SUFFIXES if name in manifest.formats]
-    _require(bool(known) and known == manifest.formats, "formats", manifest.formats)
-    _require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
+    require(bool(known) and known == manifest.formats, "formats", manifest.formats)
+    require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
     _check_genome(manifest)
     scheme = manifest.windows.scheme
-    _require(packed == (scheme == PACKED_SCHEME), "windows.scheme", scheme)
-    _require((tokens is not None) == (scheme == VIEW_SCHEME), "windows.scheme", scheme)
+    require(packed == (scheme == PACKED_SCHEME), "windows.scheme", scheme)
+    require((tokens is not None) == (scheme == VIEW_SCHEME), "windows.scheme", scheme)
     _check_windows(manifest.windows)
     _check_npmi(manifest.npmi)
-    _require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
+    require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
     for split, shards in manifest.splits.items():
         _check_shards(manifest, split, shards)
 
 
-def _check_tokens(tokens: TokenInfo, version: int) -> None:
-    stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
-    known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
-    _require(known, "tokens.spec", tokens.spec)
-    _require(tokens.num_ids > 0, "tokens.num_ids", tokens.num_ids)
-    _require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
-    _require(_is_hex(tokens.view, 64), "tokens.view", tokens.view)
-    wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
-    has_tokenizer = TOKENIZER_FILES[0] in tokens.files
-    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
-    _require(tokens.files == wanted and fits, "tokens.files", tokens.files)
-    hashed = len(tokens.files) if version == VIEW_VERSION else 0
-    right = len(tokens.files_sha256) == hashed and all(_is_hex(digest, 64) for digest in tokens.files_sha256)
-    _require(right, "tokens.files_sha256", tokens.files_sha256)
-
-
 def _check_genome(manifest: Manifest) -> None:
     genome, contigs = manifest.genome, manifest.contigs
-    _require(_is_hex(genome.sha256, 64), "genome.sha256", genome.sha256)
+    require(is_hex(genome.sha256, 64), "genome.sha256", genome.sha256)
     sizes = [contig.num_bases for contig in contigs]
-    _require(bool(sizes) and min(sizes) >= 0, "contigs", f"{len(sizes)} of at least {min(sizes, default=0)} bases")
-    _require(len({contig.name for contig in contigs}) == len(contigs), "contigs", "names that occur twice")
-    _require(sum(sizes) == genome.num_bases <= _MAX_BASES, "genome.num_bases", genome.num_bases)
-    _require(0 <= genome.num_not_acgt <= genome.num_bases, "genome.num_not_acgt", genome.num_not_acgt)
-    _require(0 <= genome.num_soft_masked <= genome.num_bases, "genome.num_soft_masked", genome.num_soft_masked)
+    require(bool(sizes) and min(sizes) >= 0, "contigs", f"{len(sizes)} of at least {min(sizes, default=0)} bases")
+    require(len({contig.name for contig in contigs}) == len(contigs), "contigs", "names that occur twice")
+    require(sum(sizes) == genome.num_bases <= _MAX_BASES, "genome.num_bases", genome.num_bases)
+    require(0 <= genome.num_not_acgt <= genome.num_bases, "genome.num_not_acgt", genome.num_not_acgt)
+    require(0 <= genome.num_soft_masked <= genome.num_bases, "genome.num_soft_masked", genome.num_soft_masked)
     held_out = manifest.validation
-    _require(held_out.fraction is None or 0 <= held_out.fraction < 1, "validation.fraction", held_out.fraction)
-    _require((held_out.fraction is None) == bool(held_out.contigs), "validation.contigs", held_out.contigs)
+    require(held_out.fraction is None or 0 <= held_out.fraction < 1, "validation.fraction", held_out.fraction)
+    require((held_out.fraction is None) == bool(held_out.contigs), "validation.contigs", held_out.contigs)
     for contig, start, end in held_out.regions:
         inside = 0 <= contig < len(sizes) and 0 <= start <= end <= sizes[contig]
-        _require(inside, "validation.regions", [contig, start, end])
+        require(inside, "validation.regions", [contig, start, end])
 
 
 def _check_windows(windows: WindowInfo) -> None:
-    _require(windows.scheme in (*SCHEMES, PACKED_SCHEME, VIEW_SCHEME), "windows.scheme", windows.scheme)
-    _require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
+    require(windows.scheme in (*SCHEMES, PACKED_SCHEME, VIEW_SCHEME), "windows.scheme", windows.scheme)
+    require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
     bounds = (windows.shortest_bases, windows.longest_bases)
     if windows.scheme in ("fixed", PACKED_SCHEME, VIEW_SCHEME):
-        _require(bounds == (None, None), "windows", _windows_json(windows))
+        require(bounds == (None, None), "windows", _windows_json(windows))
     else:
         known = None not in bounds and bounds[0] >= 1 and bounds[1] <= windows.full_bases  # type: ignore[operator]
-        _require(known, "windows", _windows_json(windows))
+        require(known, "windows", _windows_json(windows))
 
 
 def _check_npmi(npmi: NpmiInfo) -> None:
-    _require(npmi.file == NPMI_FILE, "npmi.file", npmi.file)
-    _require(_is_hex(npmi.sha256, 64), "npmi.sha256", npmi.sha256)
-    _require(_is_hex(npmi.rank_sha256, 64), "npmi.rank_sha256", npmi.rank_sha256)
-    _require(npmi.estimator in ESTIMATORS, "npmi.estimator", npmi.estimator)
-    _require(npmi.min_count >= 1, "npmi.min_count", npmi.min_count)
+    require(npmi.file == NPMI_FILE, "npmi.file", npmi.file)
+    require(is_hex(npmi.sha256, 64), "npmi.sha256", npmi.sha256)
+    require(is_hex(npmi.rank_sha256, 64), "npmi.rank_sha256", npmi.rank_sha256)
+    require(npmi.estimator in ESTIMATORS, "npmi.estimator", npmi.estimator)
+    require(npmi.min_count >= 1, "npmi.min_count", npmi.min_count)
 
 
 def _check_shards(manifest: Manifest, split: str, shards: list[Shard]) -> None:
     first_row = 0
     for index, shard in enumerate(shards):
         where = f"splits.{split}[{index}]"
-        _require(shard.first_row == first_row, f"{where}.first_row", shard.first_row)
-        _require(1 <= shard.num_rows <= _MAX_BASES, f"{where}.num_rows", shard.num_rows)
+        require(shard.first_row == first_row, f"{where}.first_row", shard.first_row)
+        require(1 <= shard.num_rows <= _MAX_BASES, f"{where}.num_rows", shard.num_rows)
         most = shard.num_rows * manifest.row_tokens
-        _require(shard.num_rows <= shard.num_tokens <= most, f"{where}.num_tokens", shard.num_tokens)
-        _require(_is_hex(shard.content_xxh3_64, 16), f"{where}.content_xxh3_64", shard.content_xxh3_64)
-        _require(sorted(shard.files) == sorted(manifest.formats), f"{where}.files", list(shard.files))
+        require(shard.num_rows <= shard.num_tokens <= most, f"{where}.num_tokens", shard.num_tokens)
+        require(is_hex(shard.content_xxh3_64, 16), f"{where}.content_xxh3_64", shard.content_xxh3_64)
+        require(sorted(shard.files) == sorted(manifest.formats), f"{where}.files", list(shard.files))
         for name, file in shard.files.items():
-            _require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
-            _require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
-            hashes = _is_hex(file.xxh3_64, 16) and _is_hex(file.sha256, 64)
-            _require(hashes, f"{where}.files.{name}", "hashes that are none")
+            require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
+            require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
+            hashes = is_hex(file.xxh3_64, 16) and is_hex(file.sha256, 64)
+            require(hashes, f"{where}.files.{name}", "hashes that are none")
         first_row += shard.num_rows
-
-
-def _require(holds: bool, where: str, value: Any) -> None:
-    if not holds:
-        raise ValueError(f"{where} = {value!r:.80} is not a valid value")
-
-
-def _is_hex(text: str, num_digits: int) -> bool:
-    return re.fullmatch(f"[0-9a-f]{{{num_digits}}}", text) is not None
 
 
 def _why_absent(folder: Path) -> str:
