@@ -48,8 +48,14 @@ def indexed(folder: Path, kind: str) -> str:
 @pytest.mark.usefixtures("unsynced")
 @pytest.mark.parametrize(
     ("kind", "size", "exclude"),
-    [("fai", 200, True), ("fai", 1500, False), ("crlf", 400, True), ("one line", 400, False), ("bgzip", 400, True)]
-    + [("2bit", 400, True)],
+    [
+        ("fai", 400, True),
+        ("fai", 1500, False),
+        ("crlf", 600, True),
+        ("one line", 600, False),
+        ("bgzip", 600, True),
+        ("2bit", 600, True),
+    ],
 )
 def test_a_plan_by_portions_is_that_of_the_whole_file(tmp_path, monkeypatch, kind, size, exclude):
     monkeypatch.setattr(plan, "_COUNTED_K", 4)  # saves time
