@@ -1,11 +1,11 @@
-"""Masked batches of 512-token rows through two workers, ours and those of other loaders.
+"""Masked batches of 512-token rows with two workers, from gemsdata and from other loaders.
 
     python -m bench.bench_loader [--rows 100000] [--rounds 3] [--seconds 4] [--write]
 
-Every loader reads the same rows, shuffles as it can, has two workers and batches of 256, and hands out int64 tensors.
-Peers run twice: with Hugging Face's masked-language collator, and without any masking (ours always mask, by
-`genemask`). Loaders take turns within each round; the median of the rounds is quoted. Time to the first batch counts
-from opening the data set.
+Every loader reads the same rows, shuffles in its own way, has two workers and batches of 256, and yields int64 tensors.
+Other loaders run twice: with Hugging Face's masked-language collator, and without masking (gemsdata always masks, with
+`genemask`). Loaders take turns within each round; the median of the rounds is reported. The time to the first batch
+includes opening the data set.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def dataloader(dataset: object, collate: Callable, **options: object) -> Loader:
 
 
 def write_tars(rows: np.ndarray, folder: Path, rows_of_member: int) -> None:
-    """Write tars of .npy members, eight of them."""
+    """Write eight tars of .npy members."""
     folder.mkdir()
     members = np.array_split(np.arange(0, len(rows), rows_of_member), 8)
     for part, firsts in enumerate(members):
@@ -159,7 +159,7 @@ def measured(open_loader: Callable[[], Loader], seconds: float) -> tuple[float, 
 
 
 def make_sets(scratch: Path, num_rows: int, notes: list[str]) -> dict[str, Path]:
-    """Write the same rows for everyone."""
+    """Write the same rows in the formats of all loaders."""
     fasta = scratch / "genome.fa"
     with open(fasta, "wb") as stream:
         write_fasta(GenomeRecipe(num_bases=num_rows * ROW_BASES, num_contigs=4), stream)
@@ -263,7 +263,7 @@ def throughput(folders: dict[str, Path], rounds: int, seconds: float) -> str:
 
 
 def resuming(folder: Path) -> str:
-    """Time to the first batch at step 10,000,000 of an index of 10**9 rows: the shards named again and again."""
+    """Time to the first batch at step 10,000,000 of an index of 10**9 rows, in which the shards are repeated."""
     shards = ShardSet.open(folder)
     manifest = shards.manifest
     copies = -(-(10**9) // manifest.num_rows("train"))

@@ -1,8 +1,8 @@
-"""FASTA to shards: counting beside jellyfish and KMC, writing beside MDS and litdata, all beside bare input and output.
+"""FASTA to shards: counting against jellyfish and KMC, writing against MDS and litdata, the whole against plain I/O.
 
     python -m bench.bench_offline [--megabases 1000] [--rounds 3]
 
-Programs take turns within each round, and the median of the rounds is quoted, because machines drift.
+Programs take turns within each round, and the median of the rounds is reported, because the machine's speed varies.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def counting(fasta: Path, megabases: float, rounds: int, scratch: Path) -> str:
 
 
 def writing(fasta: Path, rounds: int, scratch: Path) -> str:
-    """Write the same rows with each; ours also makes them from the packed genome, hashes and flushes them."""
+    """Write the same rows with each; gemsdata also makes them from the packed genome, hashes and flushes them."""
     work = scratch / "set"
     plan = sharding.plan_only([str(fasta)], work, ShardOptions(valid_fraction=0.0))
     num_rows = sum(part.num_rows for part in plan.parts)
@@ -129,7 +129,7 @@ def writing(fasta: Path, rounds: int, scratch: Path) -> str:
 
 
 def whole(fasta: Path, megabases: float, rounds: int, scratch: Path) -> str:
-    """`gemsdata shard` beside reading the FASTA with the fastest library and writing the same bytes."""
+    """Time `gemsdata shard` against reading the FASTA with the fastest library and writing the same bytes."""
     out = scratch / "whole"
     peaks: list[int] = []
 

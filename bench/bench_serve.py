@@ -1,10 +1,10 @@
-"""Masked batches over loopback from one and two servers, beside the local loader in the same run.
+"""Masked batches over loopback from one and two servers, against the local loader in the same run.
 
     python -m bench.bench_serve [--megabases 50] [--rounds 3] [--seconds 4] [--write]
 
-Rows of 512 tokens, batches of 256, `genemask`. Servers and client share the processors of one machine, so this is the
-price of the service, not its purpose: there the servers' processors come on top. "Its own processor time" is that of
-the training process: the time that the service leaves to it, or takes. Programs take turns; medians of the rounds.
+Rows of 512 tokens, batches of 256, `genemask`. Servers and client share the processors of one machine, so this measures
+the overhead of the service, not its benefit: in use, the servers add their processors. "Its own processor time" is that
+of the training process. Programs take turns; medians of the rounds.
 """
 
 from __future__ import annotations

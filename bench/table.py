@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def machine() -> str:
-    """Say on what the figures were measured."""
+    """Return the description of the machine on which the figures were measured."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

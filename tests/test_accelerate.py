@@ -129,7 +129,7 @@ def test_a_foreign_loader_over_the_stream_raises_when_accelerate_iterates_it(sha
 
 
 def test_prepare_refuses_what_does_not_fit(shards, accelerator):
-    with pytest.raises(ValueError, match=r"takes what gemsdata\.build_loader returns"):
+    with pytest.raises(ValueError, match=r"takes a loader from gemsdata\.build_loader"):
         gd.prepare(accelerator, [1, 2])
     loader = gd.build_loader(shards, batch_size=4, world=gd.World(rank=1, num_ranks=2))
     with pytest.raises(ValueError, match="make the Accelerator first"):

@@ -135,7 +135,7 @@ def test_every_arm_masks_the_same_number_of_tokens(config):
     ("changes", "message"),
     [
         ({"seeds": (1, 2)}, "at least three"),
-        ({"arms": [Arm("a", "global"), Arm("a", "dnabert")]}, "names of their own"),
+        ({"arms": [Arm("a", "global"), Arm("a", "dnabert")]}, "different names"),
         ({"comparisons": [("cm-gems", "nobody")]}, "comparisons name nobody"),
         ({"arms": [Arm("cm-gems", "cm-gems", {"steps": 3})], "comparisons": ()}, "no option steps"),
         ({"arms": [Arm("x", "nothing")], "comparisons": ()}, "masking 'nothing' is unknown"),
@@ -151,7 +151,7 @@ def test_a_study_is_a_python_file(tmp_path, capsys):
     path.write_text("STUDY = 3\n")
     arguments = ["--shards", "x", "--data", "y", "--output-dir", str(tmp_path)]
     assert compare.main([str(path), *arguments]) == 2
-    assert "sets no STUDY" in capsys.readouterr().err
+    assert "does not define STUDY" in capsys.readouterr().err
     assert compare.main(["nowhere.py", *arguments]) == 2
     assert "nowhere.py does not exist" in capsys.readouterr().err
     assert compare.main(arguments) == 2

@@ -126,7 +126,7 @@ def test_an_imported_module_works_in_audit_and_show(shards, module_folder, tmp_p
 def test_an_installed_package_works_in_audit_and_show_and_a_broken_one_is_named(shards, site_folder, tmp_path):
     done = run(["-m", "gemsdata.cli", "show", shards, "--masking", "every-third"], tmp_path, path=[site_folder])
     assert "every-third: " in done.stdout
-    assert "plug-in broken = no_such_module:Thing is left out: No module named 'no_such_module'" in done.stderr
+    assert "plug-in broken = no_such_module:Thing is ignored: No module named 'no_such_module'" in done.stderr
 
 
 @pytest.mark.compiled

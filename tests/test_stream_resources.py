@@ -117,7 +117,7 @@ def test_a_stream_in_a_foreign_dataloader_raises_with_the_way_out(shards):
         ({"batch_size": 4, "num_workers": -1}, "num_workers = -1"),
         ({"batch_size": 4, "num_workers": 1, "prefetch_factor": 0}, "prefetch_factor = 0"),
         ({"batch_size": 4, "num_steps": -1}, "num_steps = -1"),
-        ({"global_batch_size": 2, "world": gd.World(rank=2, num_ranks=3)}, "leaves none for rank 2"),
+        ({"global_batch_size": 2, "world": gd.World(rank=2, num_ranks=3)}, "has none for rank 2"),
         ({"batch_size": 500, "remainder": "drop"}, "larger than the split"),
     ],
 )

@@ -1,6 +1,6 @@
-"""What a shard set at a URL does when its server fails: ``python -m tools.remote_faults --markdown FILE``.
+"""Test reading of a shard set at a URL while its server fails: ``python -m tools.remote_faults --markdown FILE``.
 
-Each case is tried over HTTP and over S3, against a server that fails as it is told, with a cold cache. `tests/
+Each case is tried over HTTP and over S3, against a server with injected faults, with a cold cache. `tests/
 test_remote_faults.py` runs the same cases.
 """
 
@@ -33,16 +33,16 @@ STORAGE_OPTIONS = {"region": "us-east-1", "access_key_id": "key", "secret_access
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A fault, and the error in which it ends; None: the shard is read."""
+    """A fault and the expected error; None: the shard is read."""
 
     fault: Fault
     error: str | None = None
     only: str | None = None
-    """scheme of the only URLs that it is tried with"""
+    """URL scheme, if the case is for one only"""
 
 
 def first(number: int, what: str | bytes) -> Fault:
-    """Return the fault of the first requests only."""
+    """Return a fault that affects the first requests only."""
     return lambda name, before: what if before < number else None
 
 
@@ -80,7 +80,7 @@ CASES = {
 
 
 def make_file(folder: Path) -> ShardFile:
-    """Write a file of random bytes; return what a manifest says of it."""
+    """Write a file of random bytes; return its manifest entry."""
     import random
 
     content = random.Random(0).randbytes(NUM_BYTES)
@@ -97,9 +97,9 @@ def place_of(server: FaultServer, scheme: str) -> tuple[str, dict[str, Any]]:
 
 
 def fetch(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str, int]:
-    """Fetch a file into a cold cache; return the error that it ended in ("" when the content is right) and requests.
+    """Fetch a file into a cold cache; return the error ("" if the content is correct) and the number of requests.
 
-    Raises AssertionError when the content is wrong, or anything is left in the cache after an error.
+    Raises AssertionError if the content is wrong, or files are left in the cache after an error.
     """
     with serving(folder, case.fault) as server, tempfile.TemporaryDirectory() as cache:
         url, options = place_of(server, scheme)
@@ -121,7 +121,7 @@ def _timed(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str,
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Try every case; return 1 when one does not end as it should."""
+    """Try every case; return 1 if one does not end as expected."""
     import re
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -27,10 +27,10 @@ def parse_checked(text: bytes, place: str) -> dict[str, Any]:
     """Return the object in the content of a file that `write_checked` wrote; errors, which name ``place``, as there."""
     content = parse_object(text)
     if content.pop(_DIGEST, None) != sha256_of_json(content):
-        raise ValueError(f"{place} is damaged: its {_DIGEST} does not follow from its content")
+        raise ValueError(f"{place} is damaged: its {_DIGEST} does not match its content")
     return content
 
 
 def sha256_of_json(content: dict[str, Any]) -> str:
-    """Return the sha256 of a JSON object, the same for any order of its names and any spacing, in hex."""
+    """Return the sha256 of a JSON object in hex; it does not depend on white space or on the order of the names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The dataset card of a shard set: README.md, as the Hugging Face Hub shows it, written on request."""
+"""The dataset card of a shard set: README.md in the format of the Hugging Face Hub, written on request."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_card(place: str | Path, text: str) -> None:
 
 
 def check_card(place: str | Path) -> None:
-    """Raise ValueError when a folder, also at a URL, has a README.md that `write_card` did not write."""
+    """Raise ValueError if a folder or URL has a README.md that was not written by `write_card`."""
     if is_url(place):
         found = OutputFolder(str(place)).get_or_none(CARD_FILE)
     else:

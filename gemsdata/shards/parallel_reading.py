@@ -1,4 +1,4 @@
-"""Read the files of a genome on an executor and join what the tasks leave behind.
+"""Read the files of a genome on an executor and merge the tasks' results.
 
 A task packs and counts one file, or a portion of one with an index (map): the contigs go to a folder of its own, the
 counts to another. Tasks add the counts of 16 others until few are left (reduce, in a tree). The caller then goes
@@ -83,7 +83,7 @@ def read_on(
 ) -> GenomeReport:
     """Read sequence files on an executor; write the contigs to ``writer`` and the counts to ``counter``.
 
-    ``shared``, which all workers must see, holds what the tasks leave, until this function returns. Raises ValueError
+    ``shared``, which all workers must see, contains the tasks' results until this function returns. Raises ValueError
     as `gemsdata.genome.packed.read_contigs` does.
     """
     max_n = None if counter is None else counter.max_n
@@ -232,7 +232,7 @@ def _name(level: int, index: int) -> str:
 
 
 def _contigs_in(folder: Path) -> Iterator[Contig]:
-    """Yield the contigs that a `GenomeWriter` left in ``folder``, without the counts of their letters."""
+    """Yield the contigs that a `GenomeWriter` wrote to ``folder``, without the counts of their letters."""
     genome = PackedGenome.open(folder)
     intervals = (genome.gaps, genome.soft, genome.ambiguous)
     edges = np.arange(len(genome.names) + 1)

@@ -3,10 +3,10 @@
     python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--seconds S] [--results FILE]
                             [--known-only] [--markdown FILE]
 
-Every mutant runs in a process of its own, with the kernels as plain Python, on the tests that call its function and
-need no real genomes. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing
+Every mutant runs in a separate process, with the kernels as plain Python, on the tests that call its function and need
+no real genomes. A mutant is killed if a test fails or a time limit is exceeded. A survivor that changes nothing
 observable is listed with the reason in ``tools/mutants/equivalent.json``; any other survivor makes the exit status 1. A
-campaign that was stopped goes on where it stood.
+stopped campaign continues where it stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KINDS = ("killed", "time limit", "equivalent", "survived", "not called")
 
 
 def main() -> int:
-    """Run the command line; return 1 when a mutant survives that is not known to be equivalent."""
+    """Run the command line; return 1 if a mutant survives that is not known to be equivalent."""
     parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__.split("\n")[0])
     parser.add_argument("--per-file", type=int, default=12, help="most mutants of one source file")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of mutants")
@@ -37,9 +37,9 @@ def main() -> int:
         "--results",
         type=Path,
         default=Path(tempfile.gettempdir()) / "gemsdata_mutants.json",
-        help="file that keeps every mutant and its fate (default %(default)s)",
+        help="file with every mutant and its outcome (default %(default)s)",
     )
-    parser.add_argument("--known-only", action="store_true", help="try none; report what the results hold")
+    parser.add_argument("--known-only", action="store_true", help="try no mutants; report the stored results")
     parser.add_argument("--markdown", type=Path, default=None, help="write the table and the equivalent mutants there")
     options = parser.parse_args()
     options.results, options.markdown = (p and p.absolute() for p in (options.results, options.markdown))
