@@ -10,7 +10,6 @@ includes opening the data set.
 
 from __future__ import annotations
 
-import argparse
 import io
 import itertools
 import os
@@ -25,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 
@@ -279,33 +279,33 @@ def resuming(folder: Path) -> str:
     return markdown(["resume at step", "rows in the index", "build the loader, load the state, first batch"], rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
-    options = parser.parse_args()
+@click.command()
+@click.option("--rows", type=int, default=100_000, show_default=True)
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="Of each loader in a round.")
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
+def main(rows: int, seconds: float, rounds: int, write: bool) -> None:
+    """Print Markdown tables of batches per second."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     notes: list[str] = []
     scratch = Path(tempfile.mkdtemp(prefix="gemsdata-bench-"))
     try:
-        folders = make_sets(scratch, options.rows, notes)
+        folders = make_sets(scratch, rows, notes)
         next(iter(ours(folders["ours"], False)))  # kernels are compiled once
         text = "\n\n".join(
             [
-                f"Measured by `make bench` on {machine()}; {options.rows:,} rows of 512 tokens, page cache warm;"
-                f" medians of {options.rounds} rounds in which the loaders take turns.",
-                throughput(folders, options.rounds, options.seconds),
+                f"Measured by `make bench` on {machine()}; {rows:,} rows of 512 tokens, page cache warm;"
+                f" medians of {rounds} rounds in which the loaders take turns.",
+                throughput(folders, rounds, seconds),
                 resuming(folders["ours"]),
                 *notes,
             ]
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(text)
-    if options.write:
+    click.echo(text)
+    if write:
         write_section("loader", text)
 
 

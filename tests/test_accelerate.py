@@ -76,7 +76,10 @@ def launch(script, num_processes: int, *arguments, timeout: int = 250) -> subpro
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 2), (2, 1), (4, 0)])
+@pytest.mark.parametrize(
+    ("num_processes", "num_workers"),
+    [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(4, 0, marks=pytest.mark.slow)],
+)
 def test_every_row_once_an_epoch_on_any_number_of_processes(shards, tmp_path, num_processes, num_workers):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)

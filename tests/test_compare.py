@@ -61,6 +61,7 @@ def config(tmp_path) -> compare.CompareConfig:
     return compare.CompareConfig(shards=(str(shards),), data=str(tmp_path / "data"), output_dir=str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(config, in_process, monkeypatch, capsys):
     out = Path(config.output_dir)
     finetune = run_files.finetune

@@ -300,6 +300,7 @@ def test_code_of_a_checkpoint_is_refused_before_anything_runs_and_does_not_spoil
     assert len(in_process) == 2
 
 
+@pytest.mark.slow
 def test_cells_run_in_processes_and_one_that_fails_does_not_stop_the_others(tmp_path, model, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)

@@ -15,7 +15,7 @@ from tests.genomes import random_dna
 from tests.stream_support import make_set
 from tests.view_support import packed_set
 
-ADVICE = r"is iterated itself.*docs/stream\.md"
+ADVICE = r"iterate the Loader itself.*docs/stream\.md"
 MODES = [{}, {"num_workers": 2, "threads": True}, {"num_workers": 2, "start_method": "fork"}]
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("default")]  # what other libraries warn of is theirs
 
@@ -231,7 +231,7 @@ def test_a_loader_given_as_a_data_set_says_what_to_do(shards, tmp_path):
     for options in ({}, {"shuffle": True}, {"batch_size": None}):
         with pytest.raises(TypeError, match=ADVICE):
             next(iter(DataLoader(loader, **options)))
-    with pytest.raises(TypeError, match=r"the stream is endless.*is iterated itself"):
+    with pytest.raises(TypeError, match=r"the stream is endless.*iterate the Loader itself"):
         next(iter(DataLoader(gd.build_loader(shards, batch_size=7))))
     arguments = TrainingArguments(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True)
     with pytest.raises(TypeError, match=ADVICE):

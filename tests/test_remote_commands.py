@@ -16,6 +16,8 @@ from gemsdata.cli import main
 from tests.service_support import command_line, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("obstore")
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 
@@ -154,7 +156,6 @@ def test_a_command_prints_the_same_of_a_packed_set_at_a_url(packed, packed_url, 
     assert remote.replace(packed_url, "SET") == local.replace(str(packed), "SET")
 
 
-@pytest.mark.once
 def test_a_packed_set_at_a_url_is_verified_drawn_loaded_and_served(packed, packed_url, tmp_path, shards, capsys):
     assert main(["verify", packed_url, "--fasta", f"{shards}.fa"]) == 0
     assert "every base matches the FASTA" in capsys.readouterr().out

@@ -240,7 +240,7 @@ def test_options_are_checked_with_what_was_given() -> None:
         ({"rows_per_shard": 1000}, "rows-per-shard = 1000; a multiple of block-rows = 1024"),
         ({"scheme": "random"}, "windows 'random' is unknown; choose one of fixed, dnabert"),
         ({"seed": -1}, "seed = -1"),
-        ({"npmi": "t.parquet", "canonical": True}, "has counts of its own"),
+        ({"npmi": "t.parquet", "canonical": True}, "already has counts"),
     ):
         with pytest.raises(ValueError, match=message):
             ShardOptions(**bad)

@@ -19,7 +19,10 @@ from gemsdata.files import mapped
 from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import make_set
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on two cores
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes"),  # on two cores
+]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +134,7 @@ def test_mistakes_in_the_sets_are_told(shards, tmp_path):
         gd.build_loader(tmp_path / "nowhere", batch_size=4)
     with pytest.raises(ValueError, match="no shard set"):
         gd.build_loader([], batch_size=4)
-    with pytest.raises(ValueError, match="sets in a mixture wrap"):
+    with pytest.raises(ValueError, match="the sets of a mixture always wrap"):
         gd.build_loader([shards, shards], batch_size=4, remainder="pad")
     with pytest.raises(ValueError, match="has no webdataset shards"):
         ShardSet.open(shards, "webdataset")

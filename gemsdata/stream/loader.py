@@ -127,7 +127,7 @@ class Loader(torch.utils.data.DataLoader):
         if self.num_steps is None:
             raise TypeError(
                 "the stream is endless and has no length: give build_loader num_steps or num_epochs, or use"
-                " steps_per_epoch; iterate the Loader itself; it is not a dataset for DataLoader or Trainer"
+                " steps_per_epoch; iterate the Loader itself, as it is not a dataset for DataLoader or Trainer"
             )
         return self.num_steps
 
