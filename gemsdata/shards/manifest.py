@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from gemsdata.files.publish import write_text
 from gemsdata.files.typed_json import from_json, parse_object
 from gemsdata.genome.vocab import MAX_K, token_dtype
 from gemsdata.npmi.estimators import ESTIMATORS
+from gemsdata.shards.manifest_checks import check_genome, check_shards, is_hex, require
 from gemsdata.shards.manifest_fields import (
+    SUFFIXES,
     ContigInfo,
     GenomeInfo,
     NpmiInfo,
@@ -26,6 +29,8 @@ from gemsdata.shards.manifest_fields import (
     ValidationInfo,
     WindowInfo,
 )
+from gemsdata.shards.manifest_text import json_pieces, read_splits, split_manifest
+from gemsdata.shards.shard_table import ShardTable, column_of, num_bytes_of, row_pieces
 
 MANIFEST_FILE = "_index.json"
 NPMI_FILE = "npmi.parquet"
@@ -34,7 +39,6 @@ WORK_FOLDER = "_work"
 """what a set that is being written keeps in its folder until it is complete"""
 JOURNAL_FILE = "publish.json"
 """in the work folder: the set is encoded, and its files are being renamed into their places"""
-SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
 SPLITS = ("train", "valid")
 SCHEMES = ("fixed", "dnabert")
 COMPRESSIONS = ("none", "zstd")
@@ -59,7 +63,6 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 _TOKENIZER_VOCABULARY = "that of the Hugging Face tokenizer in tokenizer.json"
 _MAX_ROW_TOKENS = 65535
 _MAX_BLOCK_ROWS = 1 << 20
-_MAX_BASES = 1 << 62
 _MAX_SEED = (1 << 63) - 1
 
 
@@ -94,7 +97,8 @@ class Manifest:
     """of a set that was written from a view; None: overlapping k-mers, or packed bases"""
     intervals_sha256: str = ""
     """of intervals.parquet; "" in version 1"""
-    splits: dict[str, list[Shard]] = field(default_factory=dict)
+    splits: dict[str, Sequence[Shard]] = field(default_factory=dict)
+    """a `ShardTable` of each split where the manifest was read from a file of the writer's layout"""
 
     @property
     def packed(self) -> bool:
@@ -103,13 +107,21 @@ class Manifest:
 
     def num_rows(self, split: str) -> int:
         """Return the number of rows of a split; raise ValueError when there is no such split."""
-        return sum(shard.num_rows for shard in self.shards(split))
+        return sum(column_of(self.shards(split), "num_rows"))
 
-    def shards(self, split: str) -> list[Shard]:
+    def shards(self, split: str) -> Sequence[Shard]:
         """Return the shards of a split in row order; raise ValueError when there is no such split."""
         if split not in self.splits:
             raise ValueError(f"split {split!r} is unknown; the set has {', '.join(self.splits)}")
         return self.splits[split]
+
+    def num_tokens(self, split: str) -> int:
+        """Return the number of tokens (of a packed set: of bases) of a split."""
+        return sum(column_of(self.shards(split), "num_tokens"))
+
+    def num_bytes(self, split: str) -> int:
+        """Return the size of a split's files of all formats."""
+        return sum(sum(num_bytes_of(self.shards(split), name)) for name in self.formats)
 
     def files(self) -> list[str]:
         """Return the paths of every file of the set but the manifest, relative to its folder."""
@@ -138,7 +150,15 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """Return the manifest as the JSON object of its file."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content = self._head_json()
+        content["splits"] = {
+            split: [dataclasses.asdict(shard) for shard in shards] for split, shards in self.splits.items()
+        }
+        return content
+
+    def _head_json(self) -> dict[str, Any]:
+        """Return the manifest as a JSON object without shards."""
+        content = {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(self, splits={}))}
         content["windows"] = _windows_json(self.windows)
         if self.tokens is None:
             del content["tokens"]
@@ -168,10 +188,7 @@ class Manifest:
     @classmethod
     def parse(cls, text: bytes, path: str) -> Manifest:
         """Read a manifest from the content of its file; ``path`` is what messages call it. Raises as `load` does."""
-        try:
-            content = parse_object(text)
-        except ValueError:
-            content = {}
+        content, tables = _read(text)
         if content.pop("format", None) != FORMAT:
             raise ValueError(f"{path} is not the manifest of a gemsdata shard set")
         version = content.get("version")
@@ -181,19 +198,37 @@ class Manifest:
             )
         try:
             manifest = from_json(cls, content, "the manifest")
+            if tables is not None:
+                manifest = dataclasses.replace(manifest, splits=dict(tables))
             _check(manifest)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
-        if manifest.version > 1 and manifest.manifest_sha256 != _content_sha256({"format": FORMAT, **content}):
+        if manifest.version > 1 and manifest.manifest_sha256 != _content_sha256({"format": FORMAT, **content}, tables):
             raise ValueError(f"{path} is damaged or was edited: its manifest_sha256 does not follow from its content")
         if manifest.fingerprint != fingerprint(manifest):
             raise ValueError(f"{path} is damaged or was edited: its fingerprint does not follow from its content")
         return manifest
 
 
-def shard_path(split: str, index: int, file_format: str) -> str:
-    """Return the path of a shard's file, relative to the set's folder, such as train/000003.arrow."""
-    return f"{split}/{index:06d}{SUFFIXES[file_format]}"
+def _read(text: bytes) -> tuple[dict[str, Any], dict[str, ShardTable] | None]:
+    """Return the JSON object of a manifest, and its splits as tables where the text has the writer's layout.
+
+    Then the object has none; otherwise they are None and the object is whole, or empty where the text is no object.
+    """
+    head, position = split_manifest(text)
+    try:
+        content = parse_object(head)
+        formats = content.get("formats")
+        if position and isinstance(formats, list) and all(name in SUFFIXES for name in formats):
+            tables = read_splits(text, position, formats)
+            if tables is not None:
+                return content, tables
+    except (ValueError, TypeError):
+        pass  # said below, of the whole text
+    try:
+        return parse_object(text), None
+    except ValueError:
+        return {}, None
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -209,14 +244,11 @@ def fingerprint(manifest: Manifest) -> str:
         "seed": manifest.seed,
         "validation": manifest.validation.regions,
         "ranks": manifest.npmi.rank_sha256,
-        "rows": {
-            split: [[shard.first_row, shard.num_rows, shard.content_xxh3_64] for shard in shards]
-            for split, shards in manifest.splits.items()
-        },
     }
     if manifest.tokens is not None:
         content["tokens"] = manifest.tokens.identity
-    return sha256_of_json(content)
+    rows = {split: row_pieces(shards) for split, shards in manifest.splits.items()}
+    return sha256_of_json(content, {"rows": json_pieces(rows)})
 
 
 def vocabulary_of(*, varying: bool) -> str:
@@ -228,122 +260,83 @@ def _windows_json(windows: WindowInfo) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(windows).items() if value is not None}
 
 
-def _content_sha256(content: dict[str, Any]) -> str:
-    return sha256_of_json({name: value for name, value in content.items() if name != "manifest_sha256"})
+def _content_sha256(content: dict[str, Any], tables: Mapping[str, ShardTable] | None = None) -> str:
+    """Return the hash of a manifest's JSON object, whose splits are ``tables`` where these are given."""
+    content = {name: value for name, value in content.items() if name != "manifest_sha256"}
+    if tables is None:
+        return sha256_of_json(content)
+    del content["splits"]
+    return sha256_of_json(content, {"splits": json_pieces({split: t.json_pieces() for split, t in tables.items()})})
 
 
 def _check(manifest: Manifest) -> None:
     """Raise ValueError, with the place, for a value that no writer gives."""
     packed, tokens = manifest.packed, manifest.tokens
     versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else _VIEW_VERSIONS
-    _require(manifest.version in versions, "version", manifest.version)
+    require(manifest.version in versions, "version", manifest.version)
     for name in _ADDED_IN_2:
         value = getattr(manifest, name)
-        _require((value == "") if manifest.version == 1 else _is_hex(value, 64), name, value)
-    _require(1 <= manifest.k <= MAX_K, "k", manifest.k)
+        require((value == "") if manifest.version == 1 else is_hex(value, 64), name, value)
+    require(1 <= manifest.k <= MAX_K, "k", manifest.k)
     vocabulary = PACKED_VOCABULARY if packed else vocabulary_of(varying=bool(tokens and tokens.spec == "tokenizer"))
-    _require(manifest.vocabulary == vocabulary, "vocabulary", manifest.vocabulary)
-    _require(manifest.codec in (_CODEC, PACKED_CODEC), "codec", manifest.codec)
-    _require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
+    require(manifest.vocabulary == vocabulary, "vocabulary", manifest.vocabulary)
+    require(manifest.codec in (_CODEC, PACKED_CODEC), "codec", manifest.codec)
+    require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
     dtype = "uint8" if packed else token_dtype(manifest.k).name
     if tokens is not None:
         _check_tokens(tokens, manifest.version)
         dtype = "uint16" if tokens.num_ids <= 65536 else "uint32"
-    _require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
-    _require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
-    _require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
-    _require(1 <= manifest.block_rows <= _MAX_BLOCK_ROWS, "block_rows", manifest.block_rows)
+    require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
+    require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
+    require(manifest.compression in COMPRESSIONS, "compression", manifest.compression)
+    require(1 <= manifest.block_rows <= _MAX_BLOCK_ROWS, "block_rows", manifest.block_rows)
     known = [name for name in SUFFIXES if name in manifest.formats]
-    _require(bool(known) and known == manifest.formats, "formats", manifest.formats)
-    _require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
-    _check_genome(manifest)
+    require(bool(known) and known == manifest.formats, "formats", manifest.formats)
+    require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
+    check_genome(manifest.genome, manifest.contigs, manifest.validation)
     scheme = manifest.windows.scheme
-    _require(packed == (scheme == PACKED_SCHEME), "windows.scheme", scheme)
-    _require((tokens is not None) == (scheme == VIEW_SCHEME), "windows.scheme", scheme)
+    require(packed == (scheme == PACKED_SCHEME), "windows.scheme", scheme)
+    require((tokens is not None) == (scheme == VIEW_SCHEME), "windows.scheme", scheme)
     _check_windows(manifest.windows)
     _check_npmi(manifest.npmi)
-    _require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
+    require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
     for split, shards in manifest.splits.items():
-        _check_shards(manifest, split, shards)
+        check_shards(split, shards, manifest.row_tokens, manifest.formats)
 
 
 def _check_tokens(tokens: TokenInfo, version: int) -> None:
     stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
     known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
-    _require(known, "tokens.spec", tokens.spec)
-    _require(tokens.num_ids > 0, "tokens.num_ids", tokens.num_ids)
-    _require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
-    _require(_is_hex(tokens.view, 64), "tokens.view", tokens.view)
+    require(known, "tokens.spec", tokens.spec)
+    require(tokens.num_ids > 0, "tokens.num_ids", tokens.num_ids)
+    require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
+    require(is_hex(tokens.view, 64), "tokens.view", tokens.view)
     wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
     has_tokenizer = TOKENIZER_FILES[0] in tokens.files
     fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
-    _require(tokens.files == wanted and fits, "tokens.files", tokens.files)
+    require(tokens.files == wanted and fits, "tokens.files", tokens.files)
     hashed = len(tokens.files) if version == VIEW_VERSION else 0
-    right = len(tokens.files_sha256) == hashed and all(_is_hex(digest, 64) for digest in tokens.files_sha256)
-    _require(right, "tokens.files_sha256", tokens.files_sha256)
-
-
-def _check_genome(manifest: Manifest) -> None:
-    genome, contigs = manifest.genome, manifest.contigs
-    _require(_is_hex(genome.sha256, 64), "genome.sha256", genome.sha256)
-    sizes = [contig.num_bases for contig in contigs]
-    _require(bool(sizes) and min(sizes) >= 0, "contigs", f"{len(sizes)} of at least {min(sizes, default=0)} bases")
-    _require(len({contig.name for contig in contigs}) == len(contigs), "contigs", "names that occur twice")
-    _require(sum(sizes) == genome.num_bases <= _MAX_BASES, "genome.num_bases", genome.num_bases)
-    _require(0 <= genome.num_not_acgt <= genome.num_bases, "genome.num_not_acgt", genome.num_not_acgt)
-    _require(0 <= genome.num_soft_masked <= genome.num_bases, "genome.num_soft_masked", genome.num_soft_masked)
-    held_out = manifest.validation
-    _require(held_out.fraction is None or 0 <= held_out.fraction < 1, "validation.fraction", held_out.fraction)
-    _require((held_out.fraction is None) == bool(held_out.contigs), "validation.contigs", held_out.contigs)
-    for contig, start, end in held_out.regions:
-        inside = 0 <= contig < len(sizes) and 0 <= start <= end <= sizes[contig]
-        _require(inside, "validation.regions", [contig, start, end])
+    right = len(tokens.files_sha256) == hashed and all(is_hex(digest, 64) for digest in tokens.files_sha256)
+    require(right, "tokens.files_sha256", tokens.files_sha256)
 
 
 def _check_windows(windows: WindowInfo) -> None:
-    _require(windows.scheme in (*SCHEMES, PACKED_SCHEME, VIEW_SCHEME), "windows.scheme", windows.scheme)
-    _require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
+    require(windows.scheme in (*SCHEMES, PACKED_SCHEME, VIEW_SCHEME), "windows.scheme", windows.scheme)
+    require(windows.full_bases >= 1, "windows.full_bases", windows.full_bases)
     bounds = (windows.shortest_bases, windows.longest_bases)
     if windows.scheme in ("fixed", PACKED_SCHEME, VIEW_SCHEME):
-        _require(bounds == (None, None), "windows", _windows_json(windows))
+        require(bounds == (None, None), "windows", _windows_json(windows))
     else:
         known = None not in bounds and bounds[0] >= 1 and bounds[1] <= windows.full_bases  # type: ignore[operator]
-        _require(known, "windows", _windows_json(windows))
+        require(known, "windows", _windows_json(windows))
 
 
 def _check_npmi(npmi: NpmiInfo) -> None:
-    _require(npmi.file == NPMI_FILE, "npmi.file", npmi.file)
-    _require(_is_hex(npmi.sha256, 64), "npmi.sha256", npmi.sha256)
-    _require(_is_hex(npmi.rank_sha256, 64), "npmi.rank_sha256", npmi.rank_sha256)
-    _require(npmi.estimator in ESTIMATORS, "npmi.estimator", npmi.estimator)
-    _require(npmi.min_count >= 1, "npmi.min_count", npmi.min_count)
-
-
-def _check_shards(manifest: Manifest, split: str, shards: list[Shard]) -> None:
-    first_row = 0
-    for index, shard in enumerate(shards):
-        where = f"splits.{split}[{index}]"
-        _require(shard.first_row == first_row, f"{where}.first_row", shard.first_row)
-        _require(1 <= shard.num_rows <= _MAX_BASES, f"{where}.num_rows", shard.num_rows)
-        most = shard.num_rows * manifest.row_tokens
-        _require(shard.num_rows <= shard.num_tokens <= most, f"{where}.num_tokens", shard.num_tokens)
-        _require(_is_hex(shard.content_xxh3_64, 16), f"{where}.content_xxh3_64", shard.content_xxh3_64)
-        _require(sorted(shard.files) == sorted(manifest.formats), f"{where}.files", list(shard.files))
-        for name, file in shard.files.items():
-            _require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
-            _require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
-            hashes = _is_hex(file.xxh3_64, 16) and _is_hex(file.sha256, 64)
-            _require(hashes, f"{where}.files.{name}", "hashes that are none")
-        first_row += shard.num_rows
-
-
-def _require(holds: bool, where: str, value: Any) -> None:
-    if not holds:
-        raise ValueError(f"{where} = {value!r:.80} is not a valid value")
-
-
-def _is_hex(text: str, num_digits: int) -> bool:
-    return re.fullmatch(f"[0-9a-f]{{{num_digits}}}", text) is not None
+    require(npmi.file == NPMI_FILE, "npmi.file", npmi.file)
+    require(is_hex(npmi.sha256, 64), "npmi.sha256", npmi.sha256)
+    require(is_hex(npmi.rank_sha256, 64), "npmi.rank_sha256", npmi.rank_sha256)
+    require(npmi.estimator in ESTIMATORS, "npmi.estimator", npmi.estimator)
+    require(npmi.min_count >= 1, "npmi.min_count", npmi.min_count)
 
 
 def _why_absent(folder: Path) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFile:
@@ -107,3 +109,8 @@ class NpmiInfo:
     canonical: bool
     exclude_soft_masked: bool
     from_this_genome: bool
+
+
+def shard_path(split: str, index: int, file_format: str) -> str:
+    """Return the path of a shard's file, relative to the set's folder, such as train/000003.arrow."""
+    return f"{split}/{index:06d}{SUFFIXES[file_format]}"
