@@ -1,7 +1,7 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo docs test test-slow lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
+.PHONY: demo docs test test-slow lint format dist lowest bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -45,6 +45,11 @@ dist: .venv/.installed
 	$(BIN)/python -m build
 	$(BIN)/python -m tools.try_dist dist
 
+# The wheel once more, with the oldest versions that pyproject.toml allows; needs Python 3.11, for which they have wheels.
+lowest: .venv/.installed
+	test -d dist || $(BIN)/python -m build
+	$(BIN)/python -m tools.try_dist --lowest dist
+
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target .bench-peers --upgrade -r bench/peers.txt
@@ -55,7 +60,7 @@ bench: .bench-peers/.installed
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_offline --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_masking --write
 	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_loader --write
-	$(BIN)/python -m bench.bench_views --write
+	PYTHONPATH=.bench-peers $(BIN)/python -m bench.bench_views --write
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
 	$(BIN)/python -m bench.bench_train --write --threads 1

@@ -1,19 +1,16 @@
 """Views of a packed genome beside stored rows, and beside the ways in which others read a genome, in one run.
 
-    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 3] [--megabases 3100] [--write]
+    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 2] [--megabases 3100] [--write]
 
-Loaders have two workers and hand out int64 tensors; those of others are written here after their published
-descriptions and run in torch's DataLoader: HyenaDNA (a window of the FASTA by pyfaidx for each sample, letters to ids
-by a dict, not masked), GPN (windows in a jsonl.zst file, streamed by Hugging Face datasets, tokenized, masked by its
-collator), and a memory map of one byte a base with the same collator. Contenders take turns; medians of the rounds.
+Loaders hand out int64 tensors; tokens are counted without [CLS], [SEP] and padding. Contenders take turns; medians of
+the rounds. What others do is in `bench.genome_peers`.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
+import itertools
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -21,254 +18,266 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
-import torch
 
 import gemsdata as gd
+from bench import genome_peers as peers
+from bench.slow_link import slow_link
 from bench.table import machine, markdown, write_section
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
-from tests.test_views_tokens import bpe_folder
+from gemsdata.views.view import View
 from tools.synthesize import GenomeRecipe, write_fasta
 
 GENOME = Path(__file__).parents[2] / "shared" / "data" / "genomes" / "hg38_chr1_28Mb.fa.gz"
 LONG = 32_768
 LONGEST = 1_048_576
+LINK_BYTES_PER_SECOND = 125e6
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
-OWN_IDS = {letter: i + 5 for i, letter in enumerate("ATCG")} | {"N": 1}
-Loader = Iterable[dict[str, torch.Tensor]]
+THREADS, PROCESSES, ONE = "2 threads", "2 processes", "1 thread"
+OURS = "gemsdata, a view"
 
 
-class PyfaidxWindows(torch.utils.data.Dataset):
-    """A window of the FASTA for each sample, as HyenaDNA's data set reads it."""
+@dataclass(frozen=True)
+class Contender:
+    """One line of a table."""
 
-    def __init__(self, fasta: Path, num_bases: int) -> None:
-        from pyfaidx import Fasta
-
-        self.fasta, self.num_bases = Fasta(str(fasta), sequence_always_upper=True), num_bases
-        self.starts = [
-            (record.name, start) for record in self.fasta for start in range(0, len(record) - num_bases, num_bases)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        name, start = self.starts[index]
-        letters = str(self.fasta[name][start : start + self.num_bases])
-        return torch.LongTensor([OWN_IDS.get(letter, 1) for letter in letters])
+    name: str
+    workers: str
+    speed: Callable[[float], float]
+    """seconds to measure for -> tokens a second"""
 
 
-class MappedWindows(torch.utils.data.Dataset):
-    """A window of a memory map of one byte a base."""
-
-    def __init__(self, path: Path, num_bases: int) -> None:
-        self.path, self.num_bases = path, num_bases
-        self.count = path.stat().st_size // num_bases
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        window = np.memmap(self.path, np.uint8, mode="r")[index * self.num_bases :][: self.num_bases]
-        return torch.from_numpy(window.astype(np.int64))
-
-
-def collator(num_tokens: int) -> Callable:
-    from transformers import DataCollatorForLanguageModeling
-
-    return DataCollatorForLanguageModeling(gd.KmerTokenizer(1, model_max_length=num_tokens + 2), mlm_probability=0.15)
-
-
-def stacked(rows: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {"input_ids": torch.stack(rows)}
-
-
-def shuffled(dataset: torch.utils.data.Dataset, collate: Callable) -> Loader:
-    return torch.utils.data.DataLoader(
-        dataset, batch_size=4, num_workers=2, persistent_workers=True, shuffle=True, collate_fn=collate
-    )
-
-
-def jsonl_stream(files: list[str], num_bases: int) -> Loader:
-    """Windows as text, streamed, tokenized and masked, as GPN trains."""
-    import datasets
-
-    tokenizer = gd.KmerTokenizer(1, model_max_length=num_bases + 2)
-    stream = datasets.load_dataset("json", data_files=files, split="train", streaming=True).shuffle(0, buffer_size=16)
-    stream = stream.map(
-        lambda rows: {"input_ids": tokenizer([s.upper() for s in rows["seq"]])["input_ids"]},
-        batched=True,
-        batch_size=16,
-        remove_columns=["seq"],
-    )
-    return torch.utils.data.DataLoader(
-        stream, batch_size=4, num_workers=2, persistent_workers=True, collate_fn=collator(num_bases)
-    )
-
-
-def write_peers(fasta: Path, folder: Path) -> None:
-    """Write what the others read: one byte a base, and windows as jsonl.zst in two files."""
-    import zstandard
-
-    records = [record.split(b"\n", 1)[1].replace(b"\n", b"") for record in fasta.read_bytes().split(b">")[1:]]
-    ids = np.full(256, 1, np.uint8)
-    for letter, token_id in OWN_IDS.items():
-        ids[ord(letter)] = ids[ord(letter.lower())] = token_id
-    with open(folder / "bases.bin", "wb") as out:
-        for record in records:
-            ids[np.frombuffer(record, np.uint8)].tofile(out)
-    windows = [r[i : i + LONG] for r in records for i in range(0, len(r) - LONG, LONG)]
-    for part in range(2):
-        with zstandard.open(folder / f"{part}.jsonl.zst", "wt") as out:
-            for window in windows[part::2]:
-                out.write(json.dumps({"seq": window.decode()}) + "\n")
-
-
-def tokens_per_second(batches: Iterator[int], seconds: float) -> float:
+def rate(batches: Iterator[float], seconds: float) -> float:
     """Return tokens a second, after one batch that is not counted."""
     next(batches)
-    began, tokens = time.perf_counter(), 0
+    began, tokens = time.perf_counter(), 0.0
     while time.perf_counter() - began < seconds:
         tokens += next(batches)
     return tokens / (time.perf_counter() - began)
 
 
-def of_loader(open_loader: Callable[[], Loader]) -> Callable[[], Iterator[int]]:
-    """Count the tokens of a loader's batches, for ever."""
-
-    def batches() -> Iterator[int]:
-        loader = open_loader()
-        while True:
-            for batch in loader:
-                yield batch["input_ids"].numel()
-
-    return batches
+def tokens_of_batches(loader: peers.Loader, share: float) -> Iterator[float]:
+    """Yield the tokens of each batch for ever; ``share`` of all positions are tokens."""
+    while True:
+        for batch in loader:
+            yield batch["input_ids"].numel() * share
 
 
-def ours(source: object, batch_size: int, masking: str = "genemask") -> Callable[[], Iterator[int]]:
-    return of_loader(
-        lambda: gd.build_loader(source, masking=masking, batch_size=batch_size, num_workers=2, threads=True)
-    )
+def peer(name: str, open_loader: Callable[[], peers.Loader]) -> Contender:
+    """Return a loader of others, all of whose positions are tokens."""
+    return Contender(name, PROCESSES, lambda seconds: rate(tokens_of_batches(open_loader(), 1.0), seconds))
 
 
-def unmasked(view: object, batch_size: int) -> Callable[[], Iterator[int]]:
-    """Count the tokens of rows that are read and tokenized but not masked, on one core."""
+def ours(name: str, view: View, batch_size: int, masking: str = "genemask", *, workers: str = THREADS) -> Contender:
+    """Return a loader of the rows of a view, masked."""
 
-    def batches() -> Iterator[int]:
+    def speed(seconds: float) -> float:
+        loader = gd.build_loader(
+            view, masking=masking, batch_size=batch_size, num_workers=2, threads=workers == THREADS
+        )
+        return rate(tokens_of_batches(loader, num_tokens(view) / len(view) / (view.row_tokens + 2)), seconds)
+
+    return Contender(f"{name}, {masking}", workers, speed)
+
+
+def num_tokens(view: View) -> int:
+    """Return the tokens of an epoch; of tokens that vary in length only a stored set knows them."""
+    if view.packed:
+        return int(view.windows("train").num_tokens.sum())
+    return sum(entry.num_tokens for entry in view.shards.manifest.shards("train"))
+
+
+def first_pass(name: str, url: str, cache: Path, tokens: int, *, as_view: bool) -> Contender:
+    """Return a loader that reads each row of a set at a URL once, nothing of which is in the cache."""
+
+    def speed(seconds: float) -> float:
+        shutil.rmtree(cache, ignore_errors=True)
+        began = time.perf_counter()
+        shards = ShardSet.open(url, cache_dir=cache)
+        source = gd.view(shards, tokens="kmer:6", row_tokens=510) if as_view else shards
+        loader = gd.build_loader(source, batch_size=256, num_epochs=1, num_workers=2, threads=True)
+        for _ in loader:
+            pass
+        return tokens / (time.perf_counter() - began)
+
+    return Contender(name, THREADS, speed)
+
+
+def unmasked(name: str, view: View) -> Contender:
+    """Return the rows of a view, read and tokenized but not masked."""
+
+    def batches() -> Iterator[float]:
         reader, random = view.reader("train"), np.random.default_rng(0)
         while True:
-            yield int(reader.rows(0, random.integers(0, len(view), batch_size)).tokens.num_tokens.sum())
+            yield float(reader.rows(0, random.integers(0, len(view), 64)).tokens.num_tokens.sum())
 
-    return batches
-
-
-def tokenizer_alone(view: object) -> Callable[[], Iterator[int]]:
-    """Count the tokens that the Hugging Face tokenizer makes of the text of the view's rows, on one core."""
-
-    def batches() -> Iterator[int]:
-        bases = view.rows(np.arange(64)).tokens
-        texts = [LETTERS[bases.bases[i, :n]].tobytes().decode() for i, n in enumerate(bases.num_bases.tolist())]
-        tokenizer = view.tokenizer().backend_tokenizer
-        while True:
-            yield sum(len(one.ids) for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False))
-
-    return batches
+    return Contender(name, ONE, lambda seconds: rate(batches(), seconds))
 
 
-def contenders(fasta: Path, folder: Path) -> dict[str, dict[str, Callable[[], Iterator[int]]]]:
+def tokenizer_alone(name: str, view: View) -> Contender:
+    """Return the Hugging Face tokenizer on the text of the view's rows."""
+
+    def batches() -> Iterator[float]:
+        tokenizer, random = view.tokenizer().backend_tokenizer, np.random.default_rng(0)
+        texts = row_texts(view, random.integers(0, len(view), 640))
+        for first in itertools.cycle(range(0, len(texts), 64)):
+            encoded = tokenizer.encode_batch_fast(texts[first : first + 64], add_special_tokens=False)
+            yield float(sum(len(one.ids) for one in encoded))
+
+    return Contender(name, ONE, lambda seconds: rate(batches(), seconds))
+
+
+def row_texts(view: View, row_ids: np.ndarray) -> list[str]:
+    """Return the bases of rows as text."""
+    found = view.rows(row_ids)
+    counts = (found.end - found.start).tolist()
+    return [LETTERS[found.tokens.bases[i, :n]].tobytes().decode() for i, n in enumerate(counts)]
+
+
+def bpe_views(packed: Path, fasta: Path, folder: Path) -> tuple[View, View]:
+    """Return BPE rows of up to 510 tokens, tokenized when they are read, and the same written as an Arrow set."""
+    tokenizer = peers.bpe_folder(fasta, folder / "bpe")
+    trial = gd.view(packed, tokens=tokenizer, row_bases=2000, row_tokens=2000, jitter=False)
+    found = trial.rows(np.arange(0, len(trial), 50)).tokens
+    row_bases = int(490 * found.num_bases.sum() / found.num_tokens.sum())
+    read = gd.view(packed, tokens=tokenizer, row_bases=row_bases, row_tokens=510, jitter=False)
+    read.write(folder / "bpe-rows", workers=2)
+    return read, gd.view(folder / "bpe-rows")
+
+
+def contenders(fasta: Path, folder: Path, files: ExitStack) -> dict[str, list[Contender]]:
     """Return the contenders of each table, ours first."""
     for name in ("packed", "arrow"):
         shard([str(fasta)], folder / name, ShardOptions(format=name), workers=2)
-    packed = folder / "packed"
-    write_peers(fasta, folder)
-    files = [str(path) for path in sorted(folder.glob("*.jsonl.zst"))]
+    packed, arrow = folder / "packed", gd.view(folder / "arrow")
+    peers.write_peers(fasta, folder, LONG)
+    jsonl = [str(path) for path in sorted(folder.glob("*.jsonl.zst"))]
     kmers = gd.view(packed, tokens="kmer:6", row_tokens=510)
     bases = gd.view(packed, tokens="base", row_bases=LONG)
-    longest = gd.view(packed, tokens="base", row_bases=LONGEST)
-    bpe = gd.view(packed, tokens=bpe_folder(folder / "bpe"), row_bases=2000, row_tokens=1000)
+    bpe, written = bpe_views(packed, fasta, folder)
+    url = files.enter_context(slow_link(folder, LINK_BYTES_PER_SECOND))
+    mapped = folder / "bases.bin"
     return {
-        "6-mers, rows of 510, genemask": {
-            "gemsdata, a view": ours(kmers, 256),
-            "gemsdata, stored rows (Arrow)": ours(folder / "arrow", 256),
-        },
-        f"single bases, rows of {LONG:,}, masked": {
-            "gemsdata, a view, genemask": ours(bases, 4),
-            "jsonl.zst by HF datasets and its collator, as GPN": of_loader(lambda: jsonl_stream(files, LONG)),
-            "uint8 memory map and HF's collator": of_loader(
-                lambda: shuffled(MappedWindows(folder / "bases.bin", LONG), collator(LONG))
+        "overlapping 6-mers, rows of 510": [
+            ours(OURS, kmers, 256),
+            ours("gemsdata, stored rows (Arrow)", arrow, 256),
+        ],
+        f"overlapping 6-mers, one pass over a set at a URL, {LINK_BYTES_PER_SECOND / 1e6:.0f} MB/s": [
+            first_pass(OURS, f"{url}/packed", folder / "cache", num_tokens(kmers), as_view=True),
+            first_pass(
+                "gemsdata, stored rows (Arrow)", f"{url}/arrow", folder / "cache", num_tokens(arrow), as_view=False
             ),
-        },
-        f"single bases, rows of {LONG:,}; ours masked, others not": {
-            "gemsdata, a view, genemask": ours(bases, 4),
-            "pyfaidx, as HyenaDNA": of_loader(lambda: shuffled(PyfaidxWindows(fasta, LONG), stacked)),
-            "uint8 memory map": of_loader(lambda: shuffled(MappedWindows(folder / "bases.bin", LONG), stacked)),
-        },
-        f"single bases, rows of {LONGEST:,}": {"gemsdata, a view, global": ours(longest, 1, "global")},
-        "BPE, rows of 2,000 bases, not masked, one core": {
-            "gemsdata, a view": unmasked(bpe, 64),
-            "the Hugging Face tokenizer alone": tokenizer_alone(bpe),
-        },
+        ],
+        f"single bases, rows of {LONG:,}, masked": [
+            ours(OURS, bases, 4),
+            ours(OURS, bases, 4, workers=PROCESSES),
+            peer("jsonl.zst by HF datasets and HF's collator, as GPN", lambda: peers.jsonl_stream(jsonl, LONG)),
+            peer(
+                "uint8 memory map, as BioNeMo, and HF's collator",
+                lambda: peers.shuffled(peers.MappedWindows(mapped, LONG), peers.masking_collator(LONG)),
+            ),
+        ],
+        f"single bases, rows of {LONG:,}, ours masked, the others not": [
+            ours(OURS, bases, 4),
+            peer("pyfaidx, as HyenaDNA", lambda: peers.shuffled(peers.PyfaidxWindows(fasta, LONG), peers.stacked)),
+            peer(
+                "uint8 memory map, as BioNeMo", lambda: peers.shuffled(peers.MappedWindows(mapped, LONG), peers.stacked)
+            ),
+        ],
+        f"single bases, rows of {LONGEST:,}": [
+            ours(OURS, gd.view(packed, tokens="base", row_bases=LONGEST), 1, "global"),
+        ],
+        f"BPE, 4,096 ids, rows of {bpe.row_bases:,} bases, not masked": [
+            unmasked(OURS, bpe),
+            tokenizer_alone("the Hugging Face tokenizer alone", bpe),
+        ],
+        "BPE rows of up to 510 tokens, written as Arrow": [
+            ours("gemsdata, stored rows (BPE)", written, 256),
+            ours("gemsdata, stored rows (6-mers)", arrow, 256),
+        ],
     }
 
 
 def throughput(fasta: Path, folder: Path, rounds: int, seconds: float) -> str:
-    groups = contenders(fasta, folder)
-    speeds: dict[tuple[str, str], list[float]] = {}
-    for _ in range(rounds):
-        for title, programs in groups.items():
-            for name, batches in programs.items():
-                iterator = batches()
-                speeds.setdefault((title, name), []).append(tokens_per_second(iterator, seconds))
-                iterator.close()
+    with ExitStack() as files:
+        groups = contenders(fasta, folder, files)
+        speeds: dict[tuple[str, int], list[float]] = {}
+        for _ in range(rounds):
+            for title, entries in groups.items():
+                for number, entry in enumerate(entries):
+                    speeds.setdefault((title, number), []).append(entry.speed(seconds))
     tables = []
-    for title, programs in groups.items():
-        speed = {name: statistics.median(speeds[title, name]) for name in programs}
-        first = next(iter(speed.values()))
-        lines = [[name, f"{value / 1e6:,.2f}", f"{first / value:,.2f}"] for name, value in speed.items()]
-        tables.append(markdown([title, "million tokens/s", "gemsdata, a view: times faster"], lines))
+    for title, entries in groups.items():
+        medians = [statistics.median(speeds[title, number]) for number in range(len(entries))]
+        lines = [
+            [entry.name, entry.workers, f"{speed / 1e6:,.2f}", f"{medians[0] / speed:,.2f}"]
+            for entry, speed in zip(entries, medians, strict=True)
+        ]
+        tables.append(markdown([title, "runs in", "million tokens/s", "first line: times faster"], lines))
     return "\n\n".join(tables)
 
 
 def sharding(megabases: int, folder: Path) -> str:
-    """Time `gemsdata shard --format packed` of a large synthetic genome; say its size and its peak memory."""
-    fasta, out = folder / "large.fa", folder / "large"
+    """Time `gemsdata shard` of a large synthetic genome, packed and as rows; say sizes and peak memory."""
+    fasta, bases = folder / "large.fa", megabases * 1_000_000
     with open(fasta, "wb") as stream:
-        write_fasta(GenomeRecipe(num_bases=megabases * 1_000_000, num_contigs=24), stream)
-    command = [sys.executable, "-m", "gemsdata.cli", "shard", fasta, "-o", out, "--format", "packed", "--workers", "2"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    began = time.perf_counter()
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    elapsed, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    size = {path.relative_to(out): path.stat().st_size for path in out.rglob("*") if path.is_file()}
-    total, bases = sum(size.values()), megabases * 1_000_000
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    other = [f"{name} {num_bytes / 1e6:,.1f} MB" for name, num_bytes in size.items() if len(name.parts) == 1]
+        write_fasta(GenomeRecipe(num_bases=bases, num_contigs=24), stream)
+    lines = []
+    for name in ("packed", "arrow"):
+        out = folder / f"large-{name}"
+        seconds, processor_seconds, memory_bytes = _measured("shard", fasta, "-o", out, "--format", name)
+        sizes = {path.relative_to(out): path.stat().st_size for path in out.rglob("*") if path.is_file()}
+        beside = ", ".join(f"{path} {size / 1e6:,.1f} MB" for path, size in sizes.items() if len(path.parts) == 1)
+        total = sum(sizes.values())
+        lines.append(
+            [
+                f"--format {name}",
+                f"{seconds:.1f} s",
+                f"{processor_seconds:.1f} s",
+                f"{memory_bytes / 1e6:,.0f} MB",
+                f"{total / 1e9:.3f} GB",
+                f"{total / bases:.4f}",
+                beside,
+            ]
+        )
+        shutil.rmtree(out)
     fasta.unlink()
-    lines = [
-        ["wall clock, 2 workers", f"{elapsed:.1f} s"],
-        ["processor time", f"{used:.1f} s"],
-        ["peak memory", f"{after.ru_maxrss / 1024:,.0f} MB"],
-        ["bytes", f"{total / 1e9:.3f} GB, {total / bases:.4f} a base"],
-        ["of these beside the shards", ", ".join(other)],
-    ]
-    return markdown([f"gemsdata shard --format packed, {bases:,} synthetic bases", ""], lines)
+    title = f"gemsdata shard, {bases:,} synthetic bases, 2 workers"
+    header = [title, "wall clock", "processor time", "peak memory", "written", "bytes a base", "beside the shards"]
+    return markdown(header, lines)
+
+
+def _measured(*arguments: str | Path) -> tuple[float, float, int]:
+    """Run a command of gemsdata with two workers; return its seconds, processor seconds and peak memory in bytes."""
+    command = [sys.executable, "-m", "gemsdata.cli", *map(str, arguments), "--workers", "2", "-q"]
+    began = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
+    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
 @click.command()
 @click.argument("genome", type=click.Path(path_type=Path), default=GENOME)
 @click.option("--rounds", type=int, default=3, show_default=True)
-@click.option("--seconds", type=float, default=3.0, show_default=True, help="Of each contender in a round.")
+@click.option("--seconds", type=float, default=2.0, show_default=True, help="Of each contender in a round.")
 @click.option("--megabases", type=int, default=3100, show_default=True, help="Size of the genome to shard; 0: none.")
 @click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
 def main(genome: Path, rounds: int, seconds: float, megabases: int, write: bool) -> None:
     """Print Markdown tables of tokens per second."""
     warnings.simplefilter("ignore")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gemsdata-bench-") as scratch:
         folder = Path(scratch)
         parts = []
@@ -283,7 +292,8 @@ def main(genome: Path, rounds: int, seconds: float, megabases: int, write: bool)
         if megabases:
             parts.append(sharding(megabases, folder))
     about = (
-        f"{genome.name}; medians of {rounds} rounds in which the contenders take turns; load {os.getloadavg()[0]:.1f}"
+        f"{genome.name}; medians of {rounds} rounds in which the contenders take turns; load of the machine when it"
+        f" began: {load:.1f}"
     )
     text = "\n\n".join([f"Measured by `make bench` on {machine()}; {about}.", *parts])
     click.echo(text)

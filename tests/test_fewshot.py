@@ -218,6 +218,12 @@ def test_an_evaluation_ends_in_tables_and_figures_and_runs_no_cell_twice(tmp_pat
         assert (out / name).stat().st_size > 1000
     assert not list(out.glob("runs/**/final")), "no model folder for a run"
 
+    capsys.readouterr()
+    assert evaluate(tmp_path, model, controls=True, draws=2, json=True, quiet=True) == 0
+    printed = capsys.readouterr()
+    assert len(json.loads(printed.out)) == 16
+    assert printed.err == ""
+
     in_process.clear()
     before = {path: path.stat().st_mtime_ns for path in out.glob("runs/**/run.json")}
     assert evaluate(tmp_path, model, controls=True, draws=2, seeds=(1, 2, 3)) == 0

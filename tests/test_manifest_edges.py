@@ -65,13 +65,13 @@ KMERS: dict[str, Any] = {
         "valid": [],
     },
 }
-TOKENS = {"spec": "kmer:3:2", "identity": "i", "num_ids": 69, "unknown": "break", "view": HEX * 4}
+TOKENS = {"spec": "kmer:3:2", "identity": "kmer:3:2", "num_ids": 69, "unknown": "break", "view": HEX * 4}
 TOKENS |= {"files": [], "files_sha256": []}
 FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
 VIEW = {**KMERS, "version": 5, "tokens": TOKENS, "windows": {"scheme": "view", "full_bases": 10}}
 TOKENIZER = {
     **VIEW,
-    "tokens": {**TOKENS, "spec": "tokenizer", "files": FILES, "files_sha256": [HEX * 4] * 3},
+    "tokens": {**TOKENS, "spec": "tokenizer", "identity": "tokenizer:0", "files": FILES, "files_sha256": [HEX * 4] * 3},
     "vocabulary": "that of the Hugging Face tokenizer in tokenizer.json",
 }
 PACKED = {
@@ -86,6 +86,10 @@ PACKED = {
 }
 DNABERT = {**KMERS, "windows": {"scheme": "dnabert", "full_bases": 10, "shortest_bases": 5, "longest_bases": 10}}
 FIRST = "splits.train.0"
+
+
+def _kmers(spec: str, num_ids: int) -> dict[str, Any]:
+    return {"tokens.spec": spec, "tokens.identity": spec, "tokens.num_ids": num_ids}
 
 
 def with_changes(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -140,11 +144,13 @@ def read(content: dict[str, Any]) -> Manifest:
         (DNABERT, {"windows.shortest_bases": 1, "windows.longest_bases": 1}),
         (PACKED, {}),
         (VIEW, {}),
-        (VIEW, {"tokens.spec": "kmer:1:1"}),
-        (VIEW, {"tokens.spec": "kmer:12:12"}),
-        (VIEW, {"tokens.num_ids": 1, "tokens.unknown": "token"}),
-        (VIEW, {"tokens.num_ids": 65536}),
-        (VIEW, {"tokens.num_ids": 65537, "token_dtype": "uint32"}),
+        (VIEW, _kmers("kmer:1:1", 9)),
+        (VIEW, {**_kmers("kmer:12:12", 4**12 + 5), "token_dtype": "uint32"}),
+        (VIEW, {"tokens.unknown": "token"}),
+        (TOKENIZER, {"tokens.num_ids": 1}),
+        (TOKENIZER, {"tokens.num_ids": 65536}),
+        (TOKENIZER, {"tokens.num_ids": 65537, "token_dtype": "uint32"}),
+        (TOKENIZER, {"tokens.num_ids": 1 << 32, "token_dtype": "uint32"}),
         (TOKENIZER, {}),
         (TOKENIZER, {"tokens.files": FILES[:1], "tokens.files_sha256": [HEX * 4]}),
         (TOKENIZER, {"tokens.files": FILES[::2], "tokens.files_sha256": [HEX * 4] * 2}),
@@ -176,8 +182,8 @@ def test_values_that_can_be_are_read_back(base: dict[str, Any], changes: dict[st
         (KMERS, {"row_tokens": 65536}, "row_tokens"),
         (KMERS, {"token_dtype": "uint32"}, "token_dtype"),
         (PACKED, {"token_dtype": "uint16"}, "token_dtype"),
-        (VIEW, {"tokens.num_ids": 65536, "token_dtype": "uint32"}, "token_dtype"),
-        (VIEW, {"tokens.num_ids": 65537}, "token_dtype"),
+        (TOKENIZER, {"tokens.num_ids": 65536, "token_dtype": "uint32"}, "token_dtype"),
+        (TOKENIZER, {"tokens.num_ids": 65537}, "token_dtype"),
         (KMERS, {"seed": -1}, "seed"),
         (KMERS, {"seed": 1 << 63}, "seed"),
         (KMERS, {"compression": "gzip"}, "compression"),
@@ -202,7 +208,11 @@ def test_values_that_can_be_are_read_back(base: dict[str, Any], changes: dict[st
         (VIEW, {"tokens.spec": "kmer:3:4"}, "tokens.spec"),
         (VIEW, {"tokens.spec": "kmer:13:1"}, "tokens.spec"),
         (VIEW, {"tokens.spec": "words"}, "tokens.spec"),
-        (VIEW, {"tokens.num_ids": 0}, "tokens.num_ids"),
+        (VIEW, {"tokens.num_ids": 70}, "tokens.num_ids"),
+        (VIEW, {"tokens.identity": "kmer:3:1"}, "tokens.identity"),
+        (TOKENIZER, {"tokens.num_ids": 0}, "tokens.num_ids"),
+        (TOKENIZER, {"tokens.num_ids": (1 << 32) + 1}, "tokens.num_ids"),
+        (TOKENIZER, {"tokens.identity": "kmer:3:2"}, "tokens.identity"),
         (VIEW, {"tokens.unknown": "skip"}, "tokens.unknown"),
         (VIEW, {"tokens.view": HEX}, "tokens.view"),
         (VIEW, {"tokens.files": FILES}, "tokens.files"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import gemsdata as gd
+from gemsdata.kernels import jit
 from gemsdata.masking import registry
 from gemsdata.masking.curriculum import Curriculum, resolve_curriculum
 from gemsdata.masking.registry import curriculum_names, load_plugins, names, register_curriculum
@@ -242,3 +243,21 @@ def test_kernels_compile_without_a_folder_for_their_cache(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
+
+
+def _next_integer(x):
+    return x + 1
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(("operation", "error"), [("save", OSError(28, "No space left")), ("load", EOFError())])
+def test_a_cache_of_kernels_that_fails_is_done_without(monkeypatch, operation, error):
+    def fail(*_):
+        raise error
+
+    jit._say_that_nothing_is_cached.cache_clear()
+    kernel = jit.jit(_next_integer)
+    monkeypatch.setattr(kernel._cache._cache_file, operation, fail)
+    monkeypatch.setattr(kernel._cache._cache_file, "load" if operation == "save" else "save", lambda *_: None)
+    with pytest.warns(RuntimeWarning, match="set NUMBA_CACHE_DIR"):
+        assert kernel(1) == 2

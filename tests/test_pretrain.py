@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
 
+from gemsdata.masking.curriculum import CMGems
 from gemsdata.views.options import ViewOptions
 from tests.stream_support import make_set
 from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
 from train import checkpoint, pretrain, run_log
 from train.evaluate import validation_rows
+from train.figure import switch_note
 from train.rows import open_rows
 from train.run_log import read_metrics
 
@@ -57,6 +59,9 @@ def test_the_stage_switches_at_the_exact_step(whole):
     stages = lines(whole, "stage")  # of the batch of update s, which is batch s - 1
     assert [stages[s] for s in range(1, 25)] == [0] * 16 + [1] * 8
     assert read_metrics(whole / "metrics.jsonl")[-1]["stage_log"] == [[16, 1]]
+    note = switch_note(read_metrics(whole / "metrics.jsonl"), CMGems(threshold=1000.0), "valid_loss")
+    assert "changes from genemask to global at step 16. The validation perplexity" in note
+    assert "from step 6 to step 12; the curriculum goes on when it falls by less than 1000" in note
 
 
 def same_run(one, other):
@@ -264,13 +269,18 @@ class ThirdToken(RandomToken):
 """
 
 
-def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch):  # noqa: F811
+def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch, capsys):  # noqa: F811
     (tmp_path / "own_masking_of_a_test.py").write_text(OWN_STRATEGY)
     monkeypatch.syspath_prepend(tmp_path)
     options = {"imports": "own_masking_of_a_test", "masking": "third-token", "max_steps": 2}
     words = arguments(shards=str(shards), output_dir=str(tmp_path / "run"), **{**FAST, **options})
-    assert pretrain.main([word.replace("--imports", "--import") for word in words]) == 0
+    assert pretrain.main([*(word.replace("--imports", "--import") for word in words), "--json", "--quiet"]) == 0
     assert (tmp_path / "run" / "final" / "model.safetensors").exists()
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert (summary["complete"], summary["last"]["step"]) == (True, 2)
+    assert summary["last"]["valid_perplexity"] > 1
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.pt", "rng-0.pt", "config.json"])

@@ -1,4 +1,4 @@
-"""docs/reliability.md names tests that exist."""
+"""docs/reliability.md and docs/views.md name tests that exist."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ pytestmark = pytest.mark.once
 REPOSITORY = Path(__file__).parents[1]
 
 
-def test_every_promise_names_tests_that_exist() -> None:
+@pytest.mark.parametrize(("page", "at_least"), [("reliability.md", 20), ("views.md", 10)])
+def test_every_promise_names_tests_that_exist(page: str, at_least: int) -> None:
     promises = [
-        line for line in (REPOSITORY / "docs/reliability.md").read_text().splitlines() if re.match(r"\| .*tests/", line)
+        line for line in (REPOSITORY / "docs" / page).read_text().splitlines() if re.match(r"\| .*tests/", line)
     ]
-    assert len(promises) > 20
+    assert len(promises) > at_least
     for line in promises:
         named = re.findall(r"`(tests/\w+\.py)::(\w+)`", line)
         assert named, line

@@ -127,7 +127,7 @@ def test_a_request_to_stop_is_noted_at_any_moment(monkeypatch):
     """An Event would be locked by the wait that the signal interrupts: its handler would wait without end."""
     monkeypatch.setattr(run_server, "_SIGNAL_CHECK_S", 1e-4)
     monkeypatch.setattr(run_server, "warm_up", lambda streams: None)
-    monkeypatch.setattr(run_server, "StreamCache", lambda sets, seeds: None)
+    monkeypatch.setattr(run_server, "StreamCache", lambda sets, seeds, view: None)
 
     class Server:
         port = 1

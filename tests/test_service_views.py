@@ -224,7 +224,7 @@ def test_a_view_that_is_none_is_refused_by_name(view, message):
         ("sources", b'{"views": [{"tokens": "kmer:99"}]}', "k = 99 is out of range"),
         ("ranks", b"7 6", "this server has no shard set b'7'"),
         ("ranks", b"0 six", "n = b'six'; give the bases of the n-grams"),
-        ("ranks", b"0 16", "the NPMI table has no n-grams of 16 bases, only of 1, 2, 3"),
+        ("ranks", b"0 16", "n-grams of 1 to 10 bases, not of 16"),
     ],
 )
 def test_actions_with_a_wrong_body_are_refused(server, action, body, message):

@@ -212,7 +212,7 @@ def test_a_newer_or_edited_manifest_is_refused(tmp_path: Path, fasta: str) -> No
     index = tmp_path / "out" / "_index.json"
     content = json.loads(index.read_text())
     index.write_text(json.dumps({**content, "version": 7}))
-    with pytest.raises(ValueError, match="has format version 7; this gemsdata reads up to 4"):
+    with pytest.raises(ValueError, match="has format version 7; this gemsdata reads up to 5"):
         Manifest.load(tmp_path / "out")
     index.write_text(json.dumps({**content, "seed": 7}))
     with pytest.raises(ValueError, match="its manifest_sha256 does not follow"):

@@ -29,19 +29,24 @@ _LOADED = re.compile(
 """what a browser loads by itself from another host, in HTML and CSS; links that a reader may follow are not"""
 
 
+def npm_file(package: str, member: str, folder: Path) -> bytes:
+    """Return a file of an npm package, such as "mermaid@11.9.0", which is downloaded into ``folder``."""
+    pack = ["npm", "pack", "--silent", package]
+    printed = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout
+    with tarfile.open(folder / printed.split()[-1]) as archive:
+        content = archive.extractfile(f"package/{member}")
+        assert content is not None
+        return content.read()
+
+
 def fetch_scripts() -> None:
     """Take the scripts that are not in docs/assets yet out of their npm packages."""
     for name, (package, member) in SCRIPTS.items():
-        if (ASSETS / name).exists():
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            pack = ["npm", "pack", "--silent", package]
-            printed = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout
-            with tarfile.open(Path(folder, printed.split()[-1])) as archive:
-                script = archive.extractfile(f"package/{member}")
-                assert script is not None
-                ASSETS.mkdir(exist_ok=True)
-                (ASSETS / name).write_bytes(script.read())
+        if not (ASSETS / name).exists():
+            with tempfile.TemporaryDirectory() as folder:
+                script = npm_file(package, member, Path(folder))
+            ASSETS.mkdir(exist_ok=True)
+            (ASSETS / name).write_bytes(script)
 
 
 def loaded_from_elsewhere(site: Path) -> list[str]:

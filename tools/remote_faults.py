@@ -11,16 +11,20 @@ import hashlib
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.table import commit
 from gemsdata.files import remote_folder
 from gemsdata.shards.manifest_fields import ShardFile
 from gemsdata.shards.storage import RemoteStore
 from tools.fault_server import Fault, FaultServer, no_fault, serving
 
 RETRY_S = 3.0
+_AT_ONCE = 4
+"""tries of one case; most of them wait"""
 READ_TIMEOUT_S = 1.0
 NUM_BYTES = 3 << 20
 NAME = "train/000000.arrow"
@@ -110,6 +114,12 @@ def fetch(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str, 
         return "", server.requests[NAME]
 
 
+def _timed(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str, int, float]:
+    """Return the error and the requests of `fetch`, and the seconds that it took."""
+    began = time.monotonic()
+    return (*fetch(folder, file, case, scheme), time.monotonic() - began)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Try every case; return 1 when one does not end as it should."""
     import re
@@ -128,19 +138,19 @@ def main(arguments: list[str] | None = None) -> int:
                 if case.only not in (None, scheme):
                     continue
                 counts = {"read": 0, "error": 0, "other": 0}
-                requests, seconds = set(), 0.0
-                for _ in range(chosen.times):
-                    began = time.monotonic()
-                    error, number = fetch(Path(scratch), file, case, scheme)
-                    seconds = max(seconds, time.monotonic() - began)
-                    requests.add(number)
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    tries = [pool.submit(_timed, Path(scratch), file, case, scheme) for _ in range(chosen.times)]
+                    found = [one.result() for one in tries]
+                for error, _, _ in found:
                     expected = error == "" if case.error is None else re.match(case.error, error)
                     counts[("error" if error else "read") if expected else "other"] += 1
                 wrong += counts["other"]
+                requests, seconds = {one[1] for one in found}, max(one[2] for one in found)
                 cells = [name, scheme, chosen.times, *counts.values(), _range_text(requests), f"{seconds:.1f}"]
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
                 print(lines[-1], flush=True)
-    text = _HEAD.format(retry_s=RETRY_S, read_timeout_s=READ_TIMEOUT_S) + "\n".join(lines) + "\n"
+    settings = {"times": chosen.times, "commit": commit(), "at_once": _AT_ONCE}
+    text = _HEAD.format(**settings, retry_s=RETRY_S, read_timeout_s=READ_TIMEOUT_S) + "\n".join(lines) + "\n"
     if chosen.markdown:
         chosen.markdown.write_text(text)
     return int(wrong > 0)
@@ -152,10 +162,12 @@ def _range_text(numbers: set[int]) -> str:
 
 _HEAD = """# Faults of servers
 
-Written by `python -m tools.remote_faults`. A shard of 3 MiB is fetched into an empty cache from a server on the same
-machine that fails as stated, with `retry_s={retry_s}` and a limit of {read_timeout_s} s without a byte (defaults: 120
-and 60). "Read" means that the content has the hash of the manifest. An error is one line with the URL; nothing stays in
-the cache after it. [remote.md](remote.md) describes the settings.
+Made by `python -m tools.remote_faults --times {times}` (`make remote-faults`) at commit {commit}; nothing is random. A
+shard of 3 MiB is fetched into an empty cache from a server on the same machine that fails as stated, {at_once} tries
+at a time, with `retry_s={retry_s}` and a limit of {read_timeout_s} s without a byte (defaults: 120 and 60). "Read"
+means that the content has the hash of the manifest. An error is one line with the URL; nothing stays in the cache
+after it. Files are read by name and nothing is listed, so no listing can expire. [remote.md](remote.md) describes the
+settings.
 
 """
 

@@ -29,13 +29,14 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from gemsdata.cli.malloc import keep_freed_memory
+from gemsdata.cli.output import is_quiet, print_json, say
 from gemsdata.files.publish import write_text
 from train.classifier import ClassLogits, classification_loss, load_classifier, probabilities
 from train.encoder import Encoder
 from train.labelled import Labelled, batches, class_ids, class_names, read_labelled
 from train.metrics import scores
 from train.optimizer import adamw, learning_rate, set_learning_rate
-from train.options import option, parse
+from train.options import option, parsed
 from train.program import Stopped, exit_status, is_first_process, set_threads
 from train.recipes import FinetuneRecipe, finetune_recipe, finetune_recipe_names
 
@@ -156,7 +157,7 @@ def _train(
     losses: list[float] = []
     best: dict[str, Any] = {"loss": math.inf}
     step = 0
-    silent = not (accelerator.is_main_process and sys.stderr.isatty())
+    silent = not (accelerator.is_main_process and sys.stderr.isatty()) or is_quiet()
     model.train()
     with tqdm(total=num_steps, unit="step", disable=silent, dynamic_ncols=True) as bar:
         while step < num_steps:
@@ -236,7 +237,7 @@ def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
 def _rows(rows: Labelled, tokens: list[np.ndarray], encoder: Encoder, accelerator: Accelerator) -> dict[str, int]:
     """Return how many rows of a file are used, dropped and cut; print a note when any are cut."""
     num_cut = encoder.num_cut(rows.sequences, tokens)
-    if num_cut and accelerator.is_main_process:
+    if num_cut and accelerator.is_main_process and not is_quiet():
         longest = f"{encoder.max_tokens} tokens"
         if encoder.k and encoder.max_tokens:
             longest = f"{encoder.max_tokens - 2 + encoder.k - 1} bases"
@@ -254,23 +255,32 @@ def _table(column: str, cells: list[str], found: np.ndarray, classes: list[str])
     return stream.getvalue()
 
 
+def _print_results(results: dict[str, Any], config: FinetuneConfig, as_json: bool) -> None:
+    if as_json:
+        print_json(results)
+        return
+    for name in ("dev", "test"):
+        found = {key: value for key, value in results.get(name, {}).items() if value is not None}
+        if found:
+            print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()))
+    say(f"{config.output_dir}: complete")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     transformers_logging.disable_progress_bar()
     keep_freed_memory()  # activations are tens of megabytes; page faults on new ones cost a tenth of a step
 
     def run() -> int:
-        config = parse(FinetuneConfig, arguments, prog="train/finetune.py", description=__doc__.split("\n")[0])
-        results = finetune(config)
-        if is_first_process():
-            for name in ("dev", "test"):
-                found = {key: value for key, value in results.get(name, {}).items() if value is not None}
-                if found:
-                    print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in found.items()))
-            print(f"{config.output_dir}: complete")
+        description = __doc__.split("\n")[0]
+        with parsed(FinetuneConfig, arguments, prog="train/finetune.py", description=description) as (config, as_json):
+            results = finetune(config)
+            if is_first_process():
+                _print_results(results, config, as_json)
         return 0
 
-    return exit_status(run, report=is_first_process)
+    left = "nothing was written; run the same command again"
+    return exit_status(run, interrupted=left, report=is_first_process)
 
 
 if __name__ == "__main__":

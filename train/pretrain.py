@@ -27,8 +27,10 @@ from transformers.utils import logging as transformers_logging
 
 import gemsdata as gd
 from gemsdata.cli.malloc import keep_freed_memory
+from gemsdata.cli.output import print_json, say
 from gemsdata.files.publish import write_text
 from gemsdata.shards.card import write_card
+from gemsdata.shards.storage import place_name
 from train import checkpoint
 from train.baselines import baselines
 from train.card import model_card
@@ -39,7 +41,7 @@ from train.figure import draw_run
 from train.masked_lm import IGNORED, MaskedLM
 from train.models import build_model, load_model
 from train.optimizer import adamw, set_learning_rate
-from train.options import parse
+from train.options import parsed
 from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
 from train.rows import TrainingRows, open_rows
 from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation, read_metrics
@@ -232,7 +234,7 @@ def _stop_diverged(run: Path, state: TrainingState, batch: dict[str, Any], loss:
 
 
 def _finish(run: Path, state: TrainingState, config: PretrainConfig, rows: TrainingRows, *, stopped: bool) -> None:
-    """Write the model folder (of a complete run) and the figure, and print where they are."""
+    """Write the model folder (of a complete run) and the figure."""
     if not stopped:
         state.save_model(run / "final")
     if state.accelerator.is_main_process:
@@ -240,13 +242,29 @@ def _finish(run: Path, state: TrainingState, config: PretrainConfig, rows: Train
             rows.tokenizer().save_pretrained(run / "final")
             if config.card:
                 write_card(run / "final", model_card(config, rows, read_metrics(run / "metrics.jsonl")))
-        draw_run(run)
-        print(
-            f"{run}: interrupted after {checkpoint.all_of(run)[-1].name}; continue with --resume"
-            if stopped
-            else f"{run}: complete; the model is in {run / 'final'}, the figure in {run / 'training.png'}"
-        )
+        sets = ", ".join(place_name(place) for place in config.shards)
+        subject = f"{config.model}, {config.masking}, {sets}, seed {config.seed}"
+        decided_by = "valid_loss" if config.switch_on == "all" else "valid_loss_mask"
+        draw_run(run, config.curriculum(), subject, decided_by=decided_by)
     state.accelerator.end_training()
+
+
+def _line(config: PretrainConfig, complete: bool) -> str:
+    """Return a line that says where the results of a run are, or how to continue it."""
+    run = Path(config.output_dir)
+    if complete:
+        return f"{run}: complete; the model is in {run / 'final'}, the figure in {run / 'training.png'}"
+    return f"{run}: interrupted after {checkpoint.all_of(run)[-1].name}; continue with --resume"
+
+
+def _summary(config: PretrainConfig, complete: bool) -> dict[str, Any]:
+    """Return what a run has come to: the last values of its log, of the training and of the validation."""
+    run = Path(config.output_dir)
+    last: dict[str, Any] = {}
+    for line in read_metrics(run / "metrics.jsonl"):
+        last |= line
+    model = str(run / "final") if complete else None
+    return {"run": str(run), "complete": complete, "model": model, "last": last}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -255,10 +273,15 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()  # activations are tens of megabytes; page faults on new ones cost a tenth of a step
 
     def run() -> int:
-        config = parse(PretrainConfig, arguments, prog="train/pretrain.py", description=__doc__.split("\n")[0])
-        return 0 if train(config) else INTERRUPTED
+        description = __doc__.split("\n")[0]
+        with parsed(PretrainConfig, arguments, prog="train/pretrain.py", description=description) as (config, as_json):
+            complete = train(config)
+            if is_first_process():
+                print_json(_summary(config, complete)) if as_json else say(_line(config, complete))
+        return 0 if complete else INTERRUPTED
 
-    return exit_status(run, report=is_first_process)
+    left = "checkpoints in the output folder are kept; the same command with --resume continues"
+    return exit_status(run, interrupted=left, report=is_first_process)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ class Stopped(RuntimeError):
     """A run cannot continue for a reason that is not a mistake in its arguments; the message is one line."""
 
 
-def exit_status(run: Callable[[], int], *, report: Callable[[], bool] = lambda: True) -> int:
+def exit_status(run: Callable[[], int], *, interrupted: str, report: Callable[[], bool] = lambda: True) -> int:
     """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for a user's mistake, 1 after `Stopped`.
 
-    ``report`` returns whether this process prints the message.
+    ``interrupted`` says what an interrupt leaves; ``report`` returns whether this process prints the message.
     """
     try:
         return run()
@@ -34,7 +34,7 @@ def exit_status(run: Callable[[], int], *, report: Callable[[], bool] = lambda: 
         message, status = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}", 2
     except KeyboardInterrupt:
         if report():
-            print("interrupted before there was anything to save", file=sys.stderr)
+            print(f"interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
     if report():
         print("error: " + " ".join(message.split()), file=sys.stderr)

@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from tqdm import tqdm
 
+from gemsdata.cli.output import is_quiet
 from gemsdata.files.publish import write_text
 from gemsdata.kernels import mask
 
@@ -131,12 +132,12 @@ class RunLog:
             total=num_steps,
             initial=step,
             unit="step",
-            disable=not (accelerator.is_main_process and terminal),
+            disable=not (accelerator.is_main_process and terminal) or is_quiet(),
             file=sys.stderr,
             dynamic_ncols=True,
         )
         now = time.monotonic()
-        lines = accelerator.is_main_process and not terminal
+        lines = accelerator.is_main_process and not terminal and not is_quiet()
         self._progress = _Progress(num_steps, step, now, now) if lines else None
         self._shown: dict[str, str] = {}
         if accelerator.is_main_process and self._path.exists():
@@ -172,7 +173,7 @@ def note_compilation(speaks: bool, *, model: bool) -> None:
     """Print that compiling comes first: of the masking kernels when their cache is empty, of the model when asked."""
     parts = [] if _kernels_are_compiled() else ["the masking kernels are compiled once on this machine (half a minute)"]
     parts += ["the model is compiled during the first updates (minutes)"] if model else []
-    if speaks and parts:
+    if speaks and parts and not is_quiet():
         print(f"note: {' and '.join(parts)}", file=sys.stderr, flush=True)
 
 

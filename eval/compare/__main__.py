@@ -21,9 +21,10 @@ from eval.compare.pretraining import is_complete, pretrain, pretraining_of
 from eval.compare.report import pretrainings, write_results
 from eval.compare.study import RANDOM, Study, load_study
 from eval.fewshot.tasks import fewshot_run, find_tasks
-from eval.results.jobs import Job, default_workers, run_jobs, threads_of_each
+from eval.results.jobs import CONTINUES, Job, default_workers, run_jobs, threads_of_each
 from eval.results.runs import Model, Run, run_all
-from train.options import argument, option, parse
+from eval.results.tables import print_results
+from train.options import argument, option, parsed
 from train.program import exit_status
 from train.rows import open_rows
 
@@ -90,14 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
 
     def run() -> int:
-        config = parse(CompareConfig, arguments, prog="python -m eval.compare", description=__doc__.split("\n")[0])
-        if config.study is None:
-            raise ValueError("no study is given; name a Python file first, such as eval/studies/masking.py")
-        compare(load_study(Path(config.study)), config)
-        print((Path(config.output_dir) / "results.md").read_text())
+        description = __doc__.split("\n")[0]
+        with parsed(CompareConfig, arguments, prog="python -m eval.compare", description=description) as (
+            config,
+            as_json,
+        ):
+            if config.study is None:
+                raise ValueError("no study is given; name a Python file first, such as eval/studies/masking.py")
+            found = compare(load_study(Path(config.study)), config)
+            print_results(found, Path(config.output_dir) / "results.md", as_json)
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

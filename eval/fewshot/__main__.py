@@ -18,9 +18,11 @@ import pandas as pd
 
 from eval.fewshot.report import read_published, write_results
 from eval.fewshot.tasks import fewshot_run, find_tasks
-from eval.results.jobs import default_workers, threads_of_each
+from eval.results.jobs import CONTINUES, default_workers, threads_of_each
 from eval.results.runs import parse_models, run_all
-from train.options import option, parse
+from eval.results.tables import print_results
+from gemsdata.cli.output import say
+from train.options import option, parsed
 from train.program import exit_status
 
 
@@ -89,14 +91,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
 
     def run() -> int:
-        config = parse(FewshotConfig, arguments, prog="python -m eval.fewshot", description=__doc__.split("\n")[0])
-        found = fewshot(config)
-        out = Path(config.output_dir)
-        print((out / "results.md").read_text())
-        print(f"{out}: {len(found)} runs; results.md, results.parquet, accuracy.png")
+        description = __doc__.split("\n")[0]
+        with parsed(FewshotConfig, arguments, prog="python -m eval.fewshot", description=description) as (
+            config,
+            as_json,
+        ):
+            found = fewshot(config)
+            out = Path(config.output_dir)
+            print_results(found, out / "results.md", as_json)
+            if not as_json:
+                say(f"{out}: {len(found)} runs; results.md, results.parquet, accuracy.png")
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ from sklearn.metrics import f1_score, matthews_corrcoef
 
 from eval.gue.report import published_names, report
 from eval.gue.tasks import SPLITS, TASKS, Task, task, unseen
-from eval.results.jobs import default_workers, threads_of_each
+from eval.results.jobs import CONTINUES, default_workers, threads_of_each
 from eval.results.runs import Model, Run, parse_models, read_run, run_all, write_table
+from eval.results.tables import print_results
+from gemsdata.cli.output import is_quiet, print_json
 from gemsdata.files.publish import write_text
 from train.finetune import FinetuneConfig
-from train.options import option, parse
+from train.options import option, parsed
 from train.program import exit_status
 
 
@@ -169,18 +171,20 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
 
     def run() -> int:
-        config = parse(GueConfig, arguments, prog="python -m eval.gue", description=__doc__.split("\n")[0])
-        gue = _folder(config.data)
-        if config.list:
-            print(listing(gue))
-            return 0
-        for name, files in _missing(gue).items():
-            print(f"note: {name} lacks {', '.join(files)}", file=sys.stderr)
-        evaluate(config)
-        print((Path(config.output_dir or "") / "gue.md").read_text())
+        description = __doc__.split("\n")[0]
+        with parsed(GueConfig, arguments, prog="python -m eval.gue", description=description) as (config, as_json):
+            gue = _folder(config.data)
+            missing = _missing(gue)
+            if config.list:
+                print_json({one.name: missing.get(one.name, []) for one in TASKS}) if as_json else print(listing(gue))
+                return 0
+            for name, files in missing.items():
+                if not is_quiet():
+                    print(f"note: {name} lacks {', '.join(files)}", file=sys.stderr)
+            print_results(evaluate(config), Path(config.output_dir or "") / "gue.md", as_json)
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def enrichment_table(results: Results) -> pa.Table:
     return pa.concat_tables(parts)
 
 
-def as_json(results: Results) -> dict[str, Any]:
+def as_json_of(results: Results) -> dict[str, Any]:
     """Return conclusion, correlations and comparisons as plain values."""
     out: dict[str, Any] = {
         "ranking": results.ranking.name,

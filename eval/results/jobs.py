@@ -17,7 +17,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from gemsdata.cli.output import is_quiet
 from train.program import Stopped, num_cores
+
+CONTINUES = "complete runs are kept; the same command continues with the others"
+"""what an interrupted evaluation says"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
     numbers = context.SimpleQueue()
     for number in range(workers):
         numbers.put(number)
-    silent = not sys.stderr.isatty()
+    silent = is_quiet() or not sys.stderr.isatty()
     failures: list[tuple[str, str]] = []
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker, initargs=(numbers, log))
     try:
@@ -73,7 +77,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
                     failures.append((job.name, f"{type(error).__name__}: {error}"))
                 bar.update()
                 bar.set_postfix_str(job.name)
-                if silent:
+                if silent and not is_quiet():
                     print(f"{label} {number}/{len(jobs)}: {job.name}", file=sys.stderr, flush=True)
     except BrokenProcessPool as error:
         raise Stopped(

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from eval.results.statistics import least_p
+from gemsdata.cli.output import print_json
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def print_results(found: pd.DataFrame, text: Path, as_json: bool) -> None:
+    """Print the rows of a table of runs as JSON, or the Markdown file of the results."""
+    if as_json:
+        print_json(json.loads(found.to_json(orient="records")))
+    else:
+        print(text.read_text())
 
 
 def mean_with_interval(mean: float, low: float, high: float, *, digits: int = 3) -> str:

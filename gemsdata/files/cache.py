@@ -144,15 +144,22 @@ class FileCache:
                 " it is damaged, truncated, or of another version of the set"
             )
         os.fsync(partial.fileno())
-        os.replace(path.with_name(path.name + _PARTIAL), path)
+        with self._counting():  # who counts meanwhile would find it under neither name
+            os.replace(path.with_name(path.name + _PARTIAL), path)
+
+    @contextlib.contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Hold the lock under which files are counted, evicted and renamed."""
+        with open(self.folder / "lock", "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _reserve(self, partial: BinaryIO, num_bytes: int) -> int:
         """Evict until there is room and give ``partial`` its size, so that other downloads count it; return 0.
 
         When the files in use leave no room, ``partial`` stays empty, and the bytes that would be needed are returned.
         """
-        with open(self.folder / "lock", "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._counting():
             partial.truncate(0)
             files = sorted((status.st_mtime_ns, status.st_size, path) for path, status in self._files())
             total = sum(size for _, size, _ in files) + num_bytes

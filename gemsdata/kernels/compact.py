@@ -9,6 +9,8 @@ exactly.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from gemsdata.kernels.corrupt import UNMASKED
@@ -20,24 +22,42 @@ SHOWN, HIDDEN, KEPT, LISTED = 0, 1, 2, 3
 _S2, _S8, _THREE = np.uint64(2), np.uint64(8), np.uint64(3)
 
 
+class CompactRows(NamedTuple):
+    """Rows as the module's docstring describes them."""
+
+    tokens: np.ndarray
+    """uint16[B]"""
+    head: np.ndarray
+    """uint16[B]"""
+    bases: np.ndarray
+    """uint8[B, ceil(L / 4)]"""
+    token_states: np.ndarray
+    """uint8[B, ceil(L / 4)]"""
+
+
+class ListedTokens(NamedTuple):
+    """The tokens that are LISTED, in the order of the batch."""
+
+    ids: np.ndarray
+    """what the model sees"""
+    labels: np.ndarray
+
+
 @jit
 def compress(
     input_ids: np.ndarray,
     labels: np.ndarray,
     attention_mask: np.ndarray,
     k: int,
-    tokens: np.ndarray,
-    head: np.ndarray,
-    bases: np.ndarray,
-    token_states: np.ndarray,
+    rows: CompactRows,
+    listed: ListedTokens,
     ends: np.ndarray,
-    listed_id: np.ndarray,
-    listed_label: np.ndarray,
 ) -> None:
     """Encode rows [B, L+2] compactly; row i's listed tokens are those ends[i] : ends[i+1].
 
     ``ends`` is int32[B+1], of which the caller sets ends[0]: how many tokens are already listed.
     """
+    tokens, head, bases, token_states = rows
     count = np.int64(ends[0])
     digit = np.zeros(4 * bases.shape[1], np.uint8)
     fate = np.zeros(4 * bases.shape[1], np.uint8)
@@ -65,8 +85,8 @@ def compress(
             if byte & byte >> 1 & 0x55:
                 for t in range(4 * g, 4 * g + 4):
                     if fate[t] == LISTED:
-                        listed_id[count] = seen[t]
-                        listed_label[count] = label[t]
+                        listed.ids[count] = seen[t]
+                        listed.labels[count] = label[t]
                         count += 1
         ends[i + 1] = count
 
@@ -93,12 +113,8 @@ def _find_digits(seen: np.ndarray, label: np.ndarray, k: int, digit: np.ndarray)
 
 @jit
 def expand(
-    tokens: np.ndarray,
-    head: np.ndarray,
-    bases: np.ndarray,
-    token_states: np.ndarray,
-    listed_id: np.ndarray,
-    listed_label: np.ndarray,
+    rows: CompactRows,
+    listed: ListedTokens,
     k: int,
     input_ids: np.ndarray,
     labels: np.ndarray,
@@ -106,10 +122,11 @@ def expand(
 ) -> int:
     """Decode rows to arrays [B, L+2] of any integer dtype; return the number of listed tokens that they need.
 
-    ``tokens`` must not exceed L; everything else may hold anything: nothing is read or written outside the arrays.
+    ``rows.tokens`` must not exceed L; everything else may hold anything: nothing is read or written outside the arrays.
     """
+    tokens, head, bases, token_states = rows
     low = np.uint64((1 << (2 * k)) - 1)
-    listed = 0
+    num_listed = 0
     for i in range(input_ids.shape[0]):
         num_tokens = np.int64(tokens[i])
         whole = num_tokens // 4
@@ -139,8 +156,8 @@ def expand(
                 labels[i, t + 1] = UNMASKED if fate == SHOWN else token_id
                 input_ids[i, t + 1] = MASK_ID if fate == HIDDEN else token_id
                 if fate == LISTED:
-                    if listed < listed_id.size:
-                        input_ids[i, t + 1] = listed_id[listed]
-                        labels[i, t + 1] = listed_label[listed]
-                    listed += 1
-    return listed
+                    if num_listed < listed.ids.size:
+                        input_ids[i, t + 1] = listed.ids[num_listed]
+                        labels[i, t + 1] = listed.labels[num_listed]
+                    num_listed += 1
+    return num_listed

@@ -128,10 +128,9 @@ class NpmiTable:
 
         Special ids and k-mers without a score get the worst rank, 4**k. Raises ValueError for a k without counts.
         """
-        if k not in self.counts:
-            raise ValueError(f"the NPMI table has no n-grams of {k} bases, only of {', '.join(map(str, self.counts))}")
+        rank = self.scores(k).rank
         out = np.full(vocab_size(k), num_kmers(k), token_dtype(k))
-        out[NUM_SPECIAL:] = self.scores(k).rank
+        out[NUM_SPECIAL:] = rank
         return out
 
     def share_without_score(self, k: int) -> float:

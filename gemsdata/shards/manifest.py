@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from gemsdata.files.publish import write_text
 from gemsdata.files.typed_json import from_json, parse_object
 from gemsdata.genome.vocab import MAX_K, token_dtype
 from gemsdata.npmi.estimators import ESTIMATORS
-from gemsdata.shards.manifest_checks import check_genome, check_shards, is_hex, require
+from gemsdata.shards.manifest_checks import check_genome, check_shards, check_tokens, is_hex, require
 from gemsdata.shards.manifest_fields import (
     SUFFIXES,
     ContigInfo,
@@ -284,7 +283,7 @@ def _check(manifest: Manifest) -> None:
     require(1 <= manifest.row_tokens <= _MAX_ROW_TOKENS, "row_tokens", manifest.row_tokens)
     dtype = "uint8" if packed else token_dtype(manifest.k).name
     if tokens is not None:
-        _check_tokens(tokens, manifest.version)
+        check_tokens(tokens, TOKENIZER_FILES, hashed=manifest.version == VIEW_VERSION)
         dtype = "uint16" if tokens.num_ids <= 65536 else "uint32"
     require(manifest.token_dtype == dtype, "token_dtype", manifest.token_dtype)
     require(0 <= manifest.seed <= _MAX_SEED, "seed", manifest.seed)
@@ -302,22 +301,6 @@ def _check(manifest: Manifest) -> None:
     require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
     for split, shards in manifest.splits.items():
         check_shards(split, shards, manifest.row_tokens, manifest.formats)
-
-
-def _check_tokens(tokens: TokenInfo, version: int) -> None:
-    stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
-    known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
-    require(known, "tokens.spec", tokens.spec)
-    require(tokens.num_ids > 0, "tokens.num_ids", tokens.num_ids)
-    require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
-    require(is_hex(tokens.view, 64), "tokens.view", tokens.view)
-    wanted = [name for name in TOKENIZER_FILES if name in tokens.files]
-    has_tokenizer = TOKENIZER_FILES[0] in tokens.files
-    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
-    require(tokens.files == wanted and fits, "tokens.files", tokens.files)
-    hashed = len(tokens.files) if version == VIEW_VERSION else 0
-    right = len(tokens.files_sha256) == hashed and all(is_hex(digest, 64) for digest in tokens.files_sha256)
-    require(right, "tokens.files_sha256", tokens.files_sha256)
 
 
 def _check_windows(windows: WindowInfo) -> None:

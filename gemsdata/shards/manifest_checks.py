@@ -1,4 +1,4 @@
-"""What holds in every manifest that a writer gives, of its genome and its shards."""
+"""What holds in every manifest that a writer gives, of its genome, tokens and shards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, Shard, ValidationInfo, shard_path
+from gemsdata.genome.vocab import MAX_K, vocab_size
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, Shard, TokenInfo, ValidationInfo, shard_path
 from gemsdata.shards.shard_table import ShardTable
 
 _MAX_BASES = 1 << 62
@@ -26,6 +27,28 @@ def check_genome(genome: GenomeInfo, contigs: Sequence[ContigInfo], held_out: Va
     for contig, start, end in held_out.regions:
         inside = 0 <= contig < len(sizes) and 0 <= start <= end <= sizes[contig]
         require(inside, "validation.regions", [contig, start, end])
+
+
+def check_tokens(tokens: TokenInfo, file_names: tuple[str, ...], *, hashed: bool) -> None:
+    """Raise ValueError for values that no writer gives; ``hashed``: whether the format has hashes of files."""
+    stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
+    known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
+    require(known, "tokens.spec", tokens.spec)
+    if stride is None:
+        require(tokens.identity.startswith("tokenizer:"), "tokens.identity", tokens.identity)
+        require(0 < tokens.num_ids <= 1 << 32, "tokens.num_ids", tokens.num_ids)
+    else:
+        require(tokens.identity == tokens.spec, "tokens.identity", tokens.identity)
+        require(tokens.num_ids == vocab_size(int(stride[1])), "tokens.num_ids", tokens.num_ids)
+    require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
+    require(is_hex(tokens.view, 64), "tokens.view", tokens.view)
+    wanted = [name for name in file_names if name in tokens.files]
+    has_tokenizer = file_names[0] in tokens.files
+    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
+    require(tokens.files == wanted and fits, "tokens.files", tokens.files)
+    num_hashes = len(tokens.files) if hashed else 0
+    right = len(tokens.files_sha256) == num_hashes and all(is_hex(digest, 64) for digest in tokens.files_sha256)
+    require(right, "tokens.files_sha256", tokens.files_sha256)
 
 
 def check_shards(split: str, shards: Sequence[Shard], row_tokens: int, formats: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.base_reader import BaseReader
 from gemsdata.views.rows import RowSpec, ViewRows, read_predictable
-from gemsdata.views.view_reader import ViewReader
+from gemsdata.views.view_reader import ViewReader, token_rows
 from gemsdata.views.windows import EpochWindows, Located
 
 
@@ -45,7 +45,7 @@ class PackedReader(ViewReader):
         encoded = self.spec.tokens.encode(bases, located.num_bases, self.spec.row_tokens)
         end = np.where(flip > 0, located.start + located.num_bases, located.start + encoded.num_bases)
         return ViewRows(
-            tokens=self._token_rows(encoded, bases, maskable),
+            tokens=token_rows(encoded, bases, self.spec.tokens, maskable),
             contig=located.contig,
             start=end - encoded.num_bases,
             end=end,

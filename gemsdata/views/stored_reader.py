@@ -9,7 +9,7 @@ from gemsdata.shards.split_reader import SplitReader
 from gemsdata.views.rows import RowSpec, ViewRows, read_predictable
 from gemsdata.views.stored_windows import StoredWindows
 from gemsdata.views.tokens import EncodedRows
-from gemsdata.views.view_reader import ViewReader
+from gemsdata.views.view_reader import ViewReader, token_rows
 from gemsdata.views.windows import Located
 
 
@@ -44,7 +44,7 @@ class StoredReader(ViewReader):
         if flip.any():
             encoded = self.spec.tokens.encode(bases, located.num_bases, self.spec.row_tokens)
         return ViewRows(
-            tokens=self._token_rows(encoded, bases, maskable),
+            tokens=token_rows(encoded, bases, self.spec.tokens, maskable),
             contig=located.contig,
             start=located.start,
             end=located.start + encoded.num_bases,

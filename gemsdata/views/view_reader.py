@@ -12,7 +12,7 @@ from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.annotation import Annotation
 from gemsdata.views.regions import contigs_of
 from gemsdata.views.rows import RowSpec, ViewBuffer, ViewRows
-from gemsdata.views.tokens import EncodedRows
+from gemsdata.views.tokens import EncodedRows, Tokens
 from gemsdata.views.windows import Located
 
 _NO_FLAGS = np.empty((0, 0), np.bool_)
@@ -88,19 +88,6 @@ class ViewReader(ABC):
         can_be_predicted(bases, num_bases, _NO_FLAGS if maskable is None else maskable, token_bases, out)
         return out > 0
 
-    def _token_rows(self, encoded: EncodedRows, bases: np.ndarray, maskable: np.ndarray | None) -> TokenRows:
-        """Return encoded rows with the bases under their tokens, for a `Masker`."""
-        return TokenRows(
-            input_ids=encoded.input_ids,
-            num_tokens=encoded.num_tokens,
-            bases=bases,
-            num_bases=encoded.num_bases,
-            token_bases=self.spec.tokens.token_bases,
-            token_stride=self.spec.tokens.token_stride,
-            token_start=encoded.token_start,
-            maskable=maskable,
-        )
-
     def _token_weights(self, weights: np.ndarray | None, encoded: EncodedRows) -> np.ndarray | None:
         """Return the weight of each token, float32[B, L], the mean over the weights float32[B, W] of its bases."""
         if weights is None:
@@ -109,3 +96,17 @@ class ViewReader(ABC):
         starts = encoded.token_start if encoded.token_start is not None else np.empty((0, 0), np.int32)
         token_means(weights, encoded.num_tokens, starts, tokens.token_bases, tokens.token_stride, out)
         return out
+
+
+def token_rows(encoded: EncodedRows, bases: np.ndarray, tokens: Tokens, maskable: np.ndarray | None) -> TokenRows:
+    """Return encoded rows with the bases under their tokens, for a `Masker`."""
+    return TokenRows(
+        input_ids=encoded.input_ids,
+        num_tokens=encoded.num_tokens,
+        bases=bases,
+        num_bases=encoded.num_bases,
+        token_bases=tokens.token_bases,
+        token_stride=tokens.token_stride,
+        token_start=encoded.token_start,
+        maskable=maskable,
+    )

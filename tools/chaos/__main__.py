@@ -20,10 +20,13 @@ from typing import Any
 
 import click
 
-from bench.table import markdown
+from bench.table import commit, markdown
 from gemsdata.files.publish import write_text
 from tools.chaos import faults, kills, training
+from tools.chaos.shared_cache import shared_cache
 from tools.chaos.subjects import subjects
+
+FAULTS: dict[str, faults.Fault] = {**faults.FAULTS, "cache shared by 16 jobs": shared_cache}
 
 
 class Results:
@@ -32,11 +35,13 @@ class Results:
     def __init__(self, path: Path, seed: int, num_kills: int) -> None:
         self._path = path
         settings = {"seed": seed, "kills": num_kills}
-        self.content: dict[str, Any] = {**settings, "kills_of": {}, "faults": {}, "training": []}
+        self.content: dict[str, Any] = {**settings, "commits": [], "kills_of": {}, "faults": {}, "training": []}
         if path.exists():
             self.content = json.loads(path.read_text())
             if any(self.content[name] != value for name, value in settings.items()):
                 raise click.UsageError(f"{path} is of another --seed or --kills; give another --output-dir")
+        if commit() not in self.content["commits"]:
+            self.content["commits"].append(commit())
 
     def save(self) -> None:
         """Write what is known so far."""
@@ -54,13 +59,15 @@ def report(results: Results) -> str:
     """Return the results as a Markdown document."""
     content = results.content
     of_kills = [kills.Killed(**one) for one in content["kills_of"].values()]
+    of_training = sum(one["kills"] for one in content["training"])
     of_faults = [
-        [name, " ".join((faults.FAULTS[name].__doc__ or "").split()), str(one["tries"]), one["failure"] or "none"]
+        [name, " ".join((FAULTS[name].__doc__ or "").split()), str(one["tries"]), one["failure"] or "none"]
         for name, one in content["faults"].items()
     ]
     parts = [
         "# Faults on purpose",
-        f"Made by `python -m tools.chaos --kills {content['kills']} --seed {content['seed']}` (`make chaos`).",
+        f"Made by `python -m tools.chaos --kills {content['kills']} --training-kills {of_training}"
+        f" --seed {content['seed']}` (`make chaos`) at commit {' and '.join(content['commits'])}.",
         "## Kills",
         "Signals that hit a running command at a random moment, and what was there then. The command was run again as"
         " its message says; a failure is a traceback, a set that is neither absent, unfinished nor complete, or a"
@@ -97,7 +104,7 @@ def main(out: Path, num_kills: int, training_kills: int, seed: int, markdown_pat
             results.content["kills_of"][subject.name] = dataclasses.asdict(outcome)
             results.save()
     example = faults.make_example(scratch / "faults", scratch / "genome.fa", scratch / "table.parquet")
-    for name, fault in faults.FAULTS.items():
+    for name, fault in FAULTS.items():
         if name not in results.content["faults"]:
             tries, failure = 0, ""
             try:

@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from tools.chaos.kills import content
 from tools.chaos.victim import Ended, run_command, run_forked
 
 _OPTIONS = ["-k", "3", "--row-tokens", "30", "--rows-per-shard", "1024", "--format", "both"]
+_NOBODY = 65534
+"""a user without rights"""
 
 
 class FaultError(Exception):
@@ -122,6 +125,29 @@ def read_only_folder(example: Example, rng: random.Random) -> int:
             _expect_success(run_command(command, example.log))
         _check(len(_batches(disk / "set", 5)) == 5, "a loader read other than 5 batches")
     return 7
+
+
+def folder_of_another_user(example: Example, rng: random.Random) -> int:
+    """A process that may not write into the folder and has no home: one line to writers; readers need no write."""
+    new, before = example.folder / "new", content(example.shards)
+
+    def as_nobody(command: list[str]) -> Ended:
+        words = [sys.executable, "-m", "gemsdata", *command]
+        environment = {**os.environ, "HOME": "/nonexistent"}
+        ended = subprocess.run(
+            words, user=_NOBODY, group=_NOBODY, extra_groups=[], env=environment, capture_output=True
+        )
+        return Ended(ended.returncode, False, (ended.stdout + ended.stderr).decode(), 0.0)
+
+    for command in (
+        example.command(new), example.command(example.shards, "--overwrite"),
+        ["npmi", str(example.fasta), "-o", str(new), "--max-k", "2"],
+    ):  # fmt: skip
+        _expect_line(as_nobody(command), "")
+        _check(not new.exists() and content(example.shards) == before, "something was written")
+    for command in (["verify", str(example.shards)], ["info", str(example.shards)]):
+        _expect_success(as_nobody(command))
+    return 5
 
 
 def two_writers(example: Example, rng: random.Random) -> int:
@@ -250,6 +276,7 @@ FAULTS: dict[str, Fault] = {
     "disk full with --overwrite": disk_full_while_overwriting,
     "limit of the size of a file": largest_file,
     "read-only folder": read_only_folder,
+    "folder of another user": folder_of_another_user,
     "two writers": two_writers,
     "shard changed under a loader": changed_under_a_reader,
     "genome changed while it is read": changed_genome,

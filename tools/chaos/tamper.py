@@ -27,7 +27,7 @@ import click
 import numpy as np
 
 import gemsdata as gd
-from bench.table import markdown
+from bench.table import commit, markdown
 from gemsdata.files.publish import write_text
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import MANIFEST_FILE, VIEW_VERSION, Manifest
@@ -273,7 +273,8 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
     rows.append(["**all**", *map(str, totals)])
     return f"""# Changed files
 
-Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`), on sets of every format.
+Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`) at commit {commit()}, on sets of
+every format.
 
 * `gemsdata verify`, without a FASTA, has to find every change. Irrelevant is only a manifest as version 1 of the format
   has it: `verify --fasta` then holds, and the batches are the same.

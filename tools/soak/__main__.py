@@ -26,7 +26,7 @@ from typing import Any
 
 import click
 
-from bench.table import markdown
+from bench.table import commit, markdown
 from gemsdata.files.publish import write_text
 from tools.soak import orphans, passes, two_processes
 
@@ -81,7 +81,7 @@ def report(results: dict[str, Any]) -> str:
     taken = "\n".join(f"* {part}: {results[part]['taken']}" for part in passes.MODES if part in results)
     parts = [
         "# Long runs",
-        "Made by `make soak`.",
+        f"Made by `make soak` at commit {commit()}; the sets and orders are those of seeds 0 and 1.",
         f"Result: **{'; '.join(failures) or 'nothing grew, nothing was left behind, nothing differed'}**.",
         "## Steps of an hour",
         f"An hour of training at ten steps a second has {passes.STEPS_OF_AN_HOUR:,} steps. They are taken as fast as"

@@ -25,7 +25,7 @@ _PACKED_ROW_TOKENS = 510
 
 def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[int, int, int]]:
     """Return the regions (contig, start, end) that the manifest's contigs or fraction hold out for validation."""
-    names = manifest.validation.contigs
+    names = frozenset(manifest.validation.contigs or ())
     if names:
         return [
             (index, 0, num_bases)
