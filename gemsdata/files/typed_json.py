@@ -7,7 +7,7 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def _reader(kind: Any) -> _Reader:
         return _list_reader(_reader(arguments[0]))
     if origin is tuple:
         return _tuple_reader([_reader(argument) for argument in arguments])
-    if origin is dict:
+    if origin in (dict, Mapping):
         return _dict_reader(_reader(arguments[1]))
     if kind is float:
         return _scalar_reader(float, int)

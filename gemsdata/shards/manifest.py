@@ -96,7 +96,7 @@ class Manifest:
     """of a set that was written from a view; None: overlapping k-mers, or packed bases"""
     intervals_sha256: str = ""
     """of intervals.parquet; "" in version 1"""
-    splits: dict[str, Sequence[Shard]] = field(default_factory=dict)
+    splits: Mapping[str, Sequence[Shard]] = field(default_factory=dict)
     """a `ShardTable` of each split where the manifest was read from a file of the writer's layout"""
 
     @property

@@ -6,7 +6,7 @@ A set of many terabases has more than 100,000 shards. As objects they take 90 MB
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
@@ -73,13 +73,18 @@ class ShardTable(Sequence[Shard]):
             + b",".join(file % name.encode() for name in names)
             + b'},"first_row":%d,"num_rows":%d,"num_tokens":%d}'
         )
-        columns = [_hex(self.content_xxh3_64, 8)]
-        for name in names:
-            of = self.files[name]
-            columns += [of.num_bytes.tolist(), shard_paths(self.split, range(len(self)), name)]
-            columns += [_hex(of.sha256, 32), _hex(of.xxh3_64, 8)]
-        columns += [self.first_row.tolist(), self.num_rows.tolist(), self.num_tokens.tolist()]
-        return _json_list(template, columns)
+
+        def columns(rows: slice) -> Iterator[Sequence[object]]:
+            yield _hex(self.content_xxh3_64, 8, rows)
+            for name in names:
+                of = self.files[name]
+                yield of.num_bytes[rows].tolist()
+                yield shard_paths(self.split, range(len(self))[rows], name)
+                yield _hex(of.sha256, 32, rows)
+                yield _hex(of.xxh3_64, 8, rows)
+            yield from (column[rows].tolist() for column in (self.first_row, self.num_rows, self.num_tokens))
+
+        return _json_list(template, columns, len(self))
 
     def _shard(self, i: int) -> Shard:
         files = {
@@ -127,12 +132,14 @@ def num_bytes_of(shards: Sequence[Shard], file_format: str) -> list[int]:
 def row_pieces(shards: Sequence[Shard]) -> Iterator[bytes]:
     """Yield the JSON list of (first row, number of rows, digest of the rows) in pieces, without spaces."""
     if isinstance(shards, ShardTable):
-        columns: list[list[object]] = [
-            shards.first_row.tolist(),
-            shards.num_rows.tolist(),
-            _hex(shards.content_xxh3_64, 8),
-        ]
-        return _json_list(b'[%d,%d,"%b"]', columns)
+        table = shards
+
+        def columns(rows: slice) -> Iterator[Sequence[object]]:
+            yield table.first_row[rows].tolist()
+            yield table.num_rows[rows].tolist()
+            yield _hex(table.content_xxh3_64, 8, rows)
+
+        return _json_list(b'[%d,%d,"%b"]', columns, len(table))
     rows = [[shard.first_row, shard.num_rows, shard.content_xxh3_64] for shard in shards]
     return iter([json.dumps(rows, separators=(",", ":")).encode()])
 
@@ -144,14 +151,17 @@ def shard_paths(split: str, shards: range, file_format: str) -> list[bytes]:
     return [template % i for i in shards]
 
 
-def _hex(digests: bytes, num_bytes: int) -> list[bytes]:
-    text = digests.hex().encode()
+def _hex(digests: bytes, num_bytes: int, rows: slice) -> list[bytes]:
+    text = digests[rows.start * num_bytes : rows.stop * num_bytes].hex().encode()
     return [text[i : i + 2 * num_bytes] for i in range(0, len(text), 2 * num_bytes)]
 
 
-def _json_list(template: bytes, columns: Sequence[Sequence[object]]) -> Iterator[bytes]:
+def _json_list(
+    template: bytes, columns: Callable[[slice], Iterator[Sequence[object]]], num_rows: int
+) -> Iterator[bytes]:
+    """Yield a JSON list of ``template`` for each row of ``columns``, which are made a chunk at a time."""
     yield b"["
-    for first in range(0, len(columns[0]), _CHUNK):
-        chunk = zip(*(column[first : first + _CHUNK] for column in columns), strict=True)
-        yield (b"," if first else b"") + b",".join(map(template.__mod__, chunk))
+    for first in range(0, num_rows, _CHUNK):
+        rows = zip(*columns(slice(first, first + _CHUNK)), strict=True)
+        yield (b"," if first else b"") + b",".join(map(template.__mod__, rows))
     yield b"]"
