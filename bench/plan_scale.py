@@ -113,8 +113,8 @@ def table() -> str:
     ]
     measured = (
         f"For {HOSTS} hosts with {CORES} cores and 10 Gbit/s each, from rates of one core in benchmarks.md:"
-        f" {rates.counted_bases_s / 1e6:,.0f} Mbase/s of plain FASTA read and counted, {rates.encoded_rows_s:,.0f} rows/s"
-        " encoded (also for packed sets, which cut no rows and take less)."
+        f" {rates.counted_bases_s / 1e6:,.0f} Mbase/s of plain FASTA read and counted, {rates.encoded_rows_s:,.0f} "
+        " rows/s encoded (also for packed sets, which cut no rows and take less)."
     )
     trained = (
         f"A core reads and masks {rates.masked_rows_s:,.0f} rows/s, {rates.masked_rows_s * _ROW_BYTES / 1e6:,.0f} MB/s:"
