@@ -13,7 +13,7 @@ BENCHMARKS, SCALE = DOCS / "benchmarks.md", DOCS / "scale.md"
 
 
 def machine() -> str:
-    """Say on what the figures were measured."""
+    """Return the description of the machine on which the figures were measured."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

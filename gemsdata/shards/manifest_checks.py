@@ -68,7 +68,7 @@ def check_shards(split: str, shards: Sequence[Shard], row_tokens: int, formats: 
             require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
             require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
             hashes = is_hex(file.xxh3_64, 16) and is_hex(file.sha256, 64)
-            require(hashes, f"{where}.files.{name}", "hashes that are none")
+            require(hashes, f"{where}.files.{name}", "invalid hashes")
         first_row += shard.num_rows
 
 
