@@ -8,20 +8,24 @@ import re
 import subprocess
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+BENCHMARKS, SCALE = DOCS / "benchmarks.md", DOCS / "scale.md"
 
 
 def machine() -> str:
-    """Say on what the figures were measured."""
+    """Return the description of the machine on which the figures were measured."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, commit {commit or 'unknown'}"
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, commit {commit()}"
+
+
+def commit() -> str:
+    """Return the short id of the commit that is checked out; "unknown" outside of a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -30,10 +34,10 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_section(marker: str, text: str) -> None:
-    """Replace the text of docs/benchmarks.md between <!-- bench:marker --> and <!-- /bench:marker -->."""
+def write_section(marker: str, text: str, page: Path = BENCHMARKS) -> None:
+    """Replace the text of a page between <!-- bench:marker --> and <!-- /bench:marker -->."""
     begin, end = f"<!-- bench:{marker} -->", f"<!-- /bench:{marker} -->"
-    content = BENCHMARKS.read_text()
+    content = page.read_text()
     if begin not in content or end not in content:
-        raise ValueError(f"{BENCHMARKS} has no {begin} ... {end}")
-    BENCHMARKS.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", content, flags=re.DOTALL))
+        raise ValueError(f"{page} has no {begin} ... {end}")
+    page.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", content, flags=re.DOTALL))
