@@ -201,7 +201,7 @@ def test_a_machine_that_comes_late_writes_nothing(server, genome, on_one_machine
     assert main(["shard", *genome, "-o", url, "--plan-only", *words_of(genome)]) == 0
     late = open_plan_at(OutputFolder(url))
     assert main(["shard", *genome[:1], "-o", url, "--overwrite", *words_of(genome)]) == 0
-    with pytest.raises(ValueError, match="s3://data/late was completed or planned anew meanwhile"):
+    with pytest.raises(ValueError, match="s3://data/late was completed or planned again meanwhile"):
         encode_at(late, late.plan.parts)
     assert server.objects("late") == on_one_machine[1]
 
