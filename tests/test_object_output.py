@@ -97,7 +97,7 @@ def test_the_objects_are_the_files_of_a_folder_also_with_an_executor_and_after_a
     with pytest.raises(ValueError, match="s3://data/set is complete and was made from another genome"):
         shard_to(server, "set", genome, resume=True)
     OutputFolder("s3://data/set", server.storage_options).put("notes.txt", b"mine")
-    with pytest.raises(ValueError, match=r"not a shard set alone: it holds notes\.txt"):
+    with pytest.raises(ValueError, match=r"contains notes\.txt, which does not belong"):
         shard_to(server, "set", genome, overwrite=True)
 
 

@@ -103,7 +103,7 @@ class _Reader:
         return entries
 
     def bounded_index(self) -> list[tuple[_Entry, int]]:
-        """Return each sequence with the byte before which its record ends; raise ValueError if two are equal."""
+        """Return each sequence with the byte before which its record ends; raise ValueError if two share an offset."""
         entries = self.index()
         offsets = sorted(entry.offset for entry in entries)
         found = []
