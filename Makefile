@@ -1,7 +1,9 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-.PHONY: demo docs test test-slow lint format dist bench mutants fuzz chaos tamper soak remote-faults clean
+# one more than there are processors, because some tests wait for processes and servers
+WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
+.PHONY: demo docs test test-slow lint format dist lowest bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -11,8 +13,8 @@ BIN := .venv/bin
 
 test: .venv/.installed
 	$(BIN)/python -m tools.compile_kernels
-	$(BIN)/python -m pytest -n auto --dist worksteal
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not compiled and not once and not slow"
 
 # Heavier checks, and ten times as many examples for every property.
 test-slow: .venv/.installed
@@ -44,6 +46,11 @@ dist: .venv/.installed
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m tools.try_dist dist
+
+# The wheel once more, with the oldest versions that pyproject.toml allows; needs Python 3.11, for which they have wheels.
+lowest: .venv/.installed
+	test -d dist || $(BIN)/python -m build
+	$(BIN)/python -m tools.try_dist --lowest dist
 
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed

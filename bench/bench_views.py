@@ -1,4 +1,4 @@
-"""Views of a packed genome beside stored rows, and beside the ways in which others read a genome, in one run.
+"""Views of a packed genome against stored rows, and against other ways of reading a genome, in one run.
 
     python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 2] [--megabases 3100] [--write]
 
@@ -56,7 +56,7 @@ class Contender:
 
 
 def rate(batches: Iterator[float], seconds: float) -> float:
-    """Return tokens a second, after one batch that is not counted."""
+    """Return tokens per second, after one warm-up batch."""
     next(batches)
     began, tokens = time.perf_counter(), 0.0
     while time.perf_counter() - began < seconds:
@@ -154,7 +154,7 @@ def bpe_views(packed: Path, fasta: Path, folder: Path) -> tuple[View, View]:
 
 
 def contenders(fasta: Path, folder: Path, files: ExitStack) -> dict[str, list[Contender]]:
-    """Return the contenders of each table, ours first."""
+    """Return the contenders of each table, gemsdata first."""
     for name in ("packed", "arrow"):
         shard([str(fasta)], folder / name, ShardOptions(format=name), workers=2)
     packed, arrow = folder / "packed", gd.view(folder / "arrow")

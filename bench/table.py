@@ -12,16 +12,19 @@ BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def machine() -> str:
-    """Say on what the figures were measured."""
+    """Return the description of the machine on which the figures were measured."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, commit {commit or 'unknown'}"
+    return f"{os.cpu_count()} cores, {model}, Python {platform.python_version()}, commit {commit()}"
+
+
+def commit() -> str:
+    """Return the short id of the commit that is checked out; "unknown" outside of a repository."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:

@@ -9,7 +9,7 @@ import importlib
 import importlib.util
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from gemsdata.build import build_loader, model_inputs
@@ -154,13 +154,13 @@ _NEEDS = {
     "stream.trainer": "transformers",
     "views.tokenizer": "transformers",
 }
-"""Modules and packages that need something which ``pip install gemsdata`` alone does not bring"""
+"""Modules and packages that need an extra: ``pip install gemsdata`` alone does not install what they import"""
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for a public one
 
     def __getattr__(name: str) -> object:
-        """Import a public name on first use, and keep it."""
+        """Import a public name on first use, and store it in the module."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         missing = _missing(name)
@@ -181,7 +181,7 @@ def __dir__() -> list[str]:
 
 
 def _missing(name: str) -> str:
-    """Return the package that a public name needs and that is not installed; "" when there is none."""
+    """Return the package that a public name needs and that is not installed; "" if all are installed."""
     module = _MODULE_OF[name].removeprefix(f"{__name__}.")
     needed = [_NEEDS[place] for place in (module.split(".")[0], module) if place in _NEEDS]
     return next((package for package in needed if importlib.util.find_spec(package) is None), "")

@@ -153,7 +153,7 @@ def report_commands(shards: str, genome: str, folder: Path) -> dict[str, list[st
 
 NO_REPORT = {"plot", "report", "serve"}
 PROGRAMS = {"eval", "finetune", "pretrain"}
-"""of train and eval: their results are files"""
+"""of train and eval; see `test_programs_have_json_and_quiet`"""
 
 
 def test_every_command_that_reports_has_json(shards: str, genome: str, tmp_path: Path, capfd) -> None:
@@ -255,7 +255,8 @@ def on_a_terminal(call: list[str], interrupt_after: str | None = None, **environ
         (["shard", "--resume", "g.fa", "-o", "s"], "interrupted; to continue, run: gemsdata shard --resume g.fa -o s"),
         (["encode", "s"], "interrupted; finished parts are kept; run the same command again for the others"),
         (["npmi", "g.fa"], "interrupted; no table was written"),
-        (["verify", "s"], "interrupted"),
+        (["verify", "s"], "interrupted; the set was not compared in full; run the same command again"),
+        (["show", "s"], "interrupted"),
         ([], "interrupted"),
     ],
 )
@@ -275,7 +276,7 @@ def test_ctrl_c_ends_a_command_with_one_line_and_130(shards: str) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.strip() == "interrupted"
+    assert said.strip() == "interrupted; the set was not compared in full; run the same command again"
 
 
 @pytest.mark.compiled

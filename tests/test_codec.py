@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, compress, expand
+from gemsdata.kernels.compact import HIDDEN, KEPT, LISTED, SHOWN, CompactRows, ListedTokens, compress, expand
 from gemsdata.kernels.corrupt import UNMASKED
 from gemsdata.kernels.special_ids import MASK_ID
 from gemsdata.service.codec import ArrayCodec, KmerCodec, codec_of, original_error, remote_error
@@ -113,19 +113,14 @@ def test_a_row_of_512_tokens_takes_a_quarter_of_its_narrow_bytes():
 
 
 def compressed(codec: KmerCodec, buffer: np.ndarray) -> dict[str, np.ndarray]:
-    views, rows = codec.layout.views(buffer), codec.layout.num_rows
-    fours, most = (rows, -(-(codec.layout.width - 2) // 4)), rows * codec.layout.width
-    out = {
-        "tokens": np.empty(rows, np.uint16),
-        "head": np.empty(rows, np.uint16),
-        "bases": np.empty(fours, np.uint8),
-        "states": np.empty(fours, np.uint8),
-        "ends": np.zeros(rows + 1, np.int32),
-        "listed_id": np.empty(most, codec.layout.fields["input_ids"].dtype),
-        "listed_label": np.empty(most, codec.layout.fields["labels"].dtype),
-    }
-    compress(views["input_ids"], views["labels"], views["attention_mask"], codec.k, *out.values())
-    return out
+    views, num_rows = codec.layout.views(buffer), codec.layout.num_rows
+    fours, most = (num_rows, -(-(codec.layout.width - 2) // 4)), num_rows * codec.layout.width
+    bits = [np.empty(fours, np.uint8) for _ in range(2)]
+    rows = CompactRows(np.empty(num_rows, np.uint16), np.empty(num_rows, np.uint16), *bits)
+    listed = ListedTokens(*(np.empty(most, codec.layout.fields[name].dtype) for name in ("input_ids", "labels")))
+    ends = np.zeros(num_rows + 1, np.int32)
+    compress(views["input_ids"], views["labels"], views["attention_mask"], codec.k, rows, listed, ends)
+    return {**rows._asdict(), **listed._asdict(), "ends": ends}
 
 
 @pytest.mark.parametrize("k", [6, 8])
@@ -138,7 +133,7 @@ def test_compress_is_its_naive_twin(k):
     for i in range(40):
         tokens = int(views["attention_mask"][i].sum()) - 2
         seen, label = (views[name][i, 1 : tokens + 1].tolist() for name in ("input_ids", "labels"))
-        bits = ["".join(f"{byte:08b}" for byte in out[name][i]) for name in ("bases", "states")]
+        bits = ["".join(f"{byte:08b}" for byte in out[name][i]) for name in ("bases", "token_states")]
         last, states = ([int(text[2 * t : 2 * t + 2], 2) for t in range(len(text) // 2)] for text in bits)
         bases = [int(out["head"][i]) >> 2 * (k - 2 - b) & 3 for b in range(k - 1)] + last
         assert out["tokens"][i] == tokens
@@ -151,7 +146,7 @@ def test_compress_is_its_naive_twin(k):
             else:
                 assert (seen[t], label[t]) == expected[states[t]]
         assert out["ends"][i + 1] == len(listed)
-    assert listed == list(zip(out["listed_id"].tolist(), out["listed_label"].tolist(), strict=True))[: len(listed)]
+    assert listed == list(zip(out["ids"].tolist(), out["labels"].tolist(), strict=True))[: len(listed)]
 
 
 def test_only_random_replacements_are_listed():
@@ -166,16 +161,15 @@ def test_only_random_replacements_are_listed():
 def test_expand_stays_within_its_arrays_whatever_it_is_given(seed, width):
     rng = np.random.default_rng(seed)
     fours = (3, -(-(width - 2) // 4))
-    rows = [
+    rows = CompactRows(
         rng.integers(0, width - 2, 3, dtype=np.uint16, endpoint=True),
         rng.integers(0, 2**16, 3, dtype=np.uint16),
         *(rng.integers(0, 2**8, fours, dtype=np.uint8) for _ in range(2)),
-        np.full(2, 77, np.uint16),
-        np.full(2, 88, np.int16),
-    ]
+    )
+    listed = ListedTokens(np.full(2, 77, np.uint16), np.full(2, 88, np.int16))
     guarded = [np.full((5, width), -7, np.int64) for _ in range(3)]
-    count = expand(*rows, 6, *(array[1:4] for array in guarded))
-    states = [rows[3][i, t // 4] >> 6 - 2 * (t % 4) & 3 for i in range(3) for t in range(rows[0][i])]
+    count = expand(rows, listed, 6, *(array[1:4] for array in guarded))
+    states = [rows.token_states[i, t // 4] >> 6 - 2 * (t % 4) & 3 for i in range(3) for t in range(rows.tokens[i])]
     assert count == states.count(LISTED)
     for array in guarded:
         assert (array[[0, 4]] == -7).all()

@@ -61,6 +61,7 @@ def config(tmp_path) -> compare.CompareConfig:
     return compare.CompareConfig(shards=(str(shards),), data=str(tmp_path / "data"), output_dir=str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(config, in_process, monkeypatch, capsys):
     out = Path(config.output_dir)
     finetune = run_files.finetune
@@ -135,7 +136,7 @@ def test_every_arm_masks_the_same_number_of_tokens(config):
     ("changes", "message"),
     [
         ({"seeds": (1, 2)}, "at least three"),
-        ({"arms": [Arm("a", "global"), Arm("a", "dnabert")]}, "names of their own"),
+        ({"arms": [Arm("a", "global"), Arm("a", "dnabert")]}, "different names"),
         ({"comparisons": [("cm-gems", "nobody")]}, "comparisons name nobody"),
         ({"arms": [Arm("cm-gems", "cm-gems", {"steps": 3})], "comparisons": ()}, "no option steps"),
         ({"arms": [Arm("x", "nothing")], "comparisons": ()}, "masking 'nothing' is unknown"),
@@ -151,7 +152,7 @@ def test_a_study_is_a_python_file(tmp_path, capsys):
     path.write_text("STUDY = 3\n")
     arguments = ["--shards", "x", "--data", "y", "--output-dir", str(tmp_path)]
     assert compare.main([str(path), *arguments]) == 2
-    assert "sets no STUDY" in capsys.readouterr().err
+    assert "does not define STUDY" in capsys.readouterr().err
     assert compare.main(["nowhere.py", *arguments]) == 2
     assert "nowhere.py does not exist" in capsys.readouterr().err
     assert compare.main(arguments) == 2

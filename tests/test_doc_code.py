@@ -124,11 +124,11 @@ def _parse(block: Block, line: str, monkeypatch) -> None:
         command.make_context(words[1], words[2:], resilient_parsing=False)
         return
 
-    def parse(config, given, *, prog, description):
-        options.parse(config, given, prog=prog, description=description)
-        raise _ParsedError
+    def parsed(config, given, *, prog, description):
+        with options.parsed(config, given, prog=prog, description=description):
+            raise _ParsedError
 
-    monkeypatch.setattr(program, "parse", parse)
+    monkeypatch.setattr(program, "parsed", parsed)
     with pytest.raises(_ParsedError):
         program.main(arguments)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import gemsdata
 from gemsdata.cli import COMMANDS
 from tools import architecture, cli_docs, doc_figures
+
+pytestmark = pytest.mark.once
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -66,6 +69,14 @@ def test_the_speeds_of_the_readme_are_those_of_the_benchmarks() -> None:
     )
     drawn = (doc_figures.FOLDER / "speed.svg").read_text()
     assert all(f"{rate:,}<" in drawn for rate in rates.values()), "run: python -m tools.doc_figures"
+
+
+@pytest.mark.parametrize("name", doc_figures.TERMINALS)
+def test_pictures_of_output_show_what_the_pages_say(name: str) -> None:
+    drawn = html.unescape((doc_figures.FOLDER / f"{name}.svg").read_text())
+    for line in doc_figures.terminal_lines(*doc_figures.TERMINALS[name]):
+        assert line.strip() in drawn, "run: python -m tools.doc_figures"
+    assert f"](docs/images/{name}.svg)" in doc_figures.README.read_text()
 
 
 def test_the_reference_has_all_public_names() -> None:

@@ -143,8 +143,10 @@ def test_learns_a_task_of_three_classes_chooses_by_dev_loss_and_predicts(model, 
 
     unlabelled = tmp_path / "new.tsv"
     unlabelled.write_text("sequence\n" + "\n".join(sequence for sequence, _ in task(90, 3, classes)) + "\n")
-    status, _, errors = tune(capsys, model=out / "final", output_dir=tmp_path / "predicted", predict=unlabelled)
-    assert status == 0, errors
+    options = {"predict": unlabelled, "test": test, "json": True, "quiet": True}
+    status, printed, errors = tune(capsys, model=out / "final", output_dir=tmp_path / "predicted", **options)
+    assert (status, errors) == (0, "")
+    assert json.loads(printed)["test"]["accuracy"] == found["test"]["accuracy"]
     with open(tmp_path / "predicted" / "new.predictions.tsv") as stream:
         predicted = list(csv.DictReader(stream, delimiter="\t"))
     right = sum(row["prediction"] == label for row, (_, label) in zip(predicted, task(90, 3, classes), strict=True))

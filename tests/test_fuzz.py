@@ -21,7 +21,11 @@ from tools.fuzz.training_targets import CheckpointTarget
 from train.labelled import read_labelled
 
 pytestmark = pytest.mark.once
-NAMES = [target.name for target in all_targets(Path("unused"))]
+SLOW = ("manifest of a view", "webdataset shard of a view, zstd")
+NAMES = [
+    pytest.param(target.name, marks=pytest.mark.slow) if target.name in SLOW else target.name
+    for target in all_targets(Path("unused"))
+]
 
 
 class Misbehaving:

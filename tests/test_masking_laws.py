@@ -9,7 +9,6 @@ import itertools
 
 import numpy as np
 import pytest
-from gemsdata.views.reader import token_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from gemsdata.masking.masker import UNMASKED, Masker
 from gemsdata.masking.strategies import resolve
 from gemsdata.masking.token_rows import TokenRows
 from gemsdata.views.tokens import Tokens, resolve_tokens
+from gemsdata.views.view_reader import token_rows
 from tests.test_views_tokens import bpe_folder
 
 KINDS = ["base", "kmer:3", "kmer:6", "kmer:4:3", "kmer:6:4", "kmer:6:6", "bpe"]

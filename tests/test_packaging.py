@@ -29,6 +29,14 @@ def test_the_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     versions = {PROJECT["version"], gd.__version__, recipe["context"]["version"], citation["version"]}
     assert len(versions) == 1
+    (version,) = versions
+    for page in ("README.md", "docs/getting-started.md"):
+        assert f"gemsdata-{version}-py3-none-any.whl" in (REPOSITORY / page).read_text()
+    released = re.findall(
+        r"^## (\S+) - \d{4}-\d\d-\d\d$", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE
+    )
+    assert released[0] == version
+    assert "date-released" in citation
 
 
 def test_conda_requires_what_pip_requires() -> None:

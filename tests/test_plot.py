@@ -1,5 +1,6 @@
 """Figures: what is drawn is what is in the set, for any k and either format; the CLI and its errors."""
 
+import re
 import subprocess
 import sys
 
@@ -54,6 +55,10 @@ def test_every_figure_of_a_set_is_drawn(shards):
     drawn = dict(plot.make_figures(source, source))
     assert set(drawn) == SET_FIGURES | {"two_genomes"}
     assert {name for name, figure in drawn.items() if not isinstance(figure, Figure)} == set()
+    for name in SET_FIGURES:
+        title, _, subject = drawn[name].get_suptitle().partition("\n")
+        assert re.search(r"\d", title), f"{name} does not say what is seen"
+        assert subject == shards.name
 
 
 def test_ranks_along_a_region_are_those_of_its_kmers(shards, sequence):
@@ -103,7 +108,7 @@ def test_frequency_figure_shows_every_kmer_that_has_a_score(shards):
 
 def test_a_genome_correlates_with_itself(shards):
     figure = table_figures.two_genomes(shards.npmi, shards.npmi, shards.k, "one", "same")
-    assert any(text.get_text() == "Spearman 1.00" for text in figure.axes[0].texts)
+    assert figure.get_suptitle() == f"Ranks of {shards.k}-mers in one and same: Spearman 1.00"
 
 
 def test_soft_masked_stretches_are_shaded(shards):

@@ -17,11 +17,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
 
+from gemsdata.masking.curriculum import CMGems
 from gemsdata.views.options import ViewOptions
 from tests.stream_support import make_set
 from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
 from train import checkpoint, pretrain, run_log
 from train.evaluate import validation_rows
+from train.figure import switch_note
 from train.rows import open_rows
 from train.run_log import read_metrics
 
@@ -57,6 +59,9 @@ def test_the_stage_switches_at_the_exact_step(whole):
     stages = lines(whole, "stage")  # of the batch of update s, which is batch s - 1
     assert [stages[s] for s in range(1, 25)] == [0] * 16 + [1] * 8
     assert read_metrics(whole / "metrics.jsonl")[-1]["stage_log"] == [[16, 1]]
+    note = switch_note(read_metrics(whole / "metrics.jsonl"), CMGems(threshold=1000.0), "valid_loss")
+    assert "changes from genemask to global at step 16. The validation perplexity" in note
+    assert "from step 6 to step 12; the curriculum goes on when it falls by less than 1000" in note
 
 
 def same_run(one, other):
@@ -173,7 +178,7 @@ def error_of(capsys, status: int) -> str:
         ({"eval_masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
         ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
         ({"shards": "nowhere"}, "nowhere"),
-        ({"init_from": "nowhere"}, "nowhere is no Hugging Face model folder"),
+        ({"init_from": "nowhere"}, "nowhere is not a Hugging Face model folder"),
         ({"batch_rows": 0}, "--batch-rows 0; give 1 or more"),
         ({"max_steps": "many"}, "Invalid value for '--max-steps': 'many' is not a valid integer"),
         ({"mixed_precision": "int3"}, "--mixed-precision 'int3' is unknown: use no, bf16, fp16"),
@@ -188,13 +193,13 @@ def test_mistakes_end_with_one_line(shards, tmp_path, capsys, options, message):
 
 def test_a_batch_that_does_not_divide_among_processes_is_refused(shards, tmp_path, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(pretrain.Accelerator, "num_processes", 3)
-    assert "--batch-rows 8 does not divide among 3 processes; give 6 or 9" in error_of(
+    assert "--batch-rows 8 cannot be divided among 3 processes; give 6 or 9" in error_of(
         capsys, run(shards, tmp_path / "run")
     )
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_with_other_data_or_options(shards, whole, tmp_path, capsys):  # noqa: F811
-    assert "holds a run already, up to step-00000024; continue with --resume" in error_of(capsys, run(shards, whole))
+    assert "already has a run, up to step-00000024; continue with --resume" in error_of(capsys, run(shards, whole))
     other = make_set(tmp_path / "other", genome_seed=2)
     assert "the state has fingerprint" in error_of(capsys, run(other, whole, resume=True))
     assert "was made with --peak-lr 0.005, this run has 0.1" in error_of(
@@ -264,13 +269,18 @@ class ThirdToken(RandomToken):
 """
 
 
-def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch):  # noqa: F811
+def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch, capsys):  # noqa: F811
     (tmp_path / "own_masking_of_a_test.py").write_text(OWN_STRATEGY)
     monkeypatch.syspath_prepend(tmp_path)
     options = {"imports": "own_masking_of_a_test", "masking": "third-token", "max_steps": 2}
     words = arguments(shards=str(shards), output_dir=str(tmp_path / "run"), **{**FAST, **options})
-    assert pretrain.main([word.replace("--imports", "--import") for word in words]) == 0
+    assert pretrain.main([*(word.replace("--imports", "--import") for word in words), "--json", "--quiet"]) == 0
     assert (tmp_path / "run" / "final" / "model.safetensors").exists()
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert (summary["complete"], summary["last"]["step"]) == (True, 2)
+    assert summary["last"]["valid_perplexity"] > 1
+    assert printed.err == ""
 
 
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.pt", "rng-0.pt", "config.json"])

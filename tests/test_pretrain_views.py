@@ -163,15 +163,20 @@ def test_a_run_on_several_sets_by_weight(packed, tmp_path):
 
 def test_options_of_rows_are_those_of_a_view():
     from train.config import PretrainConfig
-    from train.options import parse
+    from train.options import parsed
 
     words = ["--shards", "a", "b", "--output-dir", "out", "--no-jitter", "--no-mask-soft-masked", "--view-seed", "5"]
-    config = parse(PretrainConfig, words, prog="pretrain", description="")
+
+    def parse(*given: str) -> PretrainConfig:
+        with parsed(PretrainConfig, given, prog="pretrain", description="") as (config, as_json):
+            assert not as_json
+            return config
+
+    config = parse(*words)
     assert config.shards == ("a", "b")
     assert config.seed == 0
     assert config.view.changed() == {"jitter": False, "mask_soft_masked": False, "seed": 5}
     assert (config.resume, config.compile) == (False, False)
-    several = parse(PretrainConfig, [*words[:5], "--regions", "a.bed", "anywhere", "--weights", "3", "1"],
-                    prog="pretrain", description="")  # fmt: skip
+    several = parse(*words[:5], "--regions", "a.bed", "anywhere", "--weights", "3", "1")
     assert (several.view.regions, several.weights) == (("a.bed", "anywhere"), (3.0, 1.0))
-    assert parse(PretrainConfig, [*words[:5], "--resume"], prog="pretrain", description="").resume is True
+    assert parse(*words[:5], "--resume").resume is True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import multiprocessing
 import os
 import re
@@ -11,8 +13,11 @@ import threading
 import pytest
 
 pytest.importorskip("obstore")
+import gemsdata as gd
 from gemsdata.files import remote_folder
 from gemsdata.files.cache import FileCache
+from gemsdata.shards.shard_set import ShardSet
+from tests.stream_support import make_set
 from tests.test_remote import content_of
 from tools.fault_server import serving
 from tools.remote_faults import CASES, READ_TIMEOUT_S, fetch, make_file
@@ -46,6 +51,29 @@ def test_an_answer_that_breaks_off_is_continued_not_repeated(shard, tmp_path):
             remote_folder.remote_folder(server.url, {}).copy(file.path, target)
         assert [first for _, first in server.ranges] == [0, file.num_bytes // 2]
     assert (tmp_path / "copy").read_bytes() == (folder / file.path).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def versions_of_a_set(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("versions")
+    return [make_set(folder / name, genome_seed=seed) for seed, name in enumerate(("old", "new"))]
+
+
+@pytest.mark.parametrize("name", ["_index.json", "npmi.parquet", "train/000001.arrow"])
+def test_what_a_proxy_kept_of_an_older_set_is_one_clear_error(versions_of_a_set, tmp_path, name):
+    old, new = versions_of_a_set
+    content = (old / name).read_bytes()
+    with serving(new, lambda asked, before: content if asked == name else None) as server:
+        shards = ShardSet.open(server.url, cache_dir=tmp_path)
+        with pytest.raises(ValueError, match=r"of another (version of the )?set") as caught:
+            list(gd.build_loader(shards, masking="genemask", batch_size=7, num_steps=20))
+        assert server.url in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_requests_for_a_manifest_are_repeated(versions_of_a_set, tmp_path):
+    with serving(versions_of_a_set[0], lambda name, before: ("500", "cut", None)[min(before, 2)]) as server:
+        assert ShardSet.open(server.url, cache_dir=tmp_path).manifest == ShardSet.open(versions_of_a_set[0]).manifest
 
 
 def test_the_time_for_retries_comes_from_the_environment(monkeypatch):
@@ -91,6 +119,21 @@ def test_a_full_cache_is_waited_for(tmp_path):
     assert pin.path.exists()
     assert not (tmp_path / content_of(1)[0]).exists()
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3000
+
+
+def test_a_file_is_renamed_while_nobody_counts(tmp_path, monkeypatch):
+    """Who lists the folder between its two names finds it under neither, and lets the cache grow beyond its limit."""
+    counted = []
+
+    def replace(partial, path):
+        with open(tmp_path / "lock", "ab") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            counted.append(path)
+        os.rename(partial, path)
+
+    monkeypatch.setattr("gemsdata.files.cache.os.replace", replace)
+    assert fetched(FileCache(tmp_path, 3000), 1).path.exists()
+    assert counted == []
 
 
 def test_waiting_ends(tmp_path):

@@ -94,7 +94,7 @@ def test_clients_that_do_not_read_have_no_more_than_their_places(server, right, 
             try:
                 reader.read_chunk()
             except fl.FlightUnavailableError as error:
-                refused += "answers are being sent; retry later" in str(error)
+                refused += "responses are being sent; retry later" in str(error)
         assert refused == 4
         assert server.counters()["active_streams"] == MAX_ANSWERS
     assert served_digest(server) == right  # waits until a place is free
@@ -127,7 +127,7 @@ def test_a_request_to_stop_is_noted_at_any_moment(monkeypatch):
     """An Event would be locked by the wait that the signal interrupts: its handler would wait without end."""
     monkeypatch.setattr(run_server, "_SIGNAL_CHECK_S", 1e-4)
     monkeypatch.setattr(run_server, "warm_up", lambda streams: None)
-    monkeypatch.setattr(run_server, "StreamCache", lambda sets, seeds: None)
+    monkeypatch.setattr(run_server, "StreamCache", lambda sets, seeds, view: None)
 
     class Server:
         port = 1

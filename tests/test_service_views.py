@@ -195,17 +195,17 @@ def bed(content: bytes, name: str = "a.bed") -> dict:
 @pytest.mark.parametrize(
     ("view", "message"),
     [
-        ("base", "views has an entry that is no object"),
+        ("base", "views has an entry that is not an object"),
         ({"masking": "genemask"}, "views has no option 'masking'"),
         ({"row_bases": "9"}, "views has row_bases = '9'; give another type"),
         ({"jitter": 1}, "views has jitter = 1"),
         ({"row_tokens": True}, "views has row_tokens = True"),
         ({"row_tokens": 0}, "views: row_tokens = 0; give a number from 1"),
-        ({"tokens": "/etc"}, "views has tokens = '/etc', which is no identity"),
-        ({"track": "/etc/passwd"}, "views has track = '/etc/passwd', which is no hash"),
-        ({"regions": "/etc/passwd"}, "views regions is no BED file"),
-        ({"regions": bed(b"a\t0\t9\n")}, "views regions has a content that is none"),
-        ({"regions": bed(zlib.compress(b"a\t0\t9\n"), name="\x1b")}, "views regions has a name that is none"),
+        ({"tokens": "/etc"}, "views has tokens = '/etc', which is not an identity"),
+        ({"track": "/etc/passwd"}, "views has track = '/etc/passwd', which is not a hash"),
+        ({"regions": "/etc/passwd"}, "views regions is not a BED file"),
+        ({"regions": bed(b"a\t0\t9\n")}, "views regions has invalid content"),
+        ({"regions": bed(zlib.compress(b"a\t0\t9\n"), name="\x1b")}, "views regions has an invalid name"),
         ({"exclude": bed(zlib.compress(bytes(5 << 20)))}, "views exclude has more than 4,194,304 bytes"),
         ({"exclude": bed(zlib.compress(b"a" * 99)[:-5])}, "views exclude has more than .*or is incomplete"),
         ({"flank": 9}, "views: flank = 9 without regions"),
@@ -224,7 +224,7 @@ def test_a_view_that_is_none_is_refused_by_name(view, message):
         ("sources", b'{"views": [{"tokens": "kmer:99"}]}', "k = 99 is out of range"),
         ("ranks", b"7 6", "this server has no shard set b'7'"),
         ("ranks", b"0 six", "n = b'six'; give the bases of the n-grams"),
-        ("ranks", b"0 16", "the NPMI table has no n-grams of 16 bases, only of 1, 2, 3"),
+        ("ranks", b"0 16", "n-grams of 1 to 10 bases, not of 16"),
     ],
 )
 def test_actions_with_a_wrong_body_are_refused(server, action, body, message):

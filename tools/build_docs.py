@@ -1,4 +1,4 @@
-"""Build the documentation site, with no address of another host in it that a browser would load; see `make docs`.
+"""Build the documentation site, without resources that a browser would load from other hosts; see `make docs`.
 
 python -m tools.build_docs
 """
@@ -22,30 +22,35 @@ SCRIPTS = {
 }
 """{name in docs/assets: (npm package, file in it)}"""
 _ENVIRONMENT = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-"""without the advertisement of Material for MkDocs for its successor"""
+"""suppresses Material for MkDocs' advertisement of its successor"""
 _LOADED = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b(?![^>]*rel=["']?(?:canonical|alternate|edit|next|prev))[^>]*\bhref=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import\s+["'](?:https?:)?//"""
 )
-"""what a browser loads by itself from another host, in HTML and CSS; links that a reader may follow are not"""
+"""resources that a browser loads from another host, in HTML and CSS; links are not resources"""
+
+
+def npm_file(package: str, member: str, folder: Path) -> bytes:
+    """Return a file of an npm package, such as "mermaid@11.9.0", which is downloaded into ``folder``."""
+    pack = ["npm", "pack", "--silent", package]
+    printed = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout
+    with tarfile.open(folder / printed.split()[-1]) as archive:
+        content = archive.extractfile(f"package/{member}")
+        assert content is not None
+        return content.read()
 
 
 def fetch_scripts() -> None:
-    """Take the scripts that are not in docs/assets yet out of their npm packages."""
+    """Extract the scripts that are missing in docs/assets from their npm packages."""
     for name, (package, member) in SCRIPTS.items():
-        if (ASSETS / name).exists():
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            pack = ["npm", "pack", "--silent", package]
-            printed = subprocess.run(pack, cwd=folder, check=True, capture_output=True, text=True).stdout
-            with tarfile.open(Path(folder, printed.split()[-1])) as archive:
-                script = archive.extractfile(f"package/{member}")
-                assert script is not None
-                ASSETS.mkdir(exist_ok=True)
-                (ASSETS / name).write_bytes(script.read())
+        if not (ASSETS / name).exists():
+            with tempfile.TemporaryDirectory() as folder:
+                script = npm_file(package, member, Path(folder))
+            ASSETS.mkdir(exist_ok=True)
+            (ASSETS / name).write_bytes(script)
 
 
 def loaded_from_elsewhere(site: Path) -> list[str]:
-    """Return the places in a site's pages and style sheets that make a browser load something from another host."""
+    """Return the places in a site's pages and style sheets that load resources from another host."""
     return [
         f"{path.relative_to(site)}: {found[0]}"
         for path in sorted(site.rglob("*"))
@@ -55,7 +60,7 @@ def loaded_from_elsewhere(site: Path) -> list[str]:
 
 
 def main() -> None:
-    """Build the site; exit with status 1 on a warning of mkdocs, or if a page would load something from elsewhere."""
+    """Build the site; exit with status 1 on a warning of mkdocs, or if a page loads resources from another host."""
     fetch_scripts()
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     status = subprocess.run(command, cwd=REPOSITORY, check=False, env=_ENVIRONMENT).returncode

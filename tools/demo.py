@@ -24,7 +24,7 @@ PRETRAIN = {
     "model": "smoke", "masking": "cm-gems", "max-steps": 200, "batch-rows": 32, "peak-lr": 5e-3, "warmup-steps": 20,
     "eval-every": 25, "eval-rows": 256, "threads": 1,
 }  # fmt: skip
-"""Short rows of 3-mers, so that a small model gets far enough in 200 steps for CM-GEMS to switch by the paper's rule"""
+"""Short rows of 3-mers, so that a small model learns enough in 200 steps for CM-GEMS to switch by the paper's rule"""
 FINETUNE = {"epochs": 6, "batch-rows": 16, "peak-lr": 2e-3, "threads": 1}
 MOTIF = "TGACTCA"
 

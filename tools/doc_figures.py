@@ -1,6 +1,7 @@
-"""Draw the figures of the README: loader speeds, read from docs/benchmarks.md, and the two kinds of span.
+"""Draw the figures of the README: loader speeds, the two kinds of span, and what verify and lint print.
 
-The speeds in the README's text are replaced by those of docs/benchmarks.md, too.
+The speeds are read from docs/benchmarks.md, and replaced in the README's text, too. What commands print is read from
+console blocks of docs/, which the tests run.
 
     python -m tools.doc_figures
 
@@ -16,19 +17,28 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from gemsdata.files.publish import publish
-from gemsdata.inspect.plot.style import BLUE, FAINT, INK, ORANGE, THOUSANDS, figure_style
+from gemsdata.inspect.plot.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, THOUSANDS, figure_style
 
 REPOSITORY = Path(__file__).parents[1]
 BENCHMARKS = REPOSITORY / "docs" / "benchmarks.md"
 README = REPOSITORY / "README.md"
 FOLDER = REPOSITORY / "docs" / "images"
 COLUMNS = ("gemsdata, 2 processes", "litdata", "MosaicML streaming", "webdataset", "HF datasets")
-"""of the README's comparison; of several loaders that begin alike the fastest counts"""
+"""loaders of the README's comparison; of several variants, the fastest is used"""
 
 _K = 6
 _SEQUENCE = "GATTACAGCCTGGGAGGCTGAGGTAGGA"
 _SPANS = ((2, 7, "narrow span: 6 tokens, hides 1 base"), (10, 20, "wide span: 11 tokens, hides 6 bases"))
 """first and last masked token of each span, and what to write beside it"""
+
+
+TERMINALS = {
+    "verify": ("docs/getting-started.md", "$ gemsdata verify shards --fasta genome.fa"),
+    "lint": ("docs/lint.md", "$ gemsdata lint train.csv test.csv"),
+}
+"""name of a figure: (page, command in its console block)"""
+_COLOURS = {"$": BLUE, "ok:": GREEN, "error": RED, "difference:": RED, "advice": ORANGE}
+"""colour of a line by its first word"""
 
 
 def masked_rates(text: str) -> dict[str, int]:
@@ -96,6 +106,31 @@ def draw_spans() -> Figure:
     return figure
 
 
+def terminal_lines(page: str, command: str) -> list[str]:
+    """Return the lines of a page's console block from a command on; raise ValueError if the page has none."""
+    blocks = re.findall(r"^```console\n(.*?)^```", (REPOSITORY / page).read_text(), flags=re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        lines = block.splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith(command):
+                return lines[number:]
+    raise ValueError(f"{page} has no console block with {command}")
+
+
+def draw_terminal(lines: list[str]) -> Figure:
+    """Return text as a terminal shows it."""
+    figure = Figure(figsize=(7, 0.17 * len(lines) + 0.2))
+    axes = figure.subplots()
+    for number, line in enumerate(lines):
+        words = line.split()
+        colour = _COLOURS.get(words[0], INK) if words else INK
+        axes.text(0, number, line, family="monospace", fontsize=7.5, color=colour, va="center", parse_math=False)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(lines), -1)
+    axes.axis("off")
+    return figure
+
+
 def write(name: str, figure: Figure) -> Path:
     """Publish a figure as an SVG in docs/images; return its path."""
     path = FOLDER / f"{name}.svg"
@@ -111,6 +146,8 @@ def main() -> None:
     with figure_style():
         print(write("speed", draw_speed(rates)))
         print(write("masking", draw_spans()))
+        for name, block in TERMINALS.items():
+            print(write(name, draw_terminal(terminal_lines(*block))))
     README.write_text(readme(rates, README.read_text()))
 
 

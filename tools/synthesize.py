@@ -2,7 +2,7 @@
 
     python -m tools.synthesize -o genome.fa --bases 2000000 --contigs 3 --seed 0
 
-What is in it, so that what a model or a table learns can be checked:
+Contents, known so that the results of a model or a table can be checked:
 
 * background bases that are independent, with a GC content that drifts along the contig;
 * families of interspersed repeats (a consensus each, copies 2..15 % diverged, either strand) and microsatellites, in
@@ -29,7 +29,7 @@ _BLOCK_BASES = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class GenomeRecipe:
-    """What a synthetic genome is made of; shares are of the bases."""
+    """Composition of a synthetic genome; shares are fractions of the bases."""
 
     num_bases: int = 2_000_000
     num_contigs: int = 3
@@ -75,7 +75,7 @@ def write_fasta(recipe: GenomeRecipe, stream: BinaryIO) -> None:
 
 
 def _contig_lengths(recipe: GenomeRecipe) -> list[int]:
-    """Split the bases into contigs that shrink like chromosomes do, the last a third of the first."""
+    """Split the bases into contigs of decreasing length, like chromosomes; the last is a third of the first."""
     weights = np.linspace(1.0, 1 / 3, recipe.num_contigs)
     lengths = np.maximum((weights / weights.sum() * recipe.num_bases).astype(np.int64), 100)
     lengths[0] += recipe.num_bases - lengths.sum()

@@ -2,28 +2,32 @@
 
     python -m build && python -m tools.try_dist dist
 
-Each command must print what it should, and the installed files must be one package, gemsdata. Installing torch takes a
-minute or more. ``make dist`` does both steps.
+Each command must print the expected text, and the installed files must be one package, gemsdata. Installing torch takes
+a minute or more. ``make dist`` does both steps. With ``--lowest`` the wheel alone is used, with the extra train and the
+oldest versions that pyproject.toml allows.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import click
 
-CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+REPOSITORY = Path(__file__).parents[1]
+CONSTRAINTS = REPOSITORY / "constraints.txt"
 OFFLINE = [
     ("gemsdata --version", "gemsdata, version"),
     ("gemsdata", "pretrain"),
     ("gemsdata shard g.fa -o SHARDS --row-tokens 64 --valid-fraction 0.1 --overwrite", "complete, fingerprint"),
-    ("gemsdata verify SHARDS --fasta g.fa", "every token and its position are those of the FASTA"),
+    ("gemsdata verify SHARDS --fasta g.fa", "every token and its position match the FASTA"),
     ("gemsdata npmi g.fa -o table.parquet --max-k 4 --min-count 2", "table.parquet"),
     ("gemsdata query SHARDS 'SELECT count(*) AS rows FROM npmi WHERE k = 6' --json", "4096"),
     ("python -m gemsdata info SHARDS", "row"),
@@ -57,11 +61,22 @@ WITH_ALL_EXTRAS = [
 ]
 
 
+WITH_LOWEST_VERSIONS = [
+    *OFFLINE,
+    ("python loop.py", "(8, 66)"),
+    (f"{PRETRAIN} --max-steps 2 --eval-every 2", "RUN: complete"),
+    ("gemsdata finetune --model RUN/final --train t.tsv --test t.tsv --output-dir FT --max-steps 2", "FT: complete"),
+]
+
+
 @click.command()
 @click.argument("dist", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def main(dist: Path) -> None:
+@click.option("--lowest", is_flag=True, help="Use the oldest versions that pyproject.toml allows.")
+def main(dist: Path, lowest: bool) -> None:
     """Install and use the wheel and the sdist in the folder DIST."""
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
+    if lowest:
+        return try_lowest(wheel)
     for archive in (wheel, sdist):
         click.echo(f"{archive.name}: {archive.stat().st_size:,} bytes")
     for extra, commands in (("", WITHOUT_TORCH), ("[all]", WITH_ALL_EXTRAS)):
@@ -70,16 +85,34 @@ def main(dist: Path) -> None:
             subprocess.run([sys.executable, "-m", "venv", environment], check=True)
             for archive, options in ((wheel, ()), (sdist, ("--force-reinstall", "--no-deps"))):
                 began = time.monotonic()
-                install(environment, f"{archive.resolve()}{extra}", *options, torch=bool(extra))
+                install(environment, f"{archive.resolve()}{extra}", CONSTRAINTS, *options, torch=bool(extra))
                 use(environment, commands)
                 click.echo(f"{archive.name}{extra}: {len(commands)} commands, {time.monotonic() - began:.0f} s")
 
 
-def install(environment: Path, requirement: str, *options: str, torch: bool) -> None:
-    """Install a file of dist, and torch before it, by pip with the versions of constraints.txt."""
+def try_lowest(wheel: Path) -> None:
+    """Install the wheel with the lowest versions, and use it."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment, constraints = Path(folder) / "venv", Path(folder) / "lowest.txt"
+        constraints.write_text("\n".join(lowest_versions("train")) + "\n")
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        install(environment, f"{wheel.resolve()}[train]", constraints, torch=True)
+        use(environment, WITH_LOWEST_VERSIONS)
+        click.echo(f"{wheel.name}[train]: {len(WITH_LOWEST_VERSIONS)} commands with {constraints.read_text().split()}")
+
+
+def lowest_versions(extra: str) -> list[str]:
+    """Return ``name==version`` of the lower bound of each requirement of the package and of an extra."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    return [re.sub(r"^([\w.-]+)(?:\[\w+\])?>=([\w.]+).*$", r"\1==\2", requirement) for requirement in requirements]
+
+
+def install(environment: Path, requirement: str, constraints: Path, *options: str, torch: bool) -> None:
+    """Install a file of dist, and torch before it, by pip with the versions of a file of constraints."""
     for wanted in (["torch"] if torch else []) + [requirement]:
         chosen = options if wanted == requirement else ()
-        call = [environment / "bin" / "python", "-m", "pip", "install", "-q", "-c", CONSTRAINTS, *chosen, wanted]
+        call = [environment / "bin" / "python", "-m", "pip", "install", "-q", "-c", constraints, *chosen, wanted]
         subprocess.run(call, check=True)
 
 

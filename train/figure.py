@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gemsdata.masking.curriculum import CMGems, Curriculum
 from train.run_log import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KINDS = {"mask": "shown as [MASK]", "kept": "kept", "random": "replaced at random"}
-_STAGE_NOTE = (
-    "Dashed line: the curriculum changes the masking. Other tokens are masked from there on,\n"
-    "so the training loss before and after are of different tasks."
-)
 
 
-def draw_run(run: Path) -> None:
-    """Draw RUN/training.png from RUN/metrics.jsonl; without matplotlib nothing is drawn."""
+def draw_run(run: Path, curriculum: Curriculum, subject: str, *, decided_by: str = "valid_loss") -> None:
+    """Draw RUN/training.png from RUN/metrics.jsonl; do nothing without matplotlib.
+
+    ``subject`` says what was trained on what, in a line below the title; ``decided_by`` is the loss whose perplexity an
+    adaptive curriculum observed.
+    """
     try:
         from matplotlib.figure import Figure
 
-        from gemsdata.inspect.plot.style import FAINT, INK, figure_style
+        from gemsdata.inspect.plot.style import FAINT, INK, figure_style, set_title
     except ImportError:
         return
     lines = read_metrics(run / "metrics.jsonl")
     with figure_style():
-        figure = Figure(figsize=(8, 8))
+        figure = Figure(figsize=(8, 8.4))
         training, validation, bases = figure.subplots(3, 1, sharex=True)
         _curve(training, lines, "loss", "training", linewidth=1)
         _curve(validation, lines, "valid_loss", "all masked tokens", marker="o", markersize=4, linewidth=2)
@@ -42,17 +44,50 @@ def draw_run(run: Path) -> None:
         for step, stage in switches:
             for axes in (training, validation, bases):
                 axes.axvline(step, color=INK, linestyle="--", linewidth=0.9)
-            training.annotate(f"stage {stage}", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -12),
-                              textcoords="offset points")  # fmt: skip
+            training.annotate(f"from here: {_masking(curriculum, stage)}", (step, 1), xytext=(3, -12),
+                              xycoords=("data", "axes fraction"), textcoords="offset points")  # fmt: skip
         training.set(ylabel="nats per masked token", title=_title("Training loss", lines, "loss"))
         validation.set(ylabel="nats per masked token", title=_validation_title(lines))
         bases.set(ylabel="bits per hidden base", title=_bases_title(lines))
-        bases.set_xlabel("step" + (f"\n\n{_STAGE_NOTE}" if switches else ""))
+        bases.set_xlabel("step" + (f"\n\n{switch_note(lines, curriculum, decided_by)}" if switches else ""))
         for axes in (training, validation, bases):
             if len(axes.get_legend_handles_labels()[0]) > 1:
                 axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
             axes.grid(color=FAINT, alpha=0.4)
-        figure.savefig(run / "training.png", dpi=120)
+        set_title(figure, _headline(lines), f"{run.resolve().name}: {subject}")
+        figure.savefig(run / "training.png", dpi=150)
+
+
+def switch_note(lines: list[dict[str, Any]], curriculum: Curriculum, decided_by: str) -> str:
+    """Return why the masking changes at the dashed lines of the figure, and what that means for the curves."""
+    step, stage = _last(lines, "stage_log")[0]
+    text = f"Dashed line: the masking changes from {_masking(curriculum, stage - 1)} to {_masking(curriculum, stage)}"
+    evaluations = [(line["step"], math.exp(line[decided_by])) for line in lines if line.get(decided_by) is not None]
+    if isinstance(curriculum, CMGems):
+        drops = curriculum.drops([perplexity for _, perplexity in evaluations])
+        for drop, ((first, _), (last, _)) in zip(drops, pairwise(evaluations), strict=True):
+            if drop < curriculum.threshold:
+                change = f"fell by only {drop:.2f}" if drop >= 0 else f"rose by {-drop:.2f}"
+                text += (
+                    f" at step {step}. The validation perplexity\n{change} from step {first} to step {last};"
+                    f" the curriculum goes on when it falls by less than {curriculum.threshold:g}"
+                )
+                break
+    text += ".\nOther tokens are masked from there on, so the training loss before and after are of different tasks"
+    return text + ("; the validation masks stay the same." if curriculum.frozen_evaluation else ".")
+
+
+def _masking(curriculum: Curriculum, stage: int) -> str:
+    return curriculum.maskings()[stage].name
+
+
+def _headline(lines: list[dict[str, Any]]) -> str:
+    """Return how the model compares with the Markov chain at the last evaluation."""
+    model, markov = _last(lines, "valid_bits_per_base"), _last(lines, "markov_bits_per_base")
+    if model is None or markov is None:
+        return "Training"
+    better = "less" if model < markov else "not less"
+    return f"The model needs {model:.2f} bits for a hidden base, {better} than a Markov chain ({markov:.2f})"
 
 
 def _title(what: str, lines: list[dict[str, Any]], name: str) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+
+from gemsdata.cli.output import json_option, quiet_option
 
 Config = TypeVar("Config")
 
@@ -16,7 +20,7 @@ Config = TypeVar("Config")
 def option(help_text: str, default: Any = dataclasses.MISSING, *, name: str | None = None) -> Any:
     """Return a dataclass field that is a command-line option; without a default it is required.
 
-    ``name`` replaces the option's name, which is the field's with dashes (``peak_lr`` -> ``--peak-lr``).
+    ``name`` overrides the option's name, by default the field's name with dashes (``peak_lr`` -> ``--peak-lr``).
     """
     return dataclasses.field(default=default, metadata={"help": help_text, "option": name})
 
@@ -27,23 +31,42 @@ def argument(default: Any = dataclasses.MISSING) -> Any:
 
 
 def group(options: type) -> Any:
-    """Return a dataclass field that is itself a dataclass of options, whose metadata have ``help`` and ``option``."""
+    """Return a dataclass field that is itself a dataclass of options with the metadata ``help`` and ``option``."""
     return dataclasses.field(default_factory=options, metadata={"group": options})
 
 
-def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, description: str) -> Config:
-    """Return a ``config`` with the values of a command line (default: sys.argv).
+@contextmanager
+def parsed(
+    config: type[Config], arguments: Sequence[str] | None, *, prog: str, description: str
+) -> Iterator[tuple[Config, bool]]:
+    """Yield a ``config`` with the values of a command line (default: sys.argv), and whether ``--json`` was given.
 
-    A bool field is a flag, ``--flag/--no-flag`` where it is not False by default; tuple[T, ...] takes one or more
+    Inside the context `gemsdata.cli.output.is_quiet` and `say` follow ``--quiet``.
+    A bool field is a flag, or ``--flag/--no-flag`` if it is not False by default; tuple[T, ...] takes one or more
     values (``--seeds 1 2 3``); ``T | None`` is optional; a `group` has an option for each of its own fields.
-    ``--help`` raises SystemExit(0); a mistake raises ValueError. Started as a sub-command of gemsdata, the program is
-    called by that name.
+    ``--help`` raises SystemExit(0); invalid arguments raise ValueError. If started as a sub-command of gemsdata, the
+    program has that name in messages.
     """
     outer = click.get_current_context(silent=True)
     layout = {}
     if outer is not None:
         prog = outer.command_path
         layout = {"terminal_width": outer.terminal_width}
+    command = _command(config, prog, description, outer and outer.command.epilog)
+    try:
+        context = command.make_context(prog, list(sys.argv[1:] if arguments is None else arguments), **layout)
+        with context.scope(cleanup=False):
+            made, as_json = command.invoke(context)
+    except click.exceptions.Exit as ended:
+        raise SystemExit(ended.exit_code) from None
+    except click.ClickException as error:
+        raise ValueError(f"{error.format_message()} See {prog} --help") from error
+    with context:
+        yield made, as_json
+
+
+def _command(config: type[Config], prog: str, description: str, epilog: str | None) -> click.Command:
+    """Return a command that returns (a ``config``, whether ``--json`` was given)."""
     groups = {field.name: field.metadata["group"] for field in _fields(config) if "group" in field.metadata}
     hints = typing.get_type_hints(config)
     parameters = [_parameter(field, hints[field.name]) for field in _fields(config) if field.name not in groups]
@@ -51,32 +74,26 @@ def parse(config: type[Config], arguments: Sequence[str] | None, *, prog: str, d
         inner = typing.get_type_hints(options)
         parameters += [_parameter(field, inner[field.name], prefix=f"{name}_") for field in _fields(options)]
 
-    def make(**values: Any) -> Config:
+    def make(*, as_json: bool, **values: Any) -> tuple[Config, bool]:
         own = {
             name: options(**{field.name: values.pop(f"{name}_{field.name}") for field in _fields(options)})
             for name, options in groups.items()
         }
-        return config(**values, **own)
+        return config(**values, **own), as_json
 
     command = _Command(
         prog,
         params=parameters,
         callback=make,
         help=description,
-        epilog=outer and outer.command.epilog,
+        epilog=epilog,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    try:
-        made = command.main(arguments, prog_name=prog, standalone_mode=False, **layout)
-    except click.ClickException as error:
-        raise ValueError(f"{error.format_message()} See {prog} --help") from error
-    if not isinstance(made, config):  # click returns the exit status after --help
-        raise SystemExit(made)
-    return made
+    return quiet_option(json_option(command))
 
 
 class _Command(click.Command):
-    """A command whose options with several values may take them after one name."""
+    """A command whose options can have several values after one name."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         several = {name for entry in self.params if getattr(entry, "multiple", False) for name in entry.opts}

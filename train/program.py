@@ -1,4 +1,4 @@
-"""What all programs of train/ and eval/ share: exit status, interrupts, the number of cores."""
+"""Shared by the programs of train/ and eval/: exit status, interrupts, number of cores."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import torch
 from accelerate import Accelerator
 
 INTERRUPTED = 130
-"""exit status after ^C or SIGTERM, when everything is saved"""
+"""exit status after ^C or SIGTERM, with everything saved"""
 
 
 class Stopped(RuntimeError):
-    """A run cannot continue for a reason that is not a mistake in its arguments; the message is one line."""
+    """A run cannot continue, although its arguments are valid; the message is one line."""
 
 
-def exit_status(run: Callable[[], int], *, report: Callable[[], bool] = lambda: True) -> int:
-    """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for a user's mistake, 1 after `Stopped`.
+def exit_status(run: Callable[[], int], *, interrupted: str, report: Callable[[], bool] = lambda: True) -> int:
+    """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for invalid input, 1 after `Stopped`.
 
-    ``report`` returns whether this process prints the message.
+    ``interrupted`` says what an interrupt leaves; ``report`` returns whether this process prints the message.
     """
     try:
         return run()
@@ -34,7 +34,7 @@ def exit_status(run: Callable[[], int], *, report: Callable[[], bool] = lambda: 
         message, status = f"{error.strerror or error}{f' ({error.filename})' if error.filename else ''}", 2
     except KeyboardInterrupt:
         if report():
-            print("interrupted before there was anything to save", file=sys.stderr)
+            print(f"interrupted; {interrupted}", file=sys.stderr)
         return INTERRUPTED
     if report():
         print("error: " + " ".join(message.split()), file=sys.stderr)
@@ -67,7 +67,7 @@ class Interrupt:
 
 
 def num_cores() -> int:
-    """Return how many cores this process may run on; all of the machine where the system cannot tell (macOS)."""
+    """Return how many cores this process may use; all of the machine if the system cannot tell (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,9 +1,9 @@
-"""Studies: pretrain with several maskings at equal budgets and several seeds, fine-tune each model, compare.
+"""Studies: pretrain with several maskings at equal budgets and several seeds, fine-tune each model, and compare.
 
     python -m eval.compare eval/studies/masking.py --shards SHARDS --data fewshot --output-dir STUDY
 
 A study is a small Python file with a `Study` called STUDY. The same command continues after an interruption. Results
-are STUDY/results.md (one table, the comparisons named beforehand, the pretrainings) and STUDY/study.png.
+are STUDY/results.md (a table of scores, the planned comparisons, the pretrainings) and STUDY/study.png.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from eval.compare.pretraining import is_complete, pretrain, pretraining_of
 from eval.compare.report import pretrainings, write_results
 from eval.compare.study import RANDOM, Study, load_study
 from eval.fewshot.tasks import fewshot_run, find_tasks
-from eval.results.jobs import Job, default_workers, run_jobs, threads_of_each
+from eval.results.jobs import CONTINUES, Job, default_workers, run_jobs, threads_of_each
 from eval.results.runs import Model, Run, run_all
-from train.options import argument, option, parse
+from eval.results.tables import print_results
+from train.options import argument, option, parsed
 from train.program import exit_status
 from train.rows import open_rows
 
@@ -36,14 +37,14 @@ class CompareConfig:
     shards: tuple[str, ...] = option("shard sets to pretrain on, made by `gemsdata shard`")
     data: str = option("folder of the few-shot sets")
     output_dir: str = option("folder of the study")
-    workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
+    workers: int | None = option("number of processes; default: one per GPU, or one per core", None)
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
 
 
 def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
-    """Do the runs that are not complete, seed by seed; write tables and figure after each seed; return the runs.
+    """Do the missing runs, seed by seed; write tables and figure after each seed; return the runs.
 
-    Raises ValueError and FileNotFoundError for mistakes in the study or ``config``, `Stopped` when a run failed.
+    Raises ValueError and FileNotFoundError for invalid values in the study or ``config``, `Stopped` if a run failed.
     """
     study.check()
     out = Path(config.output_dir)
@@ -90,14 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status."""
 
     def run() -> int:
-        config = parse(CompareConfig, arguments, prog="python -m eval.compare", description=__doc__.split("\n")[0])
-        if config.study is None:
-            raise ValueError("no study is given; name a Python file first, such as eval/studies/masking.py")
-        compare(load_study(Path(config.study)), config)
-        print((Path(config.output_dir) / "results.md").read_text())
+        description = __doc__.split("\n")[0]
+        with parsed(CompareConfig, arguments, prog="python -m eval.compare", description=description) as (
+            config,
+            as_json,
+        ):
+            if config.study is None:
+                raise ValueError("no study is given; name a Python file first, such as eval/studies/masking.py")
+            found = compare(load_study(Path(config.study)), config)
+            print_results(found, Path(config.output_dir) / "results.md", as_json)
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted=CONTINUES)
 
 
 if __name__ == "__main__":

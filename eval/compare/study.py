@@ -1,4 +1,4 @@
-"""What a study compares: its arms, their budgets, seeds and data sets."""
+"""The definition of a study: its arms, their budgets, seeds and data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 RANDOM = "random-weights"
-"""what the control is called"""
+"""name of the control"""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Arm:
     masking: str
     """masking strategy or curriculum"""
     pretrain: dict[str, Any] = field(default_factory=dict)
-    """options of `PretrainConfig` in which this arm differs from the study's"""
+    """options of `PretrainConfig` that override those of the study"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is compared, and how."""
+    """A study: arms, common options, seeds, data sets and comparisons."""
 
     arms: Sequence[Arm]
     pretrain: dict[str, Any]
@@ -38,15 +38,15 @@ class Study:
     draws: int = 1
     max_test_rows: int | None = None
     random_weights: bool = True
-    """fine-tune also random weights of the same architecture"""
+    """also fine-tune random weights of the same architecture"""
     comparisons: Sequence[tuple[str, str]] = ()
-    """pairs of arms to test, named before the results are known; none: each with each other"""
+    """pairs of arms to test, planned before the results are known; empty: all pairs"""
 
     def check(self) -> None:
-        """Raise ValueError for arms, seeds or comparisons that make no sense."""
+        """Raise ValueError for invalid arms, seeds or comparisons."""
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names) or RANDOM in names or not names:
-            raise ValueError(f"the arms of a study need names of their own, not {', '.join(names) or 'none'}")
+            raise ValueError(f"the arms of a study need different names, not {', '.join(names) or 'none'}")
         unknown = {name for pair in self.comparisons for name in pair} - {*names, RANDOM}
         if unknown:
             raise ValueError(f"comparisons name {', '.join(sorted(unknown))}; the arms are {', '.join(names)}")
@@ -57,11 +57,11 @@ class Study:
 
 
 def load_study(path: Path) -> Study:
-    """Run a study's file and return its STUDY; raise ValueError or FileNotFoundError when there is none."""
+    """Run a study's file and return its STUDY; raise ValueError or FileNotFoundError if there is none."""
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; give a Python file that sets STUDY = Study(...)")
     found = runpy.run_path(str(path)).get("STUDY")
     if not isinstance(found, Study):
-        raise ValueError(f"{path} sets no STUDY = Study(...) of eval.compare.study")
+        raise ValueError(f"{path} does not define STUDY = Study(...) of eval.compare.study")
     found.check()
     return found

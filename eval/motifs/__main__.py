@@ -2,7 +2,7 @@
 
     python -m eval.motifs --npmi SET --motifs JASPAR.pfm --genome GENOME.fa --labelled prom=train.tsv --output-dir OUT
 
-`evaluate` is the whole program, read from top to bottom; docs/motifs.md has the method and results.
+`evaluate` contains the whole program, in order; docs/motifs.md has the method and results.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from eval.motifs.files import read_motifs
 from eval.motifs.matches import align, match
 from eval.motifs.ranking import pairs_of, read_ranking, strata
 from eval.motifs.report import report
-from eval.motifs.results import MATCH, Results, as_json, enrichment_table, kmer_table
+from eval.motifs.results import MATCH, Results, as_json_of, enrichment_table, kmer_table
 from eval.motifs.statistics import Comparison, compare_within_strata
+from gemsdata.cli.output import is_quiet, print_json, say
 from gemsdata.files.publish import publish, write_text
 from gemsdata.inspect.plot.style import figure_style, save
-from train.options import option, parse
+from train.options import option, parsed
 from train.program import exit_status
 
 Value = TypeVar("Value")
@@ -46,11 +47,11 @@ class MotifConfig:
     output_dir: str = option("folder of the results")
     genome: str | None = option("soft-masked FASTA or .2bit file, to count occurrences in repeats", None)
     labelled: tuple[str, ...] = option("labelled sequences, NAME=FILE or NAME=FILE:ROWS for the first ROWS rows", ())
-    top: int = option("number of k-mers with the best NPMI ranks that are the top", 100)
+    top: int = option("number of top k-mers, those with the best NPMI ranks", 100)
     k: int | None = option("bases of a k-mer; default: that of the set", None)
     estimator: str | None = option("estimator of NPMI; default: that of the table", None)
     draws: int = option("number of permutations of a test", 10_000)
-    match_q: float = option("largest q-value at which a k-mer matches a motif", 0.1)
+    match_q: float = option("largest q-value of a match of a k-mer and a motif", 0.1)
     fimo_p: float = option("largest p-value of a motif's hit in a sequence", 1e-4)
     seed: int = option("random seed of the permutations", 1)
 
@@ -143,7 +144,7 @@ def _write(results: Results, config: MotifConfig) -> None:
     else:
         (out / "enrichment.parquet").unlink(missing_ok=True)  # of an earlier run
     write_text(out / "motifs.md", report(results))
-    found = {**as_json(results), "settings": {name: getattr(config, name) for name in _SETTINGS}}
+    found = {**as_json_of(results), "settings": {name: getattr(config, name) for name in _SETTINGS}}
     write_text(out / "conclusion.json", json.dumps(found, indent=2) + "\n")
 
 
@@ -156,12 +157,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
 
     def run() -> int:
-        config = parse(MotifConfig, arguments, prog="python -m eval.motifs", description=__doc__.split("\n")[0])
-        print(evaluate(config).conclusion.sentence)
-        print(f"{config.output_dir}: complete")
+        description = __doc__.split("\n")[0]
+        with parsed(MotifConfig, arguments, prog="python -m eval.motifs", description=description) as (config, as_json):
+            found = evaluate(config, silent=is_quiet())
+            print_json(as_json_of(found)) if as_json else print(found.conclusion.sentence)
+            if not as_json:
+                say(f"{config.output_dir}: complete")
         return 0
 
-    return exit_status(run)
+    return exit_status(run, interrupted="no results were written; run the same command again")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from gemsdata.files.publish import publish
+from gemsdata.inspect.plot.style import BLUE, PALETTE, figure_style, set_title
 
 _COLUMNS = 3
 _STYLES = ("-", "--", ":")
 
 
+@figure_style()
 def draw_scores(summary: pd.DataFrame, path: Path, *, of: str, metric: str, chance: dict[str, float]) -> None:
     """Publish PATH.png and PATH.svg: mean and 95 % interval of ``metric`` against shots.
 
@@ -22,9 +24,9 @@ def draw_scores(summary: pd.DataFrame, path: Path, *, of: str, metric: str, chan
     summary
         columns dataset, shots, ``of``, mean, low, high (see `eval.results.statistics.summary`).
     of
-        the column that names what is compared: a line each.
+        the column whose values are compared, one line each.
     metric
-        the name of the axis.
+        the score on the axis.
     chance
         the score of guessing, by data set.
     """
@@ -44,8 +46,8 @@ def draw_scores(summary: pd.DataFrame, path: Path, *, of: str, metric: str, chan
                 line["shots"] * shift,
                 line["mean"],
                 yerr=[(line["mean"] - line["low"]).fillna(0), (line["high"] - line["mean"]).fillna(0)],
-                color=f"C{number % 10}",
-                linestyle=_STYLES[number // 10 % len(_STYLES)],
+                color=PALETTE[number % len(PALETTE)],
+                linestyle=_STYLES[number // len(PALETTE) % len(_STYLES)],
                 marker="o",
                 markersize=3.5,
                 linewidth=1.3,
@@ -65,11 +67,15 @@ def draw_scores(summary: pd.DataFrame, path: Path, *, of: str, metric: str, chan
         panel.set_visible(False)
     for row in range(height):
         panels[row * width].set_ylabel(metric)
+    highest, lowest = (summary.loc[getattr(summary["mean"], find)()] for find in ("idxmax", "idxmin"))
+    text = f"Mean {metric} from {lowest['mean']:.2f} ({lowest[of]}) to {highest['mean']:.2f} ({highest[of]})"
+    set_title(figure, text, "95 % intervals; dotted: chance" if chance else "95 % intervals")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(names)), fontsize=9, frameon=False)
     _save(figure, path)
 
 
+@figure_style()
 def draw_arms(table: pd.DataFrame, summary: pd.DataFrame, path: Path, *, of: str, metric: str) -> None:
     """Publish PATH.png and PATH.svg: one panel for each data set and shots, a line for each value of ``of``.
 
@@ -94,7 +100,7 @@ def draw_arms(table: pd.DataFrame, summary: pd.DataFrame, path: Path, *, of: str
             means[of].map(height),
             xerr=[(means["mean"] - means["low"]).fillna(0), (means["high"] - means["mean"]).fillna(0)],
             fmt="D",
-            color="tab:blue",
+            color=BLUE,
             markersize=4,
             capsize=2,
             linewidth=1,

@@ -1,4 +1,4 @@
-"""Independent jobs in a pool of processes, one a GPU or a core."""
+"""Independent jobs in a pool of processes, one per GPU or core."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from gemsdata.cli.output import is_quiet
 from train.program import Stopped, num_cores
+
+CONTINUES = "complete runs are kept; the same command continues with the others"
+"""what an interrupted evaluation says"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Job:
 
 
 def default_workers() -> int:
-    """Return the number of GPUs, or of cores where there is no GPU."""
+    """Return the number of GPUs, or of cores if there is no GPU."""
     return torch.cuda.device_count() or num_cores()
 
 
@@ -42,14 +46,14 @@ def threads_of_each(workers: int) -> int:
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> None:
-    """Run all jobs, ``workers`` at a time, also when one of them fails.
+    """Run all jobs, ``workers`` at a time, even if one of them fails.
 
     The output of the jobs is appended to the file ``log``.
 
     Raises
     ------
     Stopped
-        when jobs failed, after all others have run, with the message of the first; or when a process was killed.
+        if jobs failed, after all others have run, with the message of the first; or if a process was killed.
     """
     if not jobs:
         return
@@ -59,7 +63,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
     numbers = context.SimpleQueue()
     for number in range(workers):
         numbers.put(number)
-    silent = not sys.stderr.isatty()
+    silent = is_quiet() or not sys.stderr.isatty()
     failures: list[tuple[str, str]] = []
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker, initargs=(numbers, log))
     try:
@@ -73,7 +77,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
                     failures.append((job.name, f"{type(error).__name__}: {error}"))
                 bar.update()
                 bar.set_postfix_str(job.name)
-                if silent:
+                if silent and not is_quiet():
                     print(f"{label} {number}/{len(jobs)}: {job.name}", file=sys.stderr, flush=True)
     except BrokenProcessPool as error:
         raise Stopped(
@@ -88,7 +92,7 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
 
 
 def _start_worker(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -> None:
-    """Redirect the output to the log, end when the parent ends, select a GPU where there are several."""
+    """Redirect the output to the log, end when the parent ends, and select a GPU if there are several."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
@@ -104,6 +108,6 @@ def _start_worker(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -
 
 
 def _exit_with(sentinel: int) -> None:
-    """End this process when its parent has ended, also when that was killed."""
+    """End this process when its parent has ended, even if it was killed."""
     wait([sentinel])
     os._exit(1)

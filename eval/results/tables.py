@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from eval.results.statistics import least_p
+from gemsdata.cli.output import print_json
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -16,8 +19,16 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def print_results(found: pd.DataFrame, text: Path, as_json: bool) -> None:
+    """Print the rows of a table of runs as JSON, or the Markdown file of the results."""
+    if as_json:
+        print_json(json.loads(found.to_json(orient="records")))
+    else:
+        print(text.read_text())
+
+
 def mean_with_interval(mean: float, low: float, high: float, *, digits: int = 3) -> str:
-    """Return ``0.744 [0.738, 0.750]``; the mean alone where there is no interval, a dash where there is no value."""
+    """Return ``0.744 [0.738, 0.750]``; the mean alone without an interval, a dash without a value."""
     if math.isnan(mean):
         return "–"
     shown = f"{mean:.{digits}f}"
@@ -30,7 +41,7 @@ def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, best
     Parameters
     ----------
     summary
-        what `eval.results.statistics.summary` returns.
+        the result of `eval.results.statistics.summary`.
     best
         the highest mean of each "row" or each "column" is bold.
     """
@@ -53,7 +64,7 @@ def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, best
 
 
 def comparisons_table(found: pd.DataFrame, *, digits: int = 3) -> str:
-    """Return the table of `eval.results.statistics.paired`, with a note where pairs are too few for any result."""
+    """Return the table of `eval.results.statistics.paired`, with a note if there are too few pairs for any result."""
     lines = [
         [
             str(entry.where), f"{entry.a} − {entry.b}", str(entry.num_pairs),

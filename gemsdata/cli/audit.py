@@ -14,6 +14,7 @@ from gemsdata.cli.progress import ProgressBars
 from gemsdata.cli.view_options import view_options
 from gemsdata.inspect.audit import Audit, audit
 from gemsdata.masking.strategies import Strategy
+from gemsdata.shards.storage import place_name
 from gemsdata.views.options import ViewOptions
 from gemsdata.views.view import open_view
 
@@ -65,7 +66,7 @@ def command(
     if plot:
         from gemsdata.inspect.audit_figure import plot_audit
 
-        plot_audit(result, plot)
+        plot_audit(result, plot, name=place_name(shards))
     if as_json:
         print_json(result.as_dict())
     else:

@@ -15,12 +15,15 @@ USER_ERRORS = (click.ClickException, ValueError, FileNotFoundError, ImportError,
 
 _TEMPORARY_NAME = re.compile(r"(?<![^\s/'\"])_([^/\s'\"]+?)\.[0-9A-Za-z-]*-[0-9]+-[0-9a-f]{8}\.tmp")
 _AFTER_INTERRUPT = {
+    "audit": "nothing was written",
     "encode": "finished parts are kept; run the same command again for the others",
     "finalise": "run the same command again",
+    "lint": "files that were not reached are not checked",
     "npmi": "no table was written",
     "plot": "figures that were printed are complete",
     "query": "no file was written",
     "report": "no page was written",
+    "verify": "the set was not compared in full; run the same command again",
 }
 """what an interrupted command leaves"""
 

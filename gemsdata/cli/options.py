@@ -44,7 +44,7 @@ workers_option = click.option(
     type=int,
     default=lambda: os.cpu_count() or 1,
     show_default="all cores",
-    help="Number of threads that encode.",
+    help="Number of encoding threads.",
 )
 region_option = click.option(
     "--region",

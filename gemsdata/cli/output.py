@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -49,8 +50,17 @@ def stderr_note(text: str) -> None:
 
 
 def print_json(result: Any) -> None:
-    """Print a result as one JSON document; not-a-number is null."""
-    click.echo(json.dumps(result, indent=2, allow_nan=False))
+    """Print a result as one JSON document; numbers that are not finite are null."""
+    click.echo(json.dumps(_finite(result), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """Return a JSON value with None in place of floats that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def error_line(kind: str, text: str) -> None:

@@ -35,7 +35,7 @@ from gemsdata.views.options import ViewOptions
 
 _FORMAT_HELP = "Format of the shards."
 _NOT_OF_VIEWS = {"k": "-k", "scheme": "--windows", "rank_column": "--rank-column", "rows_per_shard": "--rows-per-shard"}
-"""parameters that say what the rows of a set are, and their options; a view says it otherwise"""
+"""parameters that define the rows of a set, and their options; they do not apply to rows of a view"""
 _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the rows of random length."
 
 
@@ -97,7 +97,8 @@ def command(
 ) -> None:
     """Convert a genome to a shard set of tokenized rows, or of packed bases.
 
-    With --tokens, --row-bases or --regions, rows are those of a view. --format packed leaves all of that to the reader.
+    With --tokens, --row-bases or --regions, rows are those of a view. With --format packed, they are chosen when the
+    set is read.
 
     GENOME is FASTA (plain, gzip, bgzip, bzip2, xz or zstd; - is standard input) or .2bit. Several files are one genome.
 
@@ -158,7 +159,7 @@ def _shard_view(
     options: dict[str, Any],
     run: dict[str, Any],
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Write rows of a view; ``options`` are those of the command, some of which do not apply."""
+    """Write rows of a view; ``options`` are the options of the command, some of which do not apply."""
     _refuse_with_views(file_format)
     if given("row_tokens"):
         view = dataclasses.replace(view, row_tokens=options["row_tokens"])

@@ -22,10 +22,10 @@ def read_checked(path: Path) -> dict[str, Any]:
     """Return the object that `write_checked` wrote; raise ValueError when the file is damaged."""
     content = parse_object(path.read_bytes())
     if content.pop(_DIGEST, None) != sha256_of_json(content):
-        raise ValueError(f"{path} is damaged: its {_DIGEST} does not follow from its content")
+        raise ValueError(f"{path} is damaged: its {_DIGEST} does not match its content")
     return content
 
 
 def sha256_of_json(content: dict[str, Any]) -> str:
-    """Return the sha256 of a JSON object, the same for any order of its names and any spacing, in hex."""
+    """Return the sha256 of a JSON object in hex; it does not depend on white space or on the order of the names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

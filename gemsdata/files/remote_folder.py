@@ -1,8 +1,8 @@
 """Files of a folder at a URL: ``s3://``, ``gs://``, ``az://`` and ``http(s)://`` by obstore, others by fsspec.
 
 A request that fails (no connection, a 5xx or 429 status, no byte for `READ_TIMEOUT_S`) is repeated by obstore, with
-exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did, until no byte has come for
-``retry_s``.
+exponential back-off, for ``retry_s``. A response that breaks off is continued from the same byte, until no byte has
+arrived for ``retry_s``.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ RETRY_VARIABLE = "GEMSDATA_RETRY_S"
 READ_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 20.0
 _MOST_RETRIES = 1000  # the time limit comes first
-_PIECE_BYTES = 1 << 18  # what an answer that breaks off may lose
+_PIECE_BYTES = 1 << 18  # bytes that a broken response may lose
 _PAUSE_S = 0.1
 _BROKE_OFF = "response body error"
-"""what obstore says of an answer that began and did not end"""
+"""obstore's message for a response that broke off"""
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
-"""what obstore opens"""
+"""URL schemes that obstore opens"""
 _METADATA_ADDRESS = "169.254.169.254"
 _used_by: int | None = None
-"""the process that first used obstore, or whose parent did"""
+"""id of the process that first used obstore"""
 
 
 class RemoteFolder(Protocol):
     """A folder whose files are read whole."""
 
     survives_fork: bool
-    """whether a forked process can go on reading where its parent has read"""
+    """whether a forked process can continue to use the client of its parent"""
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """Append the content of a file to ``target``.
@@ -65,7 +65,7 @@ def downloaded(url: str) -> Iterator[Path]:
 
 
 def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | None = None) -> RemoteFolder:
-    """Return the folder at a URL; nothing is read, and no package is imported, until a file is.
+    """Return the folder at a URL; no connection is opened and no package imported before the first read.
 
     ``storage_options`` are settings of the store (`obstore.store.S3Store` and so on) or of the fsspec file system;
     ``retry_s`` is by default $GEMSDATA_RETRY_S or `RETRY_S`.
@@ -112,7 +112,7 @@ class _ObjectStore:
                 if _BROKE_OFF in str(error) and time.monotonic() < progress_s + self.retry_s:
                     time.sleep(_PAUSE_S)
                     continue
-                if _METADATA_ADDRESS in str(error):  # where credentials are looked for last
+                if _METADATA_ADDRESS in str(error):  # the last place where credentials are looked for
                     raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
                 if "ExpiredToken" in str(error):
                     raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
@@ -176,7 +176,7 @@ class _FileSystem:
         self._root = ""
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        """See `RemoteFolder`; a file system has its own retries."""
+        """See `RemoteFolder.copy`; retries are those of the fsspec file system."""
         self._open()
         try:
             with self._filesystem.open(f"{self._root}/{name}", "rb") as source:
@@ -210,13 +210,13 @@ _CREDENTIALS = "check the credentials in the environment or in storage_options (
 
 
 def _is_plain_http(url: str, config: dict[str, Any]) -> bool:
-    """Return whether the user asks for a server without TLS."""
+    """Return whether the URL or the configured endpoint is a server without TLS."""
     endpoints = [str(value) for key, value in config.items() if "endpoint" in key.lower()]
     endpoints += [os.environ.get(name, "") for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
     return any(place.startswith("http://") for place in (url, *endpoints))
 
 
 def _reason(error: Exception) -> str:
-    """Return an error of obstore as one line, without what it says of itself for debugging."""
+    """Return an error of obstore as one line, without its debugging details."""
     text = str(error).split("Debug source:")[0]
     return " ".join(text.split()).removesuffix(":")[:300]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _Reader = Callable[[Any, str], Any]
-"""called with (value, where it stands); returns what the field gets, or raises ValueError"""
+"""called with (value, its place in the document); returns the value of the field, or raises ValueError"""
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:
@@ -27,10 +27,10 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
 
 
 def from_json(kind: type[T], value: Any, where: str) -> T:
-    """Return ``value``, as `json.loads` gave it, as the dataclass ``kind``.
+    """Convert ``value``, the result of `json.loads`, to the dataclass ``kind``.
 
     Fields may be int, float, str, bool, None, dataclasses, and lists, tuples of fixed length, string-keyed dicts and
-    unions with None of these. A value keeps its type: a whole number stands for a float and stays an int. Raises
+    unions with None of these. A value keeps its type: an int is accepted for a float and stays an int. Raises
     ValueError with the place, which begins with ``where``, for a missing or unknown name or a wrong type.
     """
     result: T = _reader(typing.cast(Any, kind))(value, where)
@@ -123,7 +123,7 @@ def _check_encodable(value: str, where: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{where} is {value!r:.80}, which is no Unicode text") from None
+        raise ValueError(f"{where} is {value!r:.80}, which is not Unicode text") from None
 
 
 def _refuse_constant(name: str) -> None:

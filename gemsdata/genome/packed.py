@@ -1,4 +1,4 @@
-"""The packed genome: 2 bits a base, plus the intervals that are not ACGT and those that are soft-masked."""
+"""The packed genome: 2 bits per base, plus the intervals that are not ACGT and those that are soft-masked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INTERVAL_CHUNK = 1 << 16
 
 
 GENOME_FILES = ("packed.bin", "gaps.npy", "soft.npy", "ambiguous.npy", "genome.json")
-"""what a GenomeWriter leaves in its folder"""
+"""the files that a GenomeWriter writes"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Contig:
     letters: dict[str, int]
     """how often each letter other than ACGT occurs, in upper case"""
     ambiguous: np.ndarray
-    """the gaps again, an interval for each maximal run of one letter: (start, end, upper-case letter) int64[m, 3]"""
+    """the gaps, split into maximal runs of one letter: (start, end, upper-case letter) int64[m, 3]"""
     num_rna: int = 0
     """how many U were read as T"""
 
@@ -52,7 +52,7 @@ class Contig:
 
 @dataclass
 class GenomeReport:
-    """What reading a genome showed, for the summary."""
+    """Statistics collected while a genome is read, for the summary."""
 
     files: list[fasta.FileReport] = field(default_factory=list)
     num_contigs: int = 0
@@ -75,7 +75,7 @@ class GenomeReport:
         return sum(self.letters.values())
 
     def add(self, contig: Contig) -> None:
-        """Take one more contig into the totals."""
+        """Add a contig to the totals."""
         self.num_contigs += 1
         self.num_bases += contig.num_bases
         self.num_soft_masked += int((contig.soft[:, 1] - contig.soft[:, 0]).sum())
@@ -85,7 +85,7 @@ class GenomeReport:
             self.letters[letter] = self.letters.get(letter, 0) + count
 
     def merge(self, other: GenomeReport) -> None:
-        """Add what reading other files showed."""
+        """Add the report of other files."""
         self.files += other.files
         self.num_contigs += other.num_contigs
         self.num_bases += other.num_bases
@@ -142,19 +142,19 @@ def read_file(path: str, report: GenomeReport, *, soft: bool = True) -> Iterator
     report.files.append(file_report)
     for record in fasta.records(path, file_report):
         contig = pack_record(record, path, soft=soft)
-        del record  # the text is not needed any more: memory holds one chromosome at a time
+        del record  # free the text, so that memory holds one chromosome at a time
         report.add(contig)
         yield contig
 
 
 class ContigNames:
-    """The names of the contigs so far, each of which may occur once."""
+    """The contig names read so far; each name may occur only once."""
 
     def __init__(self) -> None:
         self._path: dict[str, str] = {}
 
     def add(self, name: str, path: str) -> None:
-        """Note a name; raise ValueError when it occurred before."""
+        """Add a name; raise ValueError if it occurred before."""
         if name in self._path:
             raise ValueError(
                 f"contig name {name!r} occurs twice (in {self._path[name]} and in {path}); "
@@ -164,7 +164,7 @@ class ContigNames:
 
 
 def check_any_acgt(report: GenomeReport) -> None:
-    """Raise ValueError when no file has an A, C, G or T."""
+    """Raise ValueError if no file contains an A, C, G or T."""
     if report.num_bases == report.num_not_acgt:
         names = ", ".join(file.path for file in report.files)
         raise ValueError(
@@ -173,7 +173,7 @@ def check_any_acgt(report: GenomeReport) -> None:
 
 
 def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:
-    """Pack one record, U as T; raise ValueError when it holds letters that no nucleic acid has."""
+    """Pack one record, with U as T; raise ValueError if it contains letters other than IUPAC nucleotides."""
     name, sequence = record
     gaps = _intervals(sequence, kmer.NOT_ACGT)
     letters = _letters_within(sequence, gaps)
@@ -183,7 +183,7 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
             kind = "it is FASTQ, not FASTA" if letter in "@+" else "DNA is needed, not protein or text"
             raise ValueError(f"{path}: record {name} holds {count} x {shown}, which is no IUPAC nucleotide; {kind}")
     num_rna = letters.pop("U", 0)
-    if num_rna:  # RNA: what counts as a gap has to be found again
+    if num_rna:  # RNA: find the gaps again, as U is not one
         sequence = np.where(sequence & 0xDF == ord("U"), sequence - 1, sequence)
         gaps = _intervals(sequence, kmer.NOT_ACGT)
     packed = np.empty((sequence.size + 3) // 4, np.uint8)
@@ -194,13 +194,13 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
 
 
 class GenomeDigest:
-    """The digest of a genome: of names, bases and intervals, whatever the file format or the length of its lines."""
+    """The digest of names, bases and intervals of a genome; independent of file format and line length."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, contig: Contig) -> None:
-        """Take in the next contig."""
+        """Add the next contig."""
         self._digest.update(json.dumps([contig.name, contig.num_bases, len(contig.gaps), len(contig.soft)]).encode())
         for array in (contig.packed, contig.gaps, contig.soft):
             self._digest.update(np.ascontiguousarray(array).data)
@@ -211,7 +211,7 @@ class GenomeDigest:
 
 
 class GenomeWriter:
-    """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned."""
+    """Writes contigs to a folder one by one; the folder is complete once ``finish`` has returned."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -262,7 +262,7 @@ class PackedGenome:
     num_bases: np.ndarray
     """bases of each contig, int64[C]"""
     base_offset: np.ndarray
-    """where each contig begins in ``packed``, in bases, int64[C]"""
+    """offset of each contig in ``packed``, in bases, int64[C]"""
     packed: np.ndarray
     """uint8[...], four bases a byte"""
     gaps: np.ndarray
@@ -274,7 +274,7 @@ class PackedGenome:
 
     @classmethod
     def open(cls, folder: Path) -> PackedGenome:
-        """Map the genome that a GenomeWriter left in ``folder``."""
+        """Memory-map the genome that a GenomeWriter wrote to ``folder``."""
         index = json.loads((folder / "genome.json").read_text())
         contigs = index["contigs"]
         size = (folder / "packed.bin").stat().st_size
@@ -307,7 +307,7 @@ def _letters_within(sequence: np.ndarray, intervals: np.ndarray) -> dict[str, in
     """Return how often each letter, in upper case, occurs inside the intervals."""
     counts = np.zeros(256, np.int64)
     for start, end in intervals.tolist():
-        for first in range(start, end, 1 << 20):  # a chunk, because bincount casts to int64
+        for first in range(start, end, 1 << 20):  # in chunks, because bincount casts to int64
             counts += np.bincount(sequence[first : min(end, first + (1 << 20))], minlength=256)
     letters: dict[str, int] = {}
     for code in np.flatnonzero(counts).tolist():
@@ -318,7 +318,7 @@ def _letters_within(sequence: np.ndarray, intervals: np.ndarray) -> dict[str, in
 
 def _letter_runs(sequence: np.ndarray, intervals: np.ndarray) -> np.ndarray:
     """Cut intervals int64[m, 2] where the letter changes; return (start, end, upper-case letter) int64[r, 3]."""
-    single = intervals[:, 1] - intervals[:, 0] == 1  # most of them where a genome has ambiguity letters
+    single = intervals[:, 1] - intervals[:, 0] == 1  # many runs only if a genome has ambiguity letters
     starts = [intervals[single, 0]]
     for start, end in intervals[~single].tolist():
         letters = _upper(sequence[start:end])

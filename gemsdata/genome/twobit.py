@@ -1,6 +1,6 @@
 """Read UCSC .2bit files (https://genome.ucsc.edu/FAQ/FAQformat.html#format7): either byte order, versions 0 and 1.
 
-Own code, because the library that reads this format ends the process with SIGBUS on a damaged file: every offset and
+Not read with a library, because the available one ends the process with SIGBUS on a damaged file. Here every offset and
 length is compared with the size of the file before it is used.
 """
 
@@ -22,13 +22,13 @@ _CHUNK_BYTES = 1 << 18
 class _Entry(NamedTuple):
     name: str
     offset: int
-    """of the sequence's record, in bytes"""
+    """offset of the sequence's record, in bytes"""
 
 
 def sequences(stream: BinaryIO, path: str, most_bases: int) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, ASCII letters uint8[n]) of each sequence in the order of the index; soft-masked ones in lower case.
 
-    ``stream`` is the seekable file, ``path`` what messages call it. Raises ValueError for a file that is damaged or
+    ``stream`` is the seekable file, ``path`` its name in messages. Raises ValueError for a file that is damaged or
     truncated, of an unknown version, or that has a sequence of more than ``most_bases`` bases.
     """
     reader = _Reader(stream, path)
@@ -53,7 +53,7 @@ class _Reader:
         self._order = "<" if stream.read(4) == SIGNATURES[0] else ">"
 
     def damaged(self, why: str) -> ValueError:
-        """Return the error for a file that cannot be right."""
+        """Return the error for a damaged file."""
         return ValueError(f"{self._path} is a damaged or truncated .2bit file: {why}")
 
     def index(self) -> list[_Entry]:
@@ -67,7 +67,7 @@ class _Reader:
             word = self._read(length, self.num_bytes)
             name = word.decode(errors="replace")
             if not name or not name.isprintable() or "\N{REPLACEMENT CHARACTER}" in name:
-                raise self.damaged(f"{word!r} is no name of a sequence")
+                raise self.damaged(f"{word!r} is not a valid sequence name")
             offset = int(self._integers(1, self.num_bytes, "u8" if version == 1 else "u4")[0])
             entries.append(_Entry(name, offset))
         header_end = self._stream.tell()

@@ -10,16 +10,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from gemsdata.inspect.audit import LONGEST_RUN, Audit
-from gemsdata.inspect.plot.style import BLUE, FAINT, INK, ORANGE, RED, figure_style
+from gemsdata.inspect.plot.style import BLUE, FAINT, INK, ORANGE, RED, figure_style, set_title
 
 
-def plot_audit(audit: Audit, path: str | Path) -> None:
-    """Write the figure of an audit to an image file; the suffix of ``path`` decides the format."""
+def plot_audit(audit: Audit, path: str | Path, *, name: str = "") -> None:
+    """Write the figure of an audit to an image file; the suffix of ``path`` decides the format.
+
+    ``name`` is that of the set, and stands below the title.
+    """
     with figure_style():
-        _save(_figure(audit, Figure(figsize=(12, 7.4))), path)
+        _save(_figure(audit, Figure(figsize=(12, 7.4)), name), path)
 
 
-def _figure(audit: Audit, figure: Figure) -> Figure:
+def _figure(audit: Audit, figure: Figure, name: str) -> Figure:
     axes = figure.subplots(2, 3)
     _draw_positions(axes[0, 0], audit)
     _draw_deciles(axes[0, 1], audit)
@@ -29,9 +32,8 @@ def _figure(audit: Audit, figure: Figure) -> Figure:
     _draw_kmers(axes[1, 2], audit)
     for axis in axes.flat:
         axis.title.set_size(10)
-    figure.suptitle(
-        f"{_title(audit)}\n{audit.num_rows:,} rows, {audit.num_tokens:,} tokens {audit.tokens}", fontsize=12
-    )
+    subject = f"{audit.num_rows:,} rows, {audit.num_tokens:,} tokens {audit.tokens}"
+    set_title(figure, _title(audit), f"{name}: {subject}" if name else subject)
     lines = [f"{alert.level.upper()}: {alert.text}" for alert in audit.alerts] or ["no alerts"]
     figure.supxlabel("\n".join(lines), fontsize=9, color=RED if audit.alarms else INK, wrap=True)
     return figure
@@ -49,7 +51,7 @@ def _title(audit: Audit) -> str:
     if "budget" in options:
         options["budget_unit"] = audit.masking["budget_unit"]
     options["corruption"] = audit.masking["corruption"]
-    return f"masking {audit.masking['name']} (" + ", ".join(f"{key} {value}" for key, value in options.items()) + ")"
+    return f"What {audit.masking['name']} masks (" + ", ".join(f"{key} {value}" for key, value in options.items()) + ")"
 
 
 def _per_cent(axis: Axes, which: str = "y") -> None:

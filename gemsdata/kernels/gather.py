@@ -1,7 +1,7 @@
-"""Gather rows from wherever they are mapped in memory, by address, in one pass that releases the GIL.
+"""Gather rows from memory-mapped files by address, in one pass that releases the GIL.
 
-A batch of a shuffled stream takes each row from another block. One call for all, instead of one numpy call a block,
-keeps the Python part of a batch constant, whatever the number of shards.
+A batch of a shuffled stream takes each row from another block. One call for all rows, instead of one numpy call per
+block, keeps the Python overhead of a batch independent of the number of shards.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def gather(
 ) -> None:
     """Copy rows to input_ids [B, L] and num_tokens uint16[B].
 
-    Row i's ids, in the dtype of input_ids, begin at address ids_address[i] (int64[B]; 0: there is no such row, write
-    an empty one); its number of tokens is the uint16 at count_address[i]. Where flip[i] (uint8[B]) the row becomes
-    its reverse complement: tokens in reversed order, each through ``complement`` (as vocab.reverse_complement_ids).
+    Row i's ids, in the dtype of input_ids, begin at address ids_address[i] (int64[B]; 0: no row, an empty one is
+    written); its number of tokens is the uint16 at count_address[i]. Where flip[i] (uint8[B]) the row becomes its
+    reverse complement: tokens in reversed order, each through ``complement`` (as vocab.reverse_complement_ids).
     """
     length = input_ids.shape[1]
     for i in range(ids_address.size):

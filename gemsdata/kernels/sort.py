@@ -1,4 +1,4 @@
-"""Sorting by NPMI rank with ties broken by random draws, in place, for few entries as well as for a million."""
+"""In-place sorting by NPMI rank with ties broken by random draws, fast for few entries and for a million."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_BITS = 31
 
 @jit_inline
 def wins_tie(tie_key: np.uint64, a: int, b: int) -> bool:
-    """Return whether place ``a`` goes before ``b`` when their ranks are equal: the smaller draw does."""
+    """Return whether place ``a`` goes before place ``b`` of the same rank: the one with the smaller draw does."""
     return draw(tie_key, np.uint64(a)) < draw(tie_key, np.uint64(b))
 
 
@@ -80,7 +80,7 @@ def _sort_runs(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
 def _radix_sort(order: np.ndarray, count: int, tie_key: np.uint64) -> bool:
     """Sort order[:, :count] by the digits of the ranks, then each run of equal ranks by draws; 3 times a quicksort.
 
-    Returns False, with nothing done, where the ranks lie so far apart that rank and entry do not fit one integer.
+    Returns False, without sorting, if the ranks differ so much that rank and entry do not fit one integer.
     """
     least, most = order[0, 0], order[0, 0]
     for i in range(count):
@@ -148,7 +148,7 @@ def quicksort(order: np.ndarray, begin: int, stop: int, tie_key: np.uint64) -> N
                     break
                 _swap(order, i, j)
             _swap(order, first, j)
-            if j - first < end - j - 1:  # the longer part waits, so that the stack stays short
+            if j - first < end - j - 1:  # the longer part goes on the stack, so that the stack stays short
                 stack[depth, 0], stack[depth, 1] = j + 1, end
                 end = j
             else:

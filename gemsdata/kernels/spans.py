@@ -1,8 +1,8 @@
-"""Where the spans of a row go: round random centres, or over the best-ranked n-grams.
+"""Placement of the spans of a row: around random centres, or over the best-ranked n-grams.
 
-A span is a choice of bases that are to be hidden, written as the tokens that touch them. It is four numbers: ``lo`` and
-``hi`` (half-open token positions, clipped to the row), ``anchor`` (the place it was put by: an n-gram, a centre or a
-token) and ``wide`` (1 when it hides a whole n-gram). Spans stand in order of priority: a budget keeps the first ones.
+A span is a range of bases to hide, stored as the tokens that touch them. It has four numbers: ``lo`` and ``hi``
+(half-open token positions, clipped to the row), ``anchor`` (its position: an n-gram, a centre or a token) and ``wide``
+(1 if it hides a whole n-gram). Spans are in order of priority: a budget keeps the first ones.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ NEVER = 2**31 - 1
 
 
 class Chooser(NamedTuple):
-    """What spans are chosen by."""
+    """Settings by which spans are chosen."""
 
     method: int
     first: int
-    """LENGTH_RANGE: the least span; BEST_OF_ROW: n-grams to skip on either side of a chosen one"""
+    """LENGTH_RANGE: the shortest span; BEST_OF_ROW: n-grams to skip on either side of a chosen one"""
     second: int
-    """LENGTH_RANGE: the greatest span; BEST_NEAR_CENTRE: with fewer wide spans than this all are wide"""
+    """LENGTH_RANGE: the longest span; BEST_NEAR_CENTRE: if there would be fewer wide spans than this, all are wide"""
     n: int
     offset: int
     """the base of centre c is c + offset"""
     by_id: bool
     """the n-grams are the tokens: overlapping k-mers with k = n"""
     by_position: bool
-    """the rank of n-gram g is ranks[g + 1], whatever stands there"""
+    """the rank of n-gram g is ranks[g + 1], whatever its id"""
     source: np.ndarray
     """token ids [B, L] with ``by_id``, else bases uint8[B, W]"""
     ranks: np.ndarray
-    """by id; the last entry is the worst rank"""
+    """ranks by id; the last entry is the worst rank"""
 
 
 CENTRE, ORDER, RANK, BINS, MASKED = 0, 1, 4, 5, 6
@@ -66,7 +66,7 @@ NUM_WORK_ROWS = 7
 
 @jit_inline
 def num_places(task: Task) -> int:
-    """Return among how many places centres are drawn."""
+    """Return the number of places among which centres are drawn."""
     if task.method == TOKEN:
         return task.num_tokens
     if task.offset > 0 or task.method == CENTRE_GRAM or task.method == BEST_OF_ROW:
@@ -109,7 +109,7 @@ def write_span(
 ) -> int:
     """Write the tokens that touch the bases ``hidden`` = (first, end) to spans[count]; ``anchor`` = (place, wide).
 
-    Returns the number of spans, which stays where a base may not be hidden.
+    Returns the number of spans, unchanged if one of the bases may not be hidden.
     """
     if not may_hide(task, marks, hidden[0], hidden[1]):
         return count
@@ -161,7 +161,7 @@ def _bases_at(task: Task, c: int) -> tuple[int, int]:
         length = task.first + int(below(bits, np.uint64(task.second - task.first + 1)))
         first = b - task.n // 2 + task.n - 1 - (length - 1) // 2
         end = first + length - task.n + 1
-        if end <= first and task.offset == 0:  # fewer than n k-mers hide no base; a span hides one at least
+        if end <= first and task.offset == 0:  # fewer than n k-mers hide no base, but a span hides at least one
             first, end = b, b + 1
     return first, end
 
@@ -180,7 +180,7 @@ def rank_centres(
     """Write (rank, n-gram, centre) of the best-ranked n-gram over each centre's base to the order; return its length.
 
     ``which`` = (first centre, last centre, length of the order so far). Centres at bases that may not be hidden are
-    left out. Where no n-gram over the base may be hidden, the n-gram is -1.
+    left out. If no n-gram over the base may be hidden, the n-gram is -1.
     """
     if task.by_id:
         return _rank_centres_by_id(task, source[task.row], ranks, work, which)
@@ -218,7 +218,7 @@ def rank_centres(
 def _rank_centres_by_id(
     task: Task, token_ids: np.ndarray, ranks: np.ndarray, work: np.ndarray, which: tuple[int, int, int]
 ) -> int:
-    """Do the same where the n-grams are the tokens and all may be hidden, without writing their ranks down."""
+    """Do the same if the n-grams are the tokens and all may be hidden, without storing their ranks."""
     centre, order = work[CENTRE, which[0] : which[1]], work[ORDER : ORDER + 3, which[2] :]
     tie_key, before = fold(task.key, TIES), task.n - 1 - task.offset
     for i in range(centre.size):  # from 0: an index that may be negative costs a comparison
@@ -276,14 +276,14 @@ def _rank_centres_by_base(
 
 @jit_inline
 def num_high_of(task: Task, count: int) -> int:
-    """Return how many of GeneMask's centres hide a whole n-gram: the better half, or all when that is too few."""
+    """Return how many of GeneMask's centres hide a whole n-gram: the better half, or all if that is too few."""
     num_high = (count + 1) // 2
     return count if num_high < task.second else num_high
 
 
 @jit_inline
 def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndarray, spans: np.ndarray) -> int:
-    """Write GeneMask's spans: the better centres hide the n-gram that they found, the others their own base."""
+    """Write GeneMask's spans: the better centres hide their n-gram, the others their own base."""
     num_high = num_high_of(task, count)
     free, varies = not task.restricted, task.varies
     start = marks[task.row, START] if varies else np.empty(0, np.int32)

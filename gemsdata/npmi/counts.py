@@ -1,7 +1,7 @@
 """Exact counts of every n-gram, n = 1 .. max_n, in one pass over packed DNA.
 
-Only the longest n-gram is counted base by base. Every n-gram begins an (n+1)-gram, and is a marginal of those counts,
-except the last one of each run, which is added by itself.
+Only the longest n-grams are counted directly. Every shorter n-gram is the prefix of an (n+1)-gram, so that its count is
+a marginal of theirs; the last one of each run, which is no prefix, is added separately.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NgramCounter:
         return counts
 
     def totals(self) -> dict[str, np.ndarray]:
-        """Return what `add_totals` of another counter takes: int64 arrays by name, which `numpy.savez` can store."""
+        """Return the counts as `add_totals` takes them: int64 arrays by name, which `numpy.savez` can store."""
         return {"longest": self._longest(), **{f"last_{n}": last for n, last in self._last.items()}}
 
     def add_totals(self, totals: Mapping[str, np.ndarray]) -> None:

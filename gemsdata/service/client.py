@@ -1,4 +1,4 @@
-"""The servers that a client uses, its connections to them, and how it retries when one of them does not answer."""
+"""The servers of a client, its connections to them, and its retries if a server does not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """Servers of the same shard set, any of which may answer; pass it to `build_loader` instead of a folder."""
+    """Servers of one shard set, any of which may answer; pass it to `build_loader` instead of a folder."""
 
     addresses: tuple[str, ...]
     """grpc://HOST:PORT or grpc+tls://HOST:PORT"""
@@ -49,7 +49,7 @@ class Servers:
     """the same for the first contact"""
 
     def view(self, **options: Any) -> ServedView:
-        """Return a view of each of their shard sets, for `build_loader`.
+        """Return a view of each of the servers' shard sets, for `build_loader`.
 
         The options are those of `gemsdata.view`. A BED file is sent with the requests; with a tokenizer folder or a
         track the servers must have been started (``gemsdata serve SET --tokens FOLDER``). Raises FileNotFoundError or
@@ -61,9 +61,9 @@ class Servers:
 
     @classmethod
     def of(cls, places: Sequence[object]) -> Servers | None:
-        """Return the servers that ``places`` name, None if they name folders; raise ValueError for a mixture.
+        """Return the servers that ``places`` name; None if they name folders; raise ValueError for a mixture.
 
-        Views of their sets name them, too: all of them the same.
+        Views of the servers' sets also name them; all must name the same servers.
         """
         several = [place.servers if isinstance(place, ServedView) else place for place in places]
         seen = sum(isinstance(place, ServedView) for place in places)

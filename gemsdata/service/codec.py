@@ -2,8 +2,8 @@
 
 Rows of overlapping k-mers are encoded by `gemsdata.kernels.compact`: ``num_tokens``, ``head``, ``bases``,
 ``token_states``, the ``listed`` tokens, and ``sample_ids``. Other batches have a column for each array, and Arrow
-compresses them on their way. The client keeps a batch in this form until the training takes it; one pass then writes
-the requested arrays.
+compresses them for the transfer. The client keeps a batch encoded until the training loop takes it; one pass then
+writes the requested arrays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.flight as fl
 
-from gemsdata.kernels.compact import compress, expand
+from gemsdata.kernels.compact import CompactRows, ListedTokens, compress, expand
 from gemsdata.kernels.widen import widen
 from gemsdata.stream.batch import BatchLayout, PendingBatch
 from gemsdata.stream.source import BatchInfo
@@ -41,7 +41,7 @@ class Codec(ABC):
 
     layout: BatchLayout
     compression: ClassVar[str | None] = None
-    """of the record batches on their way"""
+    """compression of the record batches for the transfer"""
 
     @property
     @abstractmethod
@@ -63,7 +63,7 @@ class Codec(ABC):
         """
 
     def _checked_infos(self, batch: pa.RecordBatch, metadata: bytes) -> list[BatchInfo]:
-        """Return what the metadata says of the batches; raise ValueError for a record batch that does not fit."""
+        """Return the `BatchInfo` of the batches; raise ValueError for a record batch that does not fit."""
         layout, infos = self.layout, _parsed_infos(metadata)
         if batch.schema != self.schema or batch.num_rows != layout.num_rows * len(infos):
             raise ValueError(
@@ -112,7 +112,9 @@ class KmerCodec(Codec):
         tokens, head, sample_ids = np.empty(rows, np.uint16), np.empty(rows, np.uint16), np.empty(rows, np.int64)
         bases, states = (np.empty((rows, self.schema.field("bases").type.byte_width), np.uint8) for _ in range(2))
         ends = np.zeros(rows + 1, np.int32)
-        listed = [np.empty(rows * self.layout.width, kind.to_pandas_dtype()) for kind in self._listed_types().values()]
+        listed = ListedTokens(
+            *(np.empty(rows * self.layout.width, kind.to_pandas_dtype()) for kind in self._listed_types().values())
+        )
         infos = []
         for n, (buffer, info) in enumerate(filled):
             views = self.layout.views(buffer)
@@ -122,12 +124,9 @@ class KmerCodec(Codec):
                 views["labels"],
                 views["attention_mask"],
                 self.k,
-                tokens[own],
-                head[own],
-                bases[own],
-                states[own],
+                CompactRows(tokens[own], head[own], bases[own], states[own]),
+                listed,
                 ends[own.start : own.stop + 1],
-                *listed,
             )
             sample_ids[own] = views["sample_ids"]
             infos.append(vars(info))
@@ -159,9 +158,10 @@ class KmerCodec(Codec):
         batches: Decoded = []
         for n, info in enumerate(infos):
             own = slice(n * layout.num_rows, (n + 1) * layout.num_rows)
-            listed_tokens = (values[ends[own.start] : ends[own.stop]] for values in items)
-            rows = (tokens[own], head[own], *(values[own] for values in packed), *listed_tokens)
-            batches.append((EncodedBatch(codec=self, rows=rows, sample_ids=sample_ids[own]), info))
+            rows = CompactRows(tokens[own], head[own], *(values[own] for values in packed))
+            listed_tokens = ListedTokens(*(values[ends[own.start] : ends[own.stop]] for values in items))
+            encoded = EncodedBatch(codec=self, rows=rows, listed=listed_tokens, sample_ids=sample_ids[own])
+            batches.append((encoded, info))
         return batches
 
     def _listed_types(self) -> dict[str, pa.DataType]:
@@ -175,16 +175,17 @@ class EncodedBatch:
     """A pending batch from a server, decoded when it is read."""
 
     codec: KmerCodec
-    rows: tuple[np.ndarray, ...]
-    """the first arguments of `expand`, from num_tokens to the listed labels"""
+    rows: CompactRows
+    listed: ListedTokens
     sample_ids: np.ndarray
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the batch to arrays of the layout's shapes and any integer type; raise ValueError if it is invalid."""
-        listed = expand(*self.rows, self.codec.k, arrays["input_ids"], arrays["labels"], arrays["attention_mask"])
-        if listed != self.rows[-1].size:
+        outputs = (arrays["input_ids"], arrays["labels"], arrays["attention_mask"])
+        num_listed = expand(self.rows, self.listed, self.codec.k, *outputs)
+        if num_listed != self.listed.ids.size:
             raise ValueError(
-                f"received a batch with {self.rows[-1].size} listed tokens, its rows have {listed}; the server is"
+                f"received a batch with {self.listed.ids.size} listed tokens, its rows have {num_listed}; the server is"
                 " broken"
             )
         arrays["sample_ids"][...] = self.sample_ids

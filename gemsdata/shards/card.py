@@ -1,4 +1,4 @@
-"""The dataset card of a shard set: README.md, as the Hugging Face Hub shows it, written on request."""
+"""The dataset card of a shard set: README.md in the format of the Hugging Face Hub, written on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_card(folder: Path, text: str) -> None:
 
 
 def check_card(folder: Path) -> None:
-    """Raise ValueError when ``folder`` has a README.md that `write_card` did not write."""
+    """Raise ValueError if ``folder`` has a README.md that was not written by `write_card`."""
     path = folder / CARD_FILE
     if path.exists() and not path.read_text(errors="replace").rstrip().endswith(_MARK):
         raise ValueError(f"{path} was not written by --card; remove or rename it, or leave --card out")

@@ -38,8 +38,8 @@ from gemsdata.shards.webdataset import TarWriter
 def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
     """Encode the parts that are not on disk yet, ``workers`` at a time.
 
-    With two workers or more there are twice as many threads, so that while one half waits for the disk to flush the
-    other half computes; a semaphore keeps the computing ones to ``workers``.
+    With two or more workers, twice as many threads are started, so that half of them compute while the others wait for
+    the disk; a semaphore limits the computing threads to ``workers``.
     """
     total = sum(part.num_rows for part in parts)
     computing = threading.Semaphore(max(workers, 1))
@@ -66,7 +66,7 @@ def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: P
 def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] | None = None) -> Shard:
     """Write the shard of one part in every format, publish it, then publish its entry of the manifest.
 
-    ``computing`` is held while the rows are made and written, and not while the files are flushed to disk.
+    ``computing`` is held while the rows are made and written, but not while the files are flushed to disk.
     """
     try:
         shard = _write_files(plan, part, computing)
@@ -149,7 +149,7 @@ def encode_rows(genome: PackedGenome, cut: windows.Windows, window: np.ndarray, 
 
 
 def finished_part(plan: Plan, part: Part, *, check_hashes: bool = True) -> Shard | None:
-    """Return the manifest entry of a part whose files are on disk whole (by size, and by hash if asked), else None."""
+    """Return the manifest entry of a part whose files are complete on disk (by size, optionally by hash), else None."""
     try:
         shard = from_json(Shard, read_checked(_entry_path(plan, part)), part.name)
     except (FileNotFoundError, ValueError):
@@ -176,7 +176,7 @@ def _writer(name: str, stream: HashedStream, plan: Plan) -> ArrowWriter | TarWri
 
 
 def _metadata(plan: Plan) -> dict[bytes, bytes]:
-    """What a shard says of itself: enough to mask its rows without the rest of the set."""
+    """Return the metadata of a shard: enough to mask its rows without the rest of the set."""
     return {
         b"gemsdata.k": str(plan.options.k).encode(),
         b"gemsdata.genome_sha256": plan.genome.sha256.encode(),

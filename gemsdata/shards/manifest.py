@@ -1,6 +1,6 @@
 """The manifest of a shard set: ``_index.json``, written last, whose presence means that the set is complete.
 
-This module also owns the name of every file of a set.
+This module also defines the names of all files of a set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MANIFEST_FILE = "_index.json"
 NPMI_FILE = "npmi.parquet"
 INTERVALS_FILE = "intervals.parquet"
 WORK_FOLDER = "_work"
-"""what a set that is being written keeps in its folder until it is complete"""
+"""subfolder of a set that is being written, removed when it is complete"""
 JOURNAL_FILE = "publish.json"
 """in the work folder: the set is encoded, and its files are being renamed into their places"""
 SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
@@ -45,9 +45,9 @@ FORMAT = "gemsdata"
 VERSION = 2
 """2 added manifest_sha256 and intervals_sha256; version 1 is still read"""
 PACKED_VERSION = 3
-"""of sets of packed bases, and only of those"""
+"""version of sets of packed bases only"""
 VIEW_VERSION = 5
-"""of sets that were written from a view, and only of those; 5 added tokens.files_sha256, 4 is still read"""
+"""version of sets written from a view only; 5 added tokens.files_sha256, 4 is still read"""
 _VIEW_VERSIONS = (4, VIEW_VERSION)
 _FINGERPRINT_VERSION = 1
 _ADDED_IN_2 = ("manifest_sha256", "intervals_sha256")
@@ -67,7 +67,7 @@ _MAX_SEED = (1 << 63) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything a reader needs to know of a shard set."""
+    """Everything a reader needs to know about a shard set."""
 
     version: int = VERSION
     fingerprint: str = ""
@@ -79,42 +79,42 @@ class Manifest:
     k: int
     vocabulary: str = _VOCABULARY
     row_tokens: int
-    """L: token positions in a row; of a packed set: bases that a block has room for"""
+    """L: token positions in a row; in a packed set: bases that a block can hold"""
     token_dtype: str
     windows: WindowInfo
     seed: int
     validation: ValidationInfo
     formats: list[str]
     codec: str = _CODEC
-    """"tokens", or "bases" where rows are blocks of packed bases"""
+    """"tokens", or "bases" if rows are blocks of packed bases"""
     compression: str
     block_rows: int
     """rows of a block (an Arrow record batch, a WebDataset sample); the last block of a shard may be shorter"""
     rank_column: bool
     npmi: NpmiInfo
     tokens: TokenInfo | None = None
-    """of a set that was written from a view; None: overlapping k-mers, or packed bases"""
+    """tokens of a set that was written from a view; None: overlapping k-mers, or packed bases"""
     intervals_sha256: str = ""
     """of intervals.parquet; "" in version 1"""
     splits: dict[str, list[Shard]] = field(default_factory=dict)
 
     @property
     def packed(self) -> bool:
-        """Whether rows are blocks of packed bases, from which views cut theirs, and not rows of tokens."""
+        """Whether the set stores blocks of packed bases, from which views cut rows, instead of rows of tokens."""
         return self.codec == PACKED_CODEC
 
     def num_rows(self, split: str) -> int:
-        """Return the number of rows of a split; raise ValueError when there is no such split."""
+        """Return the number of rows of a split; raise ValueError if there is no such split."""
         return sum(shard.num_rows for shard in self.shards(split))
 
     def shards(self, split: str) -> list[Shard]:
-        """Return the shards of a split in row order; raise ValueError when there is no such split."""
+        """Return the shards of a split in row order; raise ValueError if there is no such split."""
         if split not in self.splits:
             raise ValueError(f"split {split!r} is unknown; the set has {', '.join(self.splits)}")
         return self.splits[split]
 
     def files(self) -> list[str]:
-        """Return the paths of every file of the set but the manifest, relative to its folder."""
+        """Return the paths of every file of the set except the manifest, relative to its folder."""
         shards = [shard for split in self.splits.values() for shard in split]
         tokenizer = [] if self.tokens is None else self.tokens.files
         return [
@@ -126,7 +126,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """The sha256 of all that the manifest says, in any version: it differs where anything of the set does."""
+        """The sha256 of the whole manifest, in any version: it differs if anything in the set differs."""
         return self.manifest_sha256 or sha256_of_json(self.as_json())
 
     def with_hashes(self) -> Manifest:
@@ -159,7 +159,8 @@ class Manifest:
     def load(cls, folder: str | Path) -> Manifest:
         """Read the manifest of the shard set in ``folder``.
 
-        Raises FileNotFoundError when there is none, ValueError when it is not ours, of a newer version, or damaged.
+        Raises FileNotFoundError if there is none, ValueError if it is not from gemsdata, of a newer version, or
+        damaged.
         """
         path = Path(folder) / MANIFEST_FILE
         try:
@@ -169,7 +170,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> Manifest:
-        """Read a manifest from the content of its file; ``path`` is what messages call it. Raises as `load` does."""
+        """Read a manifest from the content of its file; ``path`` is its name in messages. Raises as `load` does."""
         try:
             content = parse_object(text)
         except ValueError:
@@ -199,7 +200,7 @@ def shard_path(split: str, index: int, file_format: str) -> str:
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """Hash what determines the rows and their ranks: the same for every file format, compression and file name."""
+    """Return the hash of all that determines rows and ranks; independent of format, compression and file name."""
     content = {
         "version": _FINGERPRINT_VERSION,
         "genome": manifest.genome.sha256,
@@ -222,7 +223,7 @@ def fingerprint(manifest: Manifest) -> str:
 
 
 def vocabulary_of(*, varying: bool) -> str:
-    """Return how a manifest describes the ids of rows of k-mers, or of tokens that vary in length."""
+    """Return the description of the token ids for a manifest: of k-mers, or of tokens that vary in length."""
     return _TOKENIZER_VOCABULARY if varying else _VOCABULARY
 
 
@@ -235,7 +236,7 @@ def _content_sha256(content: dict[str, Any]) -> str:
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError, with the place, for a value that no writer gives."""
+    """Raise ValueError, with the field, for a value that is not valid in a manifest."""
     packed, tokens = manifest.packed, manifest.tokens
     versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else _VIEW_VERSIONS
     require(manifest.version in versions, "version", manifest.version)
@@ -319,7 +320,7 @@ def _check_shards(manifest: Manifest, split: str, shards: list[Shard]) -> None:
             require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
             require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
             hashes = is_hex(file.xxh3_64, 16) and is_hex(file.sha256, 64)
-            require(hashes, f"{where}.files.{name}", "hashes that are none")
+            require(hashes, f"{where}.files.{name}", "invalid hashes")
         first_row += shard.num_rows
 
 

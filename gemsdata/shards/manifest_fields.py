@@ -1,4 +1,4 @@
-"""What a manifest consists of: the genome, its contigs, windows, validation regions, NPMI table and shards."""
+"""The parts of a manifest: the genome, its contigs, windows, validation regions, NPMI table and shards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Shard:
     num_rows: int
     num_tokens: int
     content_xxh3_64: str
-    """digest of the rows themselves: equal for every format and compression"""
+    """digest of the content of the rows: equal for every format and compression"""
     files: dict[str, ShardFile]
     """{"arrow": ..., "webdataset": ...}"""
 
@@ -58,9 +58,9 @@ class WindowInfo:
     """How rows were cut from the genome."""
 
     scheme: str
-    """"fixed" or "dnabert"; "blocks" of a packed set, "view" of one that was written from a view"""
+    """"fixed" or "dnabert"; "blocks" for a packed set, "view" for a set written from a view"""
     full_bases: int
-    """bases of a whole row"""
+    """bases of a full row"""
     shortest_bases: int | None = None
     """bases of the shortest random piece; "dnabert" only"""
     longest_bases: int | None = None
@@ -73,29 +73,29 @@ class TokenInfo:
     spec: str
     """"kmer:K:STRIDE", or "tokenizer": the Hugging Face tokenizer whose files the set has"""
     identity: str
-    """equal where every row gives equal ids"""
+    """equal if all rows give equal ids"""
     num_ids: int
     """size of the vocabulary"""
     unknown: str
-    """"break", or "token" where rows may have unknown tokens"""
+    """"break", or "token" if rows may have unknown tokens"""
     view: str
     """fingerprint of the view that was written"""
     files: list[str]
-    """of the tokenizer, in the set's folder"""
+    """files of the tokenizer, in the set's folder"""
     files_sha256: list[str] = field(default_factory=list)
-    """of each of these files; empty in version 4 of the format"""
+    """sha256 of each of these files; empty in version 4 of the format"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationInfo:
-    """What was held out for validation."""
+    """The regions held out for validation."""
 
     contigs: list[str]
-    """names that were asked for, sorted"""
+    """requested contig names, sorted"""
     fraction: float | None
-    """of the ACGT bases; None where contigs were asked for"""
+    """requested fraction of the ACGT bases; None if contigs were requested"""
     regions: list[tuple[int, int, int]]
-    """(contig, start, end) of what was held out, sorted"""
+    """(contig, start, end) of the held-out regions, sorted"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""Read the files of a genome on an executor, one task for each, and join what the tasks leave on disk.
+"""Read the files of a genome on an executor, one task for each, and merge the tasks' results on disk.
 
-A task packs and counts one file into a folder of its own (map). The caller then goes through these folders in the
-order of the files, so the genome, its digest and its counts are those of reading the files one after the other
-(reduce). The memory of the caller depends on the intervals of the genome, not on its bases.
+A task packs and counts one file into a folder of its own (map). The caller then merges these folders in the order of
+the files, so that the genome, its digest and its counts equal those of sequential reading (reduce). The caller's memory
+use grows with the number of intervals of the genome, not with its bases.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_on(
 ) -> GenomeReport:
     """Read sequence files with one task for each; write the contigs to ``writer`` and the counts to ``counter``.
 
-    ``folder``, which all workers must see, holds what the tasks leave, until this function returns. Raises ValueError
+    ``folder``, which all workers must see, contains the tasks' results until this function returns. Raises ValueError
     as `gemsdata.genome.packed.read_contigs` does.
     """
     max_n = None if counter is None else counter.max_n
@@ -71,7 +71,7 @@ def read_on(
 
 
 def _read_into(path: str, folder: str, max_n: int | None, exclude_soft_masked: bool) -> GenomeReport:
-    """Pack and count one file into a folder; a folder that an interrupted task left is written anew."""
+    """Pack and count one file into a folder; the folder of an interrupted task is overwritten."""
     own = Path(folder)
     shutil.rmtree(own, ignore_errors=True)
     report = GenomeReport()
@@ -88,7 +88,7 @@ def _read_into(path: str, folder: str, max_n: int | None, exclude_soft_masked: b
 
 
 def _contigs_in(folder: Path) -> Iterator[Contig]:
-    """Yield the contigs that a `GenomeWriter` left in ``folder``, without the counts of their letters."""
+    """Yield the contigs that a `GenomeWriter` wrote to ``folder``, without the counts of their letters."""
     genome = PackedGenome.open(folder)
     intervals = (genome.gaps, genome.soft, genome.ambiguous)
     edges = np.arange(len(genome.names) + 1)

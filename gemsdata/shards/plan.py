@@ -1,4 +1,4 @@
-"""The plan of a shard set, in ``OUT/_work``: the genome read once, which window is row i of which part."""
+"""The plan of a shard set, in ``OUT/_work``: the genome, read once, and the window of each row of each part."""
 
 from __future__ import annotations
 
@@ -83,21 +83,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the parts of one shard set share."""
+    """The data shared by all parts of a shard set."""
 
     folder: Path
     options: ShardOptions
     genome: PackedGenome
     windows: dict[str, windows.Windows]
-    """of a packed set: its blocks, whose ``num_tokens`` is their number of bases"""
+    """in a packed set, its blocks; their ``num_tokens`` is the number of bases"""
     ranks: np.ndarray
     """uint16[4**k + 5] (uint32 from k = 8)"""
     draft: Manifest
     """the manifest without its shards and hashes"""
     summary: dict[str, Any]
-    """what the user is told at the end"""
+    """the summary printed at the end"""
     parts_folder: str
-    """folder below ``_work`` in which the parts of this plan stand until the set is complete"""
+    """folder below ``_work`` with the parts of this plan until the set is complete"""
 
     @property
     def parts(self) -> list[Part]:
@@ -113,18 +113,18 @@ class Plan:
         return parts
 
     def part_file(self, path: str) -> Path:
-        """Return where the file of a part, ``path`` in the complete set, stands until the set is complete."""
+        """Return the location of the file of a part (``path`` in the complete set) until the set is complete."""
         return work_of(self.folder) / self.parts_folder / path
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The genome as it was read."""
+    """The packed genome, and how it was scored."""
 
     genome: PackedGenome
     report: GenomeReport
     table: NpmiTable
-    """given, or of its own counts"""
+    """given by the options, or computed from the genome's counts"""
 
 
 def make_plan(
@@ -136,12 +136,11 @@ def make_plan(
     executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Read the genome and decide every row; with ``resume`` reopen the plan in ``folder`` if there is one.
+    """Read the genome and lay out all rows; with ``resume``, reopen the plan in ``folder`` if there is one.
 
-    With an ``executor`` each input file is read by a task of its own; the plan is the same. Raises ValueError when the
-    reopened plan has another input or other options.
-
-    ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
+    With an ``executor``, each input file is read by its own task; the plan is the same. Raises ValueError if the
+    reopened plan has other input or options. ``OUT/_work/plan.json`` is written last, so that a plan is complete or
+    absent.
     """
     if resume and is_planned(folder):
         check_plan(folder, _read_plan_file(folder)["identity"], inputs, options)
@@ -156,13 +155,13 @@ def make_plan(
         summary = summarise(source.report, rows.segments, rows.windows, source.table, options)
         _write_plan_file(folder, identity, draft, summary)
         plan = open_plan(folder)
-    for split in SPLITS:  # here only, so that a late `encode` cannot bring back the folders of a plan that was removed
+    for split in SPLITS:  # created only here, so that a late `encode` cannot recreate the folders of a removed plan
         plan.part_file(split).mkdir(parents=True, exist_ok=True)
     return plan
 
 
 def open_plan(folder: str | Path) -> Plan:
-    """Open the plan in ``folder``; raise FileNotFoundError when there is none, ValueError when a file is damaged."""
+    """Open the plan in ``folder``; raise FileNotFoundError if there is none, ValueError if a file is damaged."""
     folder = Path(folder)
     work = work_of(folder)
     stored = _read_plan_file(folder)
@@ -189,7 +188,7 @@ def open_plan(folder: str | Path) -> Plan:
 
 
 def _given_table(options: ShardOptions) -> NpmiTable | None:
-    """Return the table that the options name, if they do."""
+    """Return the NPMI table that the options name, or None."""
     if not options.npmi:
         return None
     table = NpmiTable.from_parquet(options.npmi, options.estimator)
@@ -259,7 +258,7 @@ def _write_arrays(folder: Path, options: ShardOptions, source: _Source, rows: Ro
 def _draft_manifest(
     folder: Path, inputs: list[str], options: ShardOptions, source: _Source, rows: RowLayout
 ) -> Manifest:
-    """Return the manifest without its shards and hashes; the two tables of the set stand in ``_work``."""
+    """Return the manifest without its shards and hashes; the two tables of the set are in ``_work``."""
     work, genome, report, table = work_of(folder), source.genome, source.report, source.table
     return Manifest(
         genome=GenomeInfo(
@@ -321,7 +320,7 @@ def _damaged(path: Path) -> ValueError:
 
 
 def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
-    """Yield contigs in lists of 16 Mb or more, so that a thread hands over few things also where contigs are many."""
+    """Yield contigs in lists of 16 Mb or more, so that a thread passes few items even if there are many contigs."""
     batch: list[Contig] = []
     num_bases = 0
     for contig in contigs:

@@ -1,4 +1,4 @@
-"""Random access to the rows of one split: row ids in, token ids out, and what happens to rows that cannot be read."""
+"""Random access to the rows of one split: row ids in, token ids out, with a policy for rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -39,25 +39,26 @@ class StoredRows:
 
 
 class SplitReader:
-    """Reads rows of one split of a shard set, any order, from memory maps: a `gemsdata.stream.row_reader.RowReader`.
+    """Reads rows of one split of a shard set in any order from memory maps: a `gemsdata.stream.row_reader.RowReader`.
 
     Parameters
     ----------
     shards, split
         the set and which split of it.
     check
-        how a shard's file is compared with the manifest when it is first touched: by "hash" (any change, such as an
-        exchanged shard or a flipped bit; reads the whole file, once on a machine until the file changes), or by "size"
-        (a missing or truncated file, for sets that are too large to be read through before training).
+        how a shard's file is compared with the manifest on first access: by "hash" (detects any change, such as an
+        exchanged shard or a flipped bit; reads the whole file, once per machine until the file changes), or by "size"
+        (detects a missing or truncated file; for sets that are too large to read before training).
     faults
-        "raise", or "skip-and-count": the rows of a damaged shard read as empty, always the same ones, and are counted.
+        "raise", or "skip-and-count": the rows of a damaged shard are read as empty rows, the same ones in every run,
+        and counted.
     decoded_bytes
-        how much of compressed shards a process keeps decoded.
+        limit for the decoded blocks of compressed shards that a process caches.
 
     Notes
     -----
-    A block that lies in a memory map costs four addresses (32 bytes) in a table that the system fills in page by page,
-    and a shard its map, so memory stays flat for any number of rows. Files are opened by the process that touches them.
+    A memory-mapped block needs four addresses (32 bytes) in a table whose pages are allocated on use, and a shard needs
+    its map, so memory use does not grow with the rows that are read. Files are opened by the process that reads them.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class SplitReader:
         self.num_rows = shards.num_rows(split)
         self._decoded_bytes = decoded_bytes
         entries = shards.manifest.shards(split)
-        first_format = shards.file_format == shards.manifest.formats[0]  # beside Arrow shards, tars are not compressed
+        first_format = shards.file_format == shards.manifest.formats[0]  # tars beside Arrow are not compressed
         self._compressed = first_format and shards.manifest.compression != "none"
         sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
         limit = shards.store.max_bytes
@@ -87,7 +88,7 @@ class SplitReader:
         self._start()
 
     def _start(self) -> None:
-        """Initialise the state that each process has for itself."""
+        """Initialise the state that belongs to one process."""
         self._lock = threading.Lock()
         self._table = np.zeros((self._index.num_blocks, 4), np.int64)
         self._files = MappedFiles()
@@ -100,7 +101,7 @@ class SplitReader:
 
     @property
     def needs_windows(self) -> bool:
-        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        """Whether the split exceeds the cache, so that its order must read few shards at a time."""
         return self._passing
 
     @property
@@ -120,12 +121,12 @@ class SplitReader:
 
     @property
     def token_identity(self) -> str:
-        """Which k-mers."""
+        """The kind of k-mers, as text."""
         return f"kmer:{self.k}:1"
 
     @property
     def weighted(self) -> bool:
-        """Stored rows have no weights of the loss."""
+        """Whether rows have loss weights: stored rows have none."""
         return False
 
     @property
@@ -139,7 +140,7 @@ class SplitReader:
         return contig, start, start + rows.num_tokens + self.k - 1
 
     def starts(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (contig, start), int64[B] each, of rows (int64[B]); 0 for negative ones. They must not be lost."""
+        """Return (contig, start), int64[B] each, of rows (int64[B]); 0 for negative ids. The rows must be readable."""
         out = np.empty((2, len(row_ids)), np.int64)
         shard, block, in_block = self._index.locate(np.maximum(row_ids, 0))
         with self._lock:
@@ -152,7 +153,7 @@ class SplitReader:
         return out[0], out[1]
 
     def loss_weights(self, rows: StoredRows) -> None:
-        """Return None: stored rows have no weights of the loss."""
+        """Return None: stored rows have no loss weights."""
 
     def check_unchanged(self) -> None:  # noqa: D102
         self.shards.check_unchanged()
@@ -173,7 +174,7 @@ class SplitReader:
         ids_address = address[:, 0] + in_block * (self.row_tokens * out.input_ids.itemsize)
         ids_address[empty] = 0
         gather(ids_address, address[:, 1] + 2 * in_block, flip, self._complement, out.input_ids, out.num_tokens)
-        del held  # decoded blocks must live until here
+        del held  # keep decoded blocks alive until here
         self._files.check()
         damaged &= row_ids >= 0
         lost = np.flatnonzero(damaged)
@@ -183,7 +184,7 @@ class SplitReader:
         return lost.size, self._why[int(block[lost[0]])]
 
     def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
-        """Return where the columns of blocks begin, int64[B, 4], and what keeps decoded ones there."""
+        """Return the addresses of the columns of blocks, int64[B, 4], and the objects that keep decoded ones alive."""
         for index in np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist():
             self._open(index)
         address = self._table[block]
@@ -201,7 +202,7 @@ class SplitReader:
         return address, held
 
     def _open(self, shard: int) -> None:
-        """Open a shard for the first time: note the addresses of its blocks, or its damage."""
+        """Open a shard for the first time: record the addresses of its blocks, or its damage."""
         blocks = self._index.blocks(shard)
         try:
             opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
@@ -222,7 +223,7 @@ class SplitReader:
                 self._table[block_id] = _addresses_of(rows)
 
     def _let_go(self, current: set[int]) -> list[object]:
-        """Close the shards that neither this batch nor the one before touched; return what this batch needs."""
+        """Close the shards that neither this batch nor the one before used; return those that this batch needs."""
         for shard in self._kept.keys() - current - self._recent:
             blocks = self._index.blocks(shard)
             self._table[blocks.start : blocks.stop] = _UNSEEN
@@ -235,7 +236,7 @@ class SplitReader:
         return [self._kept[shard] for shard in current & self._kept.keys()]
 
     def _decode(self, shard: int, block_id: int) -> Rows | None:
-        """Return a block of a compressed shard; None when it is damaged and to be skipped."""
+        """Return a block of a compressed shard; None if it is damaged and to be skipped."""
         rows = self._decoded.get(block_id)
         if rows is not None:
             self._decoded.move_to_end(block_id)
@@ -252,7 +253,7 @@ class SplitReader:
                 self._watch(shard, self._readers[shard])
             rows = self._checked_block(self._readers[shard], shard, block_id)
         except (FileNotFoundError, ValueError, IndexError, OSError) as error:
-            self._files.check(now=True)  # the cause, where the file was truncated
+            self._files.check(now=True)  # the cause, if the file was truncated
             self._damaged(error, range(block_id, block_id + 1))
             return None
         self._decoded[block_id] = rows
@@ -262,19 +263,19 @@ class SplitReader:
         return rows
 
     def _watch(self, shard: int, opened: ArrowShard | TarShard) -> None:
-        """Notice when the file of a shard is changed while it is mapped."""
+        """Watch the file of a shard for changes while it is mapped."""
         expected = self.shards.manifest.shards(self.split)[shard].files[self.shards.file_format].xxh3_64
         self._files.add(shard, opened.path, opened.map, lambda path: xxh3_of(path) == expected)
 
     def _damaged(self, error: Exception, blocks: range) -> None:
-        """Raise ``error``, or note the blocks as damaged by it."""
+        """Raise ``error``, or record the blocks as damaged by it."""
         if self.faults == "raise":
             raise error
         self._table[blocks.start : blocks.stop, 0] = _DAMAGED
         self._why.update(dict.fromkeys(blocks, str(error)))
 
     def _checked_block(self, opened: ArrowShard | TarShard, shard: int, block_id: int) -> Rows:
-        """Return a block whose arrays are what the manifest says, and where they should be."""
+        """Return a block whose arrays match the manifest and lie within the map."""
         index = block_id - self._index.blocks(shard).start
         num_rows = self._index.rows_of_block(shard, block_id)
         rows = opened.block(index)

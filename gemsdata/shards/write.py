@@ -1,9 +1,9 @@
 """Sharding as idempotent steps: plan, encode part i, finalise.
 
-`plan_only` reads the FASTA once and leaves everything that the parts need in ``OUT/_work``. `encode_part` writes one
-shard, on any machine that sees the folder and in any order. `finalise` checks that no part is missing and publishes
-the manifest. Every file is published by rename, so a run that dies anywhere can be taken up where it stopped; `shard`
-is the three in one.
+`plan_only` reads the FASTA once and writes everything that the parts need to ``OUT/_work``. `encode_part` writes one
+shard, on any machine that sees the folder and in any order. `finalise` checks that no part is missing and publishes the
+manifest. Every file is published by rename, so a run that is killed at any point can be continued. `shard` does all
+three steps.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ def shard(
     executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Shard a genome into the folder ``out``; return the manifest and what the plan reports of the genome.
+    """Shard a genome into the folder ``out``; return the manifest and the summary of the genome.
 
     ``workers`` threads encode: the kernels, the hashes and the writes release the GIL. 0 and 1 both encode in the
-    calling thread. With an ``executor`` its workers read the files and encode, ``workers`` at a time; they must see
-    the files and ``out`` under the same paths (docs/scale.md). The set is the same. A complete set in ``out`` that is
-    to be overwritten stays until the new one is complete. Raises ValueError or FileNotFoundError for a user's
-    mistake, OSError when the disk is full (finished parts are kept then).
+    calling thread. With an ``executor``, its workers read the files and encode, ``workers`` at a time; they must see
+    the files and ``out`` under the same paths (docs/scale.md). The resulting set is the same. A complete set in ``out``
+    that is to be overwritten stays until the new one is complete. Raises ValueError or FileNotFoundError for invalid
+    input, OSError if the disk is full (finished parts are kept).
     """
     if workers < 0:
         raise ValueError(f"workers = {workers}; 0 or more are needed")
@@ -85,7 +85,7 @@ def plan_only(
     executor: Executor | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Plan a shard set in the folder ``out`` and encode nothing; what fails leaves the folder as it was.
+    """Plan a shard set in the folder ``out`` without encoding; after an error the folder is unchanged.
 
     A complete set in ``out`` that is to be overwritten stays as it is until the new one is finalised.
     """
@@ -95,10 +95,10 @@ def plan_only(
 
 
 def finalise(plan: Plan, *, check_hashes: bool = True) -> Manifest:
-    """Put the parts in their places, write the manifest and remove ``_work``.
+    """Move the parts to their final names, write the manifest and remove ``_work``.
 
-    ``check_hashes`` reads every part and compares it with the hash that it was written with. Raises ValueError that
-    names the parts which are missing or damaged, or when the plan was removed meanwhile.
+    ``check_hashes`` reads every part and compares it with the hash computed when it was written. Raises ValueError that
+    names missing or damaged parts, or if the plan was removed in the meantime.
     """
     splits: dict[str, list[Shard]] = {split: [] for split in SPLITS}
     missing: list[str] = []
@@ -122,9 +122,9 @@ def finalise(plan: Plan, *, check_hashes: bool = True) -> Manifest:
 
 
 def complete_set(folder: Path) -> Manifest | None:
-    """Return the manifest of a complete set; None when there is none, or when a plan waits to be encoded.
+    """Return the manifest of a complete set; None if there is none, or if parts of a plan are left to encode.
 
-    What a killed run had begun to publish is completed first, and what it left behind is removed.
+    If a run was killed while it published the set, that is completed first, and its leftover files are removed.
     """
     if interrupted(folder) or (is_complete(folder) and not is_planned(folder) and work_of(folder).exists()):
         with locked(folder):
@@ -136,19 +136,19 @@ def complete_set(folder: Path) -> Manifest | None:
 
 @contextlib.contextmanager
 def _writing(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Hold ``folder`` for a new set; raise ValueError when that would touch files that are not of a shard set."""
+    """Lock ``folder`` for a new set; raise ValueError if it has files that do not belong to a shard set."""
     existed = folder.exists()
     check_writable(folder, resume=resume, overwrite=overwrite)
     complete_set(folder)
     try:
         with locked(folder):
-            check_writable(folder, resume=resume, overwrite=overwrite)  # again, now that nobody else writes
+            check_writable(folder, resume=resume, overwrite=overwrite)  # check again, now that the folder is locked
             if resume and is_complete(folder) and not is_planned(folder):
                 raise ValueError(f"{folder} is complete: nothing is left to do; --overwrite replaces it")
             yield
     except BaseException:
         if not existed:
-            with contextlib.suppress(OSError):  # not empty: what was done is kept
+            with contextlib.suppress(OSError):  # not empty: finished work is kept
                 folder.rmdir()
         raise
 
@@ -162,7 +162,7 @@ def _plan(
     executor: Executor | None,
     progress: Progress,
 ) -> Plan:
-    """Make the plan, or reopen it; what fails leaves nothing of a new one."""
+    """Make the plan, or reopen it; after an error nothing of a new plan is left."""
     try:
         return make_plan(inputs, folder, options, resume=resume, executor=executor, progress=progress)
     except BaseException:
@@ -172,7 +172,7 @@ def _plan(
 
 
 def _summary_of_complete(manifest: Manifest) -> dict[str, Any]:
-    """Return what a resumed run reports of a set that was complete before."""
+    """Return the summary that a resumed run gives for a set that was already complete."""
     genome = manifest.genome
     return {
         "contigs": len(manifest.contigs),

@@ -1,4 +1,4 @@
-"""From a genome to rows of any tokens: a packed set that is removed again, and a view of it that is written."""
+"""Write rows of any tokens from a genome: through a temporary packed set and a view of it."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def shard_view(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Write rows of a genome, cut and tokenized as the view options say, to the folder ``out``.
+    """Write rows of a genome, cut and tokenized according to the view options, to the folder ``out``.
 
-    The genome is packed in a hidden folder beside ``out`` first, which takes about 0.27 bytes a base; it is removed at
-    the end, and kept for ``resume`` when the run is interrupted. Windows are not shifted unless ``jitter`` is True.
-    Returns the manifest and what was found in the genome. Raises as `gemsdata.shards.write.shard` and `View.write`.
+    The genome is first packed in a hidden folder beside ``out``, which takes about 0.27 bytes per base; the folder is
+    removed at the end, but kept for ``resume`` if the run is interrupted. Windows are not shifted unless ``jitter`` is
+    True. Returns the manifest and the report of the genome. Raises as `gemsdata.shards.write.shard` and `View.write`.
     """
     folder = Path(out)
     view_options = dataclasses.replace(view_options, jitter=bool(view_options.jitter))
@@ -60,7 +60,7 @@ def shard_view(
         manifest = write_view(
             view, folder, write_options, workers=workers, resume=resume, overwrite=overwrite, progress=progress
         )
-    except (ValueError, FileNotFoundError):  # a mistake, not an interruption: nothing to go on from
+    except (ValueError, FileNotFoundError):  # invalid input, not an interruption: nothing to continue
         shutil.rmtree(packed, ignore_errors=True)
         raise
     shutil.rmtree(packed)

@@ -1,4 +1,4 @@
-"""The rows of a view of packed bases, as they go into a batch: any row of any epoch."""
+"""Reader of a view of packed bases: any row of any epoch, ready for a batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.base_reader import BaseReader
 from gemsdata.views.rows import RowSpec, ViewRows, read_predictable
-from gemsdata.views.view_reader import ViewReader
+from gemsdata.views.view_reader import ViewReader, token_rows
 from gemsdata.views.windows import EpochWindows, Located
 
 
@@ -45,7 +45,7 @@ class PackedReader(ViewReader):
         encoded = self.spec.tokens.encode(bases, located.num_bases, self.spec.row_tokens)
         end = np.where(flip > 0, located.start + located.num_bases, located.start + encoded.num_bases)
         return ViewRows(
-            tokens=self._token_rows(encoded, bases, maskable),
+            tokens=token_rows(encoded, bases, self.spec.tokens, maskable),
             contig=located.contig,
             start=end - encoded.num_bases,
             end=end,
@@ -55,7 +55,7 @@ class PackedReader(ViewReader):
         )
 
     def _read_bases(self, epoch: int, row_ids: np.ndarray, bases: np.ndarray) -> tuple[Located, np.ndarray, str]:
-        """Write the bases of rows, each with something to predict; return where they lie, which are lost and why."""
+        """Write the bases of rows that have something to predict; return their positions, which are lost, and why."""
         contig, start, num_bases = (np.zeros(len(row_ids), np.int64) for _ in range(3))
 
         def read(slots: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

@@ -1,11 +1,12 @@
-"""Kill commands, fill disks and change files, and print what became of the data.
+"""Kill commands, fill disks and change files, and check the resulting data.
 
     python -m tools.chaos --output-dir OUT --kills 200 --seed 0 --markdown docs/reliability_chaos.md
 
-Commands are killed by SIGKILL, SIGTERM and SIGINT in turn, at random moments of their run, and taken up again as a
-user would: what is there after a kill must be absent, unfinished or complete, and what comes out must have the same
-bytes as an undisturbed run, with nothing left behind. ``--training-kills`` kills pretrainings and a study, which takes
-minutes more. Other faults need Linux and the right to mount a tmpfs. A run with the same OUT goes on where it stopped.
+Commands are killed by SIGKILL, SIGTERM and SIGINT in turn, at random moments of their run, and then continued as a user
+would: after a kill the set must be absent, unfinished or complete, and the result must have the same bytes as an
+undisturbed run, with no other files left behind. ``--training-kills`` also kills pretrainings and a study, which takes
+minutes more. Other faults need Linux and permission to mount a tmpfs. A run with the same OUT continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -20,31 +21,36 @@ from typing import Any
 
 import click
 
-from bench.table import markdown
+from bench.table import commit, markdown
 from gemsdata.files.publish import write_text
 from tools.chaos import faults, kills, training
+from tools.chaos.shared_cache import shared_cache
 from tools.chaos.subjects import subjects
+
+FAULTS: dict[str, faults.Fault] = {**faults.FAULTS, "cache shared by 16 jobs": shared_cache}
 
 
 class Results:
-    """What was tried, in a file, so that a run that was stopped goes on."""
+    """The results so far, stored in a file, so that a stopped run can continue."""
 
     def __init__(self, path: Path, seed: int, num_kills: int) -> None:
         self._path = path
         settings = {"seed": seed, "kills": num_kills}
-        self.content: dict[str, Any] = {**settings, "kills_of": {}, "faults": {}, "training": []}
+        self.content: dict[str, Any] = {**settings, "commits": [], "kills_of": {}, "faults": {}, "training": []}
         if path.exists():
             self.content = json.loads(path.read_text())
             if any(self.content[name] != value for name, value in settings.items()):
                 raise click.UsageError(f"{path} is of another --seed or --kills; give another --output-dir")
+        if commit() not in self.content["commits"]:
+            self.content["commits"].append(commit())
 
     def save(self) -> None:
-        """Write what is known so far."""
+        """Write the results so far."""
         write_text(self._path, json.dumps(self.content, indent=1) + "\n")
 
     @property
     def failures(self) -> int:
-        """How much went wrong."""
+        """Number of failures."""
         groups = (self.content["kills_of"].values(), self.content["training"])
         of_kills = sum(len(one["failures"]) for group in groups for one in group)
         return of_kills + sum(bool(one["failure"]) for one in self.content["faults"].values())
@@ -54,13 +60,15 @@ def report(results: Results) -> str:
     """Return the results as a Markdown document."""
     content = results.content
     of_kills = [kills.Killed(**one) for one in content["kills_of"].values()]
+    of_training = sum(one["kills"] for one in content["training"])
     of_faults = [
-        [name, " ".join((faults.FAULTS[name].__doc__ or "").split()), str(one["tries"]), one["failure"] or "none"]
+        [name, " ".join((FAULTS[name].__doc__ or "").split()), str(one["tries"]), one["failure"] or "none"]
         for name, one in content["faults"].items()
     ]
     parts = [
         "# Faults on purpose",
-        f"Made by `python -m tools.chaos --kills {content['kills']} --seed {content['seed']}` (`make chaos`).",
+        f"Made by `python -m tools.chaos --kills {content['kills']} --training-kills {of_training}"
+        f" --seed {content['seed']}` (`make chaos`) at commit {' and '.join(content['commits'])}.",
         "## Kills",
         "Signals that hit a running command at a random moment, and what was there then. The command was run again as"
         " its message says; a failure is a traceback, a set that is neither absent, unfinished nor complete, or a"
@@ -97,12 +105,12 @@ def main(out: Path, num_kills: int, training_kills: int, seed: int, markdown_pat
             results.content["kills_of"][subject.name] = dataclasses.asdict(outcome)
             results.save()
     example = faults.make_example(scratch / "faults", scratch / "genome.fa", scratch / "table.parquet")
-    for name, fault in faults.FAULTS.items():
+    for name, fault in FAULTS.items():
         if name not in results.content["faults"]:
             tries, failure = 0, ""
             try:
                 tries = fault(example, random.Random(f"{seed}:{name}"))
-            except Exception as error:  # a fault that breaks one thing must not end the campaign
+            except Exception as error:  # a failed fault must not end the campaign
                 failure = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
             results.content["faults"][name] = {"tries": tries, "failure": failure}
             click.echo(f"{name}: {tries} tries, {failure or 'no failure'}")

@@ -1,4 +1,4 @@
-"""Change the files of a shard set in every way, and see what `verify` and a loader say.
+"""Change the files of a shard set in many ways, and check that `verify` and a loader detect it.
 
     python -m tools.chaos.tamper --flips 1000 --seed 0 --markdown docs/reliability_tamper.md
 
@@ -27,7 +27,7 @@ import click
 import numpy as np
 
 import gemsdata as gd
-from bench.table import markdown
+from bench.table import commit, markdown
 from gemsdata.files.publish import write_text
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import MANIFEST_FILE, VIEW_VERSION, Manifest
@@ -54,7 +54,7 @@ _COMPARED = ("input_ids", "labels", "sample_ids")
 
 @dataclass
 class Tampered:
-    """What became of the changes of one kind."""
+    """Outcomes of the changes of one kind."""
 
     change: str
     tries: int = 0
@@ -119,7 +119,7 @@ class Example:
             loader.close()
 
     def differs(self, folder: Path, check: str) -> bool | None:
-        """Return whether a loader gives other batches than of the untouched set; None if it raises an error."""
+        """Return whether a loader gives other batches than those of the untouched set; None if it raises an error."""
         try:
             got = self.batches(folder, check)
         except _CLEAN:
@@ -150,7 +150,7 @@ Change = Callable[[Path], None]
 
 
 def changes(example: Example, flips: int, rng: random.Random, cuts: int = _NUM_CUTS) -> Iterator[tuple[str, Change]]:
-    """Yield (kind, change) of everything that is done to a set."""
+    """Yield (kind, change) for all changes of a set."""
     names = [path.relative_to(example.shards).as_posix() for path in example.files]
     for number in range(flips):
         name = names[number % len(names)]
@@ -273,7 +273,8 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
     rows.append(["**all**", *map(str, totals)])
     return f"""# Changed files
 
-Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`), on sets of every format.
+Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`) at commit {commit()}, on sets of
+every format.
 
 * `gemsdata verify`, without a FASTA, has to find every change. Irrelevant is only a manifest as version 1 of the format
   has it: `verify --fasta` then holds, and the batches are the same.

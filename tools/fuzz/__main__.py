@@ -22,11 +22,13 @@ from pathlib import Path
 
 import click
 
+from bench.table import commit
 from gemsdata.files.publish import write_text
 from tools.fuzz.genome_targets import genome_targets
 from tools.fuzz.runner import Outcome, Target, mutated_input, run_target
 from tools.fuzz.shard_targets import BedTarget, ManifestTarget, NpmiTarget, PackedTarget, ShardTarget
 from tools.fuzz.training_targets import BatchRequestTarget, CheckpointTarget, LabelledTarget, LoaderStateTarget
+from tools.fuzz.view_targets import ViewManifestTarget, ViewShardTarget
 
 
 def all_targets(folder: Path) -> list[Target]:
@@ -39,6 +41,9 @@ def all_targets(folder: Path) -> list[Target]:
         ShardTarget(folder, "arrow", "zstd"),
         ShardTarget(folder, "webdataset", "zstd"),
         PackedTarget(folder),
+        ViewManifestTarget(folder),
+        ViewShardTarget(folder, "arrow"),
+        ViewShardTarget(folder, "webdataset", "zstd"),
         NpmiTarget(folder),
         BedTarget(folder),
         LabelledTarget(folder, "\t"),
@@ -54,7 +59,7 @@ def markdown(outcomes: list[Outcome], seed: int) -> str:
     lines = [
         "# Mutated input",
         "",
-        f"Made by `python -m tools.fuzz --tries {outcomes[0].tries} --seed {seed}` (`make fuzz`).",
+        f"Made by `python -m tools.fuzz --tries {outcomes[0].tries} --seed {seed}` (`make fuzz`) at commit {commit()}.",
         "",
         "* Right: the input was read, and a second reader agrees with every value.",
         "* Refused: an error of one line.",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.files.remote_folder import is_url
 from gemsdata.inspect.plot import set_figures, table_figures
-from gemsdata.inspect.plot.style import figure_style, save
+from gemsdata.inspect.plot.style import figure_style, save, set_title
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE
 from gemsdata.shards.shard_set import ShardSet
@@ -36,7 +36,7 @@ class PlotSource:
 def open_source(place: ShardSet | str | Path, k: int | None = None) -> PlotSource:
     """Open a shard set, in a folder or at a URL, or an NPMI table in a file.
 
-    ``k`` is by default that of the set, and 6 or the longest of a table.
+    ``k`` is by default that of the set; for a table it is 6, or the longest if that is shorter.
 
     Raises FileNotFoundError or ValueError for any other path, and for a set without an NPMI table.
     """
@@ -77,9 +77,18 @@ def make_figures(
         figures["logos"] = lambda: set_figures.logos(shards)
     for name, figure in figures.items():
         with figure_style():
+            drawn: Figure | str
             try:
-                drawn: Figure | str = figure()
+                drawn = made = figure()
+                set_title(made, made.get_suptitle(), _subject(name, source, region))
             except ValueError as reason:
                 drawn = str(reason)
         progress("plotting", 1, len(figures))
         yield name, drawn
+
+
+def _subject(name: str, source: PlotSource, region: str | None) -> str:
+    """Return the line below the title of a figure: what it was made of."""
+    if name == "two_genomes":
+        return ""
+    return source.name + (f", {region}" if name == "rank_profile" and region else "")

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, all_kmers
-from gemsdata.inspect.plot.style import BASE_COLOURS, BLUE, FAINT, INK, THOUSANDS
+from gemsdata.inspect.plot.style import BASE_COLOURS, BLUE, FAINT, INK, THOUSANDS, set_title
 from gemsdata.inspect.plot.table_figures import scored
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
@@ -83,7 +83,16 @@ def rank_profile(shards: ShardSet, region: Region) -> Figure:
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(THOUSANDS)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3)
+    set_title(figure, _profile_title(ranks, soft))
     return figure
+
+
+def _profile_title(ranks: np.ndarray, soft: np.ndarray) -> str:
+    """Return the mean ranks of a region, inside and outside of soft-masked intervals where it has both."""
+    inside, outside = ranks[soft], ranks[~soft]
+    if np.isfinite(inside).any() and np.isfinite(outside).any():
+        return f"Mean rank in repeats {np.nanmean(inside):,.0f}, elsewhere {np.nanmean(outside):,.0f}"
+    return f"Mean rank {np.nanmean(ranks):,.0f}"
 
 
 def ranks_along(shards: ShardSet, region: Region) -> np.ndarray:
@@ -111,6 +120,7 @@ def logos(shards: ShardSet, num_kmers: int = 6) -> Figure:
     kmers = all_kmers(shards.k)
     figure = Figure(figsize=(7.0, 1.35 * -(-len(seen) // 2) + 0.3))
     grid = figure.subplots(-(-len(seen) // 2), 2, sharex=True, sharey=True, squeeze=False)
+    most = 0.0
     offsets = np.arange(-_FLANK_BASES, shards.k + _FLANK_BASES)
     for axes, i in zip(grid.flat, seen, strict=False):
         bits = logomaker.transform_matrix(
@@ -119,6 +129,7 @@ def logos(shards: ShardSet, num_kmers: int = 6) -> Figure:
             to_type="information",
             background=background,
         )
+        most = max(most, float(bits[(offsets < 0) | (offsets >= shards.k)].sum(axis=1).max()))
         axes.axvspan(-0.5, shards.k - 0.5, color=FAINT, alpha=0.3, linewidth=0, zorder=-1)
         logomaker.Logo(bits, ax=axes, color_scheme=BASE_COLOURS, show_spines=False)
         axes.spines[["left", "bottom"]].set_visible(True)
@@ -129,6 +140,7 @@ def logos(shards: ShardSet, num_kmers: int = 6) -> Figure:
         axes.set_visible(False)
     figure.supylabel("bits", fontsize=9)
     figure.supxlabel(f"bases from the start of the {shards.k}-mer", fontsize=9)
+    set_title(figure, f"Bases beside the top {shards.k}-mers carry at most {most:.2f} bits")
     return figure
 
 
@@ -159,7 +171,7 @@ def flanking_bases(shards: ShardSet, token_ids: np.ndarray) -> tuple[np.ndarray,
 
 
 def _blocks(shards: ShardSet) -> Iterator[Rows]:
-    """Yield blocks of rows of k-mers: of a packed set those of a view of them, in random order."""
+    """Yield blocks of rows of k-mers in random order; a packed set is read through a view."""
     manifest = shards.manifest
     if manifest.tokens is not None:
         raise ValueError(f"{shards.store} holds rows of tokens {manifest.tokens.spec}; overlapping k-mers are needed")

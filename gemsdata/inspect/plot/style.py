@@ -57,6 +57,11 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+def set_title(figure: Figure, text: str, subject: str = "") -> None:
+    """Write what is seen above a figure, and below it in small letters what it was made of, such as a set's name."""
+    figure.suptitle(f"{text}\n{subject}".strip(), x=0.01, ha="left", fontsize=9.5, linespacing=1.4)
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Publish a figure as ``folder/name.png`` (300 dpi) and ``.svg``; return the paths."""
     paths = [folder / f"{name}.{suffix}" for suffix in SUFFIXES]

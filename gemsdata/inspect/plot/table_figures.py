@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from gemsdata.genome.vocab import all_kmers
-from gemsdata.inspect.plot.style import BLUE, COLOUR_MAP, FAINT, INK, ORANGE, THOUSANDS
+from gemsdata.inspect.plot.style import BLUE, COLOUR_MAP, FAINT, INK, ORANGE, THOUSANDS, set_title
 from gemsdata.npmi.estimators import Scores
 from gemsdata.npmi.table import NpmiTable
 
 _LONGEST_MAP_K = 8
 _VIOLIN_SAMPLE = 20_000
 _MOST_VECTOR_POINTS = 5000
+_RELATED = 0.1
+"""correlation from which two quantities are called related"""
 
 
 def npmi_by_k(table: NpmiTable) -> Figure:
@@ -49,6 +51,8 @@ def npmi_by_k(table: NpmiTable) -> Figure:
     axes.set_xticks(orders)
     axes.set_xlabel(f"k (top: share of k-mers with at least {table.min_count:,} occurrences)")
     axes.set_ylabel(f"NPMI ({table.estimator})")
+    first, last = (f"{np.nanmedian(table.npmi(k)):.2f} for k = {k}" for k in (orders[0], orders[-1]))
+    set_title(figure, f"Median NPMI: {first}" + (f", {last}" if len(orders) > 1 else ""))
     return figure
 
 
@@ -75,6 +79,10 @@ def rank_against_frequency(table: NpmiTable, k: int) -> Figure:
     axes.set_xlabel(f"occurrences of the {k}-mer")
     axes.set_ylabel(f"NPMI rank ({table.estimator}), best at the top")
     _legend_above(axes)
+    related = -_spearman(count[known], scores.rank[known])
+    which = "Frequent" if related > 0 else "Rare"
+    text = f"{which} {k}-mers rank better" if abs(related) >= _RELATED else f"Count and rank of {k}-mers hardly agree"
+    set_title(figure, f"{text} (Spearman {related:.2f})")
     return figure
 
 
@@ -100,9 +108,8 @@ def two_genomes(table: NpmiTable, other: NpmiTable, k: int, name: str, other_nam
     axes.set_aspect("equal")
     axes.set_xlabel(f"rank in {name}, best at the right")
     axes.set_ylabel(f"rank in {other_name}, best at the top")
-    spearman = np.corrcoef(_ranked(x), _ranked(y))[0, 1]
-    axes.text(1, 1.02, f"Spearman {spearman:.2f}", transform=axes.transAxes, ha="right", va="bottom", fontsize=8)
     _legend_above(axes)
+    set_title(figure, f"Ranks of {k}-mers in {name} and {other_name}: Spearman {_spearman(x, y):.2f}")
     return figure
 
 
@@ -132,6 +139,10 @@ def rank_map(table: NpmiTable, k: int) -> Figure:
     bar.ax.invert_yaxis()
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_formatter(THOUSANDS)
+    cpg = np.char.find(all_kmers(k), b"CG") >= 0
+    known = np.isfinite(rank)
+    means = [f"{rank[known & chosen].mean():,.0f}" if (known & chosen).any() else "unknown" for chosen in (cpg, ~cpg)]
+    set_title(figure, f"Mean rank of {k}-mers with CpG: {means[0]}, of the others: {means[1]}")
     return figure
 
 
@@ -210,6 +221,11 @@ def _num_different_bases(k: int) -> np.ndarray:
     for i in range(k):
         present[values, (values >> np.uint32(2 * i)) & np.uint32(3)] = True
     return present.sum(1)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the correlation of the ranks of two arrays; 0 for fewer than two values."""
+    return float(np.corrcoef(_ranked(x), _ranked(y))[0, 1]) if len(x) > 1 else 0.0
 
 
 def _ranked(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from gemsdata.shards.shard_set import ShardSet
 
 _MOST_CONTIGS = 50
 _DEPLETED = 0.5
-"""observed over expected CpG below which it is called depleted"""
+"""ratio of observed to expected CpG below which it is called depleted"""
 _WIDE = {"rank_profile", "logos"}
 _CAPTIONS = {
     "npmi_by_k": "Distribution of the NPMI of all k-mers with a score, by k, with quartiles and median.",
