@@ -87,13 +87,11 @@ def tokens_over(task: Task, marks: np.ndarray, first_base: int, end_base: int) -
 @jit_inline
 def varying_tokens_over(start: np.ndarray, num_tokens: int, first_base: int, end_base: int) -> tuple[int, int]:
     """Return `tokens_over` where tokens vary in length; ``start`` is that of the row."""
-    low, size = np.uint64(0), np.uint64(num_tokens)  # the token over first_base is one of low .. low + size - 1
-    one = np.uint64(1)
-    while size > one:
-        half = size >> one
-        low += half * np.uint64(start[low + half] <= first_base)  # no branch, which a processor could not predict
+    lo, size = 0, num_tokens  # the token over first_base is one of lo .. lo + size - 1
+    while size > 1:  # without a branch, which a processor could not predict
+        half = size >> 1
+        lo += half * int(start[np.uint64(lo + half)] <= first_base)
         size -= half
-    lo = int(low)
     hi = lo
     while hi < num_tokens and start[hi] < end_base:
         hi += 1

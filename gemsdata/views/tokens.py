@@ -240,7 +240,7 @@ class HuggingFaceTokens(Tokens):
 
     @functools.cached_property
     def _digits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The first eight bases of each id, uint64[V]; the bases of all ids concatenated, uint8; offsets int64[V + 1]."""
+        """First eight bases of each id, uint64[V]; bases of all ids concatenated, uint8; their offsets int64[V + 1]."""
         texts = [_letters(self._texts[i]) if length else "" for i, length in enumerate(self._length.tolist())]
         begins = np.concatenate([[0], np.cumsum(self._length)]).astype(np.int64)
         digits = base_codes("".join(texts)).copy()
