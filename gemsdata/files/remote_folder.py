@@ -30,9 +30,14 @@ _BROKE_OFF = "response body error"
 """obstore's message for a response that broke off"""
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
 """URL schemes that obstore opens"""
-_METADATA_ADDRESS = "169.254.169.254"
+_METADATA_ADDRESSES = ("169.254.169.254", "/latest/api/token", "/latest/meta-data/")
+"""of the service of a cloud's machines that is asked for credentials last"""
 _used_by: int | None = None
 """id of the process that first used obstore"""
+
+
+class MissingBucketError(FileNotFoundError):
+    """There is no bucket of this name, so no file of it either."""
 
 
 class RemoteFolder(Protocol):
@@ -71,7 +76,7 @@ def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | No
     ``retry_s`` is by default $GEMSDATA_RETRY_S or `RETRY_S`.
     """
     if url.partition("://")[0] in _SCHEMES:
-        return _ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
+        return ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
     return _FileSystem(url, storage_options)
 
 
@@ -84,16 +89,19 @@ def default_retry_s() -> float:
         raise ValueError(f"{RETRY_VARIABLE} = {given!r}; give a number of seconds, such as 120") from None
 
 
-class _ObjectStore:
+class ObjectStore:
+    """A folder of an object store, or of a web server, by obstore."""
+
     survives_fork = False
 
     def __init__(self, url: str, storage_options: dict[str, Any], retry_s: float) -> None:
         self.url, self.retry_s = url.rstrip("/"), retry_s
-        self._storage_options = storage_options
+        self.storage_options = storage_options
         self._store: Any = None
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        store = self._opened()
+        """See `RemoteFolder`."""
+        store = self.opened()
         import obstore.exceptions as failures
 
         progress_s = time.monotonic()
@@ -102,24 +110,34 @@ class _ObjectStore:
             try:
                 self._append(store, name, target)
                 return
-            except FileNotFoundError:
-                raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
-            except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
-                raise PermissionError(f"{self.url}/{name}: access denied ({_reason(error)}); {_CREDENTIALS}") from None
-            except failures.BaseError as error:
+            except (FileNotFoundError, failures.BaseError) as error:
                 if target.tell() > begin:
                     progress_s = time.monotonic()
                 if _BROKE_OFF in str(error) and time.monotonic() < progress_s + self.retry_s:
                     time.sleep(_PAUSE_S)
                     continue
-                if _METADATA_ADDRESS in str(error):  # the last place where credentials are looked for
-                    raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
-                if "ExpiredToken" in str(error):
-                    raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
-                raise ConnectionError(
-                    f"{self.url}/{name} cannot be read: {_reason(error)}; retried for up to {self.retry_s:g} s: check"
-                    f" address and server, or set {RETRY_VARIABLE} to more seconds"
-                ) from None
+                raise self.failure(name, error, "read") from None
+
+    def failure(self, name: str, error: Exception, done: str) -> OSError:
+        """Return what to raise for an error of obstore; ``done`` is what cannot be done, such as "read"."""
+        import obstore.exceptions as failures
+
+        place = f"{self.url}/{name}" if name else self.url
+        text = str(error)
+        if "NoSuchBucket" in text:
+            return MissingBucketError(f"{self.url}: there is no such bucket; create it, or check its name")
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(f"{place}: no such file")
+        if isinstance(error, (failures.PermissionDeniedError, failures.UnauthenticatedError)):
+            return PermissionError(f"{place}: access denied ({_reason(error)}); {_CREDENTIALS}")
+        if any(address in text for address in _METADATA_ADDRESSES):
+            return PermissionError(f"{place}: no credentials were found; {_CREDENTIALS}")
+        if "ExpiredToken" in text:
+            return PermissionError(f"{place}: the credentials have expired; {_CREDENTIALS}")
+        return ConnectionError(
+            f"{place} cannot be {done}: {_reason(error)}; retried for up to {self.retry_s:g} s: check address and"
+            f" server, or set {RETRY_VARIABLE} to more seconds"
+        )
 
     @staticmethod
     def _append(store: Any, name: str, target: BinaryIO) -> None:
@@ -130,7 +148,8 @@ class _ObjectStore:
         for piece in obstore.get(store, name, options=options).stream(min_chunk_size=_PIECE_BYTES):
             target.write(piece)
 
-    def _opened(self) -> Any:
+    def opened(self) -> Any:
+        """Return the store of obstore; raise ValueError for settings that it does not take."""
         global _used_by
         if _used_by is not None and _used_by != os.getpid():
             raise RuntimeError(
@@ -143,7 +162,7 @@ class _ObjectStore:
             except ModuleNotFoundError as error:
                 raise missing_module(error, f"the URL {self.url}") from None
             _used_by = os.getpid()
-            config = dict(self._storage_options)
+            config = dict(self.storage_options)
             client = {
                 "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
                 "read_timeout": timedelta(seconds=READ_TIMEOUT_S),

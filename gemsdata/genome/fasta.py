@@ -25,7 +25,7 @@ STDIN = "-"
 MOST_BASES = (1 << 31) - 1
 """of one record"""
 _MOST_HEADER_BYTES = 1 << 20
-_HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 16
 _WHITESPACE = b" \t\n\r\x0b\x0c"
 
 
@@ -94,15 +94,18 @@ def _file_records(path: Path, shown: str, report: FileReport) -> Iterator[Record
                 report.num_bytes_read = stream.tell()
             yield record
         if _state(stream) != before:
-            raise ValueError(
-                f"{shown} was changed while it was read: wait until it is complete, and run the command again"
-            )
+            raise changed(shown)
 
 
 def _state(stream: BinaryIO) -> tuple[int, int] | None:
     """Return size in bytes and time of the last change in ns of an open file; None for a pipe or device."""
     status = os.fstat(stream.fileno())
     return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+def changed(shown: str) -> ValueError:
+    """Return the error for a file that was changed while it was read."""
+    return ValueError(f"{shown} was changed while it was read: wait until it is complete, and run the command again")
 
 
 def too_long(shown: str, name: str) -> ValueError:
@@ -116,7 +119,7 @@ def _fasta_records(stream: BinaryIO, shown: str, report: FileReport) -> Iterator
     first = next(blocks, b"")
     if first.startswith(twobit.SIGNATURES):
         raise ValueError(f"{shown} is .2bit, which needs random access; give it as a file, not as a stream")
-    report.crlf = b"\r\n" in first[:_HEAD_BYTES]
+    report.crlf = b"\r\n" in first[:HEAD_BYTES]
     # A thread reads and decompresses the next block while this one is parsed.
     yield from _parse(prefetch(itertools.chain([first], blocks)), shown)
 
@@ -137,7 +140,7 @@ def _parse(blocks: Iterator[bytes], shown: str) -> Iterator[Record]:
                     raise ValueError(f"{shown} has a header line of more than {_MOST_HEADER_BYTES:,} bytes")
                 if end < 0:
                     break
-                name, header, begin = _name(header, shown), None, end + 1
+                name, header, begin = name_of(header, shown), None, end + 1
                 continue
             end = block.find(b">", begin)
             letters += _without_whitespace(block[begin : end if end >= 0 else len(block)])
@@ -152,7 +155,7 @@ def _parse(blocks: Iterator[bytes], shown: str) -> Iterator[Record]:
             name, letters, header, begin = None, bytearray(), bytearray(), end + 1
         previous = block[-1:]
     if header is not None:  # the last line is a header without a line end
-        name = _name(header, shown)
+        name = name_of(header, shown)
     if name is not None:
         yield Record(name, np.frombuffer(letters, np.uint8))
 
@@ -173,7 +176,7 @@ def _from_first_header(blocks: Iterator[bytes], shown: str) -> Iterator[bytes]:
     raise ValueError(f"{shown} is empty; a FASTA file with at least one sequence is needed")
 
 
-def _name(header: bytearray, shown: str) -> str:
+def name_of(header: bytearray, shown: str) -> str:
     """Return the first word of a header line without its '>'."""
     text = bytes(header).removesuffix(b"\r")
     if b"\r" in text:

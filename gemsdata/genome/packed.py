@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.files.npy_writer import NpyWriter, open_npy
 from gemsdata.files.progress import Progress
 from gemsdata.files.publish import write_text
 from gemsdata.genome import fasta
@@ -218,9 +219,9 @@ class GenomeWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self._stream = open(folder / "packed.bin", "wb")  # noqa: SIM115  (closed by __exit__)
         self._contigs: list[dict[str, Any]] = []
-        self._gaps: list[np.ndarray] = []
-        self._soft: list[np.ndarray] = []
-        self._ambiguous: list[np.ndarray] = []
+        self._gaps = NpyWriter(folder / "gaps.npy", np.int64, (3,))
+        self._soft = NpyWriter(folder / "soft.npy", np.int64, (3,))
+        self._ambiguous = NpyWriter(folder / "ambiguous.npy", np.int64, (4,))
         self._digest = GenomeDigest()
         self._byte_offset = 0
 
@@ -239,14 +240,12 @@ class GenomeWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stream.close()
+        for stream in (self._stream, self._gaps, self._soft, self._ambiguous):
+            stream.close()
 
     def finish(self) -> PackedGenome:
         """Complete the folder and open it."""
-        self._stream.close()
-        for name, parts in (("gaps", self._gaps), ("soft", self._soft)):
-            np.save(self._folder / f"{name}.npy", np.concatenate([np.empty((0, 3), np.int64), *parts]))
-        np.save(self._folder / "ambiguous.npy", np.concatenate([np.empty((0, 4), np.int64), *self._ambiguous]))
+        self.__exit__()
         index = {"sha256": self._digest.hexdigest(), "contigs": self._contigs}
         write_text(self._folder / "genome.json", json.dumps(index))
         return PackedGenome.open(self._folder)
@@ -284,9 +283,9 @@ class PackedGenome:
             num_bases=np.array([contig["num_bases"] for contig in contigs], np.int64),
             base_offset=4 * np.array([contig["byte_offset"] for contig in contigs], np.int64),
             packed=np.memmap(folder / "packed.bin", np.uint8, mode="r") if size else np.empty(0, np.uint8),
-            gaps=np.load(folder / "gaps.npy"),
-            soft=np.load(folder / "soft.npy"),
-            ambiguous=np.load(folder / "ambiguous.npy"),
+            gaps=open_npy(folder / "gaps.npy"),
+            soft=open_npy(folder / "soft.npy"),
+            ambiguous=open_npy(folder / "ambiguous.npy"),
         )
 
 

@@ -22,8 +22,7 @@ def encode_on(
     A task encodes several parts, so that starting a process for it is worthwhile. All workers must see the folder of
     the plan. Raises ValueError and OSError as `encode_part` does, and the executor's exceptions for lost workers.
     """
-    num_tasks = min(len(parts), _TASKS_PER_WORKER * max(workers, 1))
-    groups = [parts[index::num_tasks] for index in range(num_tasks)]
+    groups = part_groups(parts, workers)
     total = sum(part.num_rows for part in parts)
     calls = [(_encode_group, (str(plan.folder), plan.parts_folder, [part.name for part in group])) for group in groups]
     run_tasks(
@@ -31,6 +30,12 @@ def encode_on(
         calls,
         lambda index: progress("writing", sum(part.num_rows for part in groups[index]), total),
     )
+
+
+def part_groups(parts: list[Part], workers: int) -> list[list[Part]]:
+    """Divide parts among the tasks of ``workers`` workers."""
+    num_tasks = min(len(parts), _TASKS_PER_WORKER * max(workers, 1))
+    return [parts[index::num_tasks] for index in range(num_tasks)]
 
 
 def _encode_group(folder: str, parts_folder: str, names: list[str]) -> None:

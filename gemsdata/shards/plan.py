@@ -18,6 +18,7 @@ from gemsdata.files.checked_json import read_checked, write_checked
 from gemsdata.files.hashing import sha256_of, xxh3_of
 from gemsdata.files.prefetch import prefetch
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.shared_folder import LocalShared, SharedFolder
 from gemsdata.files.typed_json import from_json
 from gemsdata.genome.packed import (
     GENOME_FILES,
@@ -33,8 +34,8 @@ from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
 from gemsdata.shards.intervals import write_intervals
-from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest, shard_path
-from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo, shard_path
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.parallel_reading import read_on
 from gemsdata.shards.resume import check_plan, input_identity
@@ -52,7 +53,7 @@ from gemsdata.shards.work_folder import (
 
 _COUNTED_K = 10
 _BATCH_BASES = 1 << 24
-_HASHED = (
+PLANNED_FILES = (
     *(f"{GENOME_FOLDER}/{name}" for name in GENOME_FILES),
     *(f"{split}.npz" for split in SPLITS),
     RANKS_FILE,
@@ -134,21 +135,23 @@ def make_plan(
     *,
     resume: bool = False,
     executor: Executor | None = None,
+    shared: SharedFolder | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
     """Read the genome and lay out all rows; with ``resume``, reopen the plan in ``folder`` if there is one.
 
-    With an ``executor``, each input file is read by its own task; the plan is the same. Raises ValueError if the
-    reopened plan has other input or options. ``OUT/_work/plan.json`` is written last, so that a plan is complete or
-    absent.
+    With an ``executor``, the input files are read by its tasks; the plan is the same. The tasks' results go to
+    ``shared``, by default a folder below ``folder``. Raises ValueError if the reopened plan has other input or options.
+    ``OUT/_work/plan.json`` is written last, so that a plan is complete or absent.
     """
     if resume and is_planned(folder):
-        check_plan(folder, _read_plan_file(folder)["identity"], inputs, options)
+        check_plan(folder, plan_identity(folder), inputs, options)
         plan = open_plan(folder)
     else:
         clear_work(folder)
         identity = {"inputs": input_identity(inputs), "options": dataclasses.asdict(options)}
-        source = _read_source(inputs, folder, options, executor, progress)
+        shared = shared or LocalShared(work_of(folder) / FILES_FOLDER)
+        source = _read_source(inputs, folder, options, executor, shared, progress)
         rows = lay_out_rows(source.genome, options)
         _write_arrays(folder, options, source, rows)
         draft = _draft_manifest(folder, inputs, options, source, rows)
@@ -183,8 +186,19 @@ def open_plan(folder: str | Path) -> Plan:
         ranks=np.load(work / RANKS_FILE),
         draft=from_json(Manifest, stored["draft"], "the plan"),
         summary=stored["summary"],
-        parts_folder=f"parts-{hashlib.sha256(json.dumps(stored['identity']).encode()).hexdigest()[:16]}",
+        parts_folder=parts_folder_of(stored["identity"]),
     )
+
+
+def plan_identity(folder: Path) -> dict[str, Any]:
+    """Return what the inputs and options of the plan in ``folder`` were; errors as `open_plan`."""
+    identity: dict[str, Any] = _read_plan_file(folder)["identity"]
+    return identity
+
+
+def parts_folder_of(identity: dict[str, Any]) -> str:
+    """Return the folder of the parts of a plan."""
+    return f"parts-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
 
 
 def _given_table(options: ShardOptions) -> NpmiTable | None:
@@ -200,7 +214,12 @@ def _given_table(options: ShardOptions) -> NpmiTable | None:
 
 
 def _read_source(
-    inputs: list[str], folder: Path, options: ShardOptions, executor: Executor | None, progress: Progress
+    inputs: list[str],
+    folder: Path,
+    options: ShardOptions,
+    executor: Executor | None,
+    shared: SharedFolder,
+    progress: Progress,
 ) -> _Source:
     """Write the packed genome to ``_work``, and score its n-grams unless the options name a table."""
     given = _given_table(options)
@@ -210,9 +229,8 @@ def _read_source(
         if executor is None or fasta.STDIN in inputs:
             report = _read_in_order(inputs, writer, counter, exclude_soft_masked=soft_excluded, progress=progress)
         else:
-            own = work_of(folder) / FILES_FOLDER
             report = read_on(
-                executor, inputs, own, writer, counter, exclude_soft_masked=soft_excluded, progress=progress
+                executor, inputs, shared, writer, counter, exclude_soft_masked=soft_excluded, progress=progress
             )
         genome = writer.finish()
     if counter is not None:
@@ -298,7 +316,7 @@ def _write_plan_file(folder: Path, identity: dict[str, Any], draft: Manifest, su
         "identity": identity,
         "draft": {name: value for name, value in draft.as_json().items() if name != "format"},
         "summary": summary,
-        "files": {name: xxh3_of(work_of(folder) / name) for name in _HASHED},
+        "files": {name: xxh3_of(work_of(folder) / name) for name in PLANNED_FILES},
     }
     write_checked(work_of(folder) / PLAN_FILE, content)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gemsdata.files.cache import ContentError, FileCache, Pin
-from gemsdata.files.remote_folder import is_url, remote_folder
+from gemsdata.files.remote_folder import MissingBucketError, is_url, remote_folder
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
 
@@ -94,6 +94,8 @@ class RemoteStore:
         content = io.BytesIO()
         try:
             self._folder.copy(MANIFEST_FILE, content)
+        except MissingBucketError:
+            raise
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.url} is not a shard set (no {MANIFEST_FILE} there)") from None
         return Manifest.parse(content.getvalue(), f"{self.url}/{MANIFEST_FILE}")

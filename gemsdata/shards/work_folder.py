@@ -225,11 +225,16 @@ def _read_journal(folder: Path) -> tuple[Manifest, list[str], str] | None:
     try:
         stored = read_checked(path)
         manifest = Manifest.parse(stored["manifest"].encode(), str(path))
-        if not all(_SET_FILE.fullmatch(name) for name in stored["remove"]):
+        if not all(is_set_file(name) for name in stored["remove"]):
             raise ValueError
         return manifest, stored["remove"], str(stored["parts_folder"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; restore it, or remove {work_of(folder)} and begin anew") from None
+
+
+def is_set_file(path: str) -> bool:
+    """Return whether a path, relative to the set's folder, may be that of a file of a set other than its manifest."""
+    return _SET_FILE.fullmatch(path) is not None
 
 
 def is_work(path: str) -> bool:
