@@ -42,11 +42,11 @@ seconds = time.process_time() - begin
 after = peak_kb()
 print(json.dumps({{"seconds": seconds, "before": before, "after": after, "rows": rows}}))
 """
-"""VmHWM: ru_maxrss of a new process begins with that of the one that started it"""
+"""VmHWM, because ru_maxrss of a new process starts at that of its parent"""
 
 
 def manifest_of(num_shards: int) -> Manifest:
-    """Return the manifest of a set with so many shards of rows of 510 tokens."""
+    """Return the manifest of a set with this number of shards of rows of 510 tokens."""
     digest = hashlib.sha256(b"").hexdigest()
     shards = [
         Shard(
@@ -95,7 +95,7 @@ def manifest_of(num_shards: int) -> Manifest:
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """Open a set in a process of its own; return seconds, and kB of memory before and after."""
+    """Open a set in a separate process; return seconds, and kB of memory before and after."""
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE.format(folder=str(folder))], capture_output=True, text=True, check=True
     )

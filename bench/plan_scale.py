@@ -17,7 +17,7 @@ from gemsdata.shards.options import ShardOptions
 HOSTS, CORES, NETWORK_BYTES_S = 64, 32, 10e9 / 8
 """hosts, cores of a host, bytes a second of a host's network"""
 PART_BYTES = 8 << 20
-"""of one request to an object store, to read inputs or to write shards"""
+"""size of one request to an object store, to read inputs or to write shards"""
 INPUT_BYTES_A_BASE = 0.32
 """of FASTA compressed with gzip: the first 28 Mb of human chromosome 1"""
 GENOMES = {"3 Gb, one genome": (3.1e9, 1), "1.5 Tb, 500 assemblies": (1.5e12, 500), "10 Tb": (1e13, 3300)}
@@ -31,14 +31,14 @@ _MANIFEST_BYTES_A_SHARD = 457
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What was measured, per core."""
+    """Measured rates per core."""
 
     counted_bases_s: float
     """read from FASTA and counted for n = 1..10"""
     encoded_rows_s: float
     """cut, encoded, hashed and written"""
     masked_rows_s: float
-    """read from shards, masked and handed to the training"""
+    """read from shards, masked and passed to the training loop"""
 
     @classmethod
     def of(cls, page: str) -> Rates:
@@ -59,7 +59,7 @@ def _cell(page: str, first: str, column: int) -> float:
 
 
 def plan(bases: float, files: int, packed: bool, rates: Rates) -> list[str]:
-    """Return the line of a table for a set of so many bases."""
+    """Return the line of a table for a set with this number of bases."""
     row_tokens = _PACKED_BLOCK if packed else 510
     num_rows = bases / (_PACKED_BLOCK if packed else 515)
     row_bytes = _PACKED_BLOCK / 4 + 14 if packed else _ROW_BYTES
@@ -102,7 +102,7 @@ def _seconds(seconds: float) -> str:
 
 
 def table() -> str:
-    """Return the table with the rates that it is made from."""
+    """Return the table, with the rates that it is based on."""
     rates = Rates.of(BENCHMARKS.read_text())
     header = ["set", "rows or blocks", "bytes", "shards", "manifest", "requests"]
     header += ["fetch inputs", "count", "encode", "write, or read once"]

@@ -1,10 +1,10 @@
-"""Simulate which rows every rank of a large run gets, and what that costs a rank.
+"""Simulate the rows of every rank of a large run, and the time that computing them takes.
 
     python -m bench.simulate_ranks --write
 
 For 1,000 and 10,000 ranks, every rank's rows of every step of an epoch are computed as a loader computes them, and
 
-* no row is missing from the epoch and none comes twice (a bit for each row);
+* no row is missing from the epoch and none occurs twice (a bit for each row);
 * a rank has the same number of rows at each step as any other, to one;
 * ranks that begin at a random step, as after a restart with another number of ranks, have the rows of that step.
 
@@ -28,7 +28,7 @@ from gemsdata.stream.world import World
 
 ROWS_OF_A_RANK = 32
 NUM_ROWS = 3_000_000_017
-"""of the set whose ranks are timed: a prime, as 1.5 Tb of 510-token rows have no special number either"""
+"""rows of the set whose ranks are timed: a prime, because real sets have no special number of rows"""
 _TIMED_STEPS = 300
 
 
@@ -40,19 +40,19 @@ class Simulated:
     num_rows: int
     num_steps: int
     missing: int
-    """rows that no rank had"""
+    """number of rows that no rank had"""
     repeated: int
-    """rows that came twice"""
+    """number of rows that occurred twice"""
     uneven: int
-    """steps at which ranks differ by more than one row"""
+    """number of steps at which ranks differ by more than one row"""
     resumed: int
-    """random steps that were entered by another number of ranks"""
+    """number of random steps resumed with another number of ranks"""
     resumed_wrong: int
-    """of these, steps at which the ranks together had other rows"""
+    """number of these steps at which the ranks together had other rows"""
 
     @property
     def holds(self) -> bool:
-        """Whether the shares of all ranks were exact."""
+        """Whether the rows of all ranks were exact."""
         return not (self.missing or self.repeated or self.uneven or self.resumed_wrong)
 
 
@@ -73,7 +73,7 @@ def simulate(order: Order, num_ranks: int, *, resumes: int, seed: int = 0) -> Si
     for step in range(order.steps_per_epoch):
         rows, counts = global_rows(order, step, num_ranks)
         rows = rows[rows >= 0]
-        if order.remainder == "wrap":  # the last batch goes on with the next epoch
+        if order.remainder == "wrap":  # the last batch continues with the next epoch
             rows = rows[: order.permutation.num_rows - step * order.global_batch]
         np.add.at(seen, rows, 1)
         uneven += int(counts.max() - counts.min() > 1)
@@ -112,7 +112,7 @@ def seconds_of_a_rank(num_ranks: int) -> float:
 @click.option("--steps", default=20, show_default=True, help="Steps of an epoch that is simulated.")
 @click.option("--write", is_flag=True, help="Write the table into docs/scale.md.")
 def main(ranks: tuple[int, ...], steps: int, write: bool) -> None:
-    """Simulate the ranks of large runs; exit with status 1 where a share is not exact."""
+    """Simulate the ranks of large runs; exit with status 1 if the rows of a rank are not exact."""
     seconds_of_a_rank(1)  # compiles
     alone = seconds_of_a_rank(1)
     rows, holds = [], True

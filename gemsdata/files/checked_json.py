@@ -25,7 +25,7 @@ def read_checked(path: Path) -> dict[str, Any]:
 
 
 def parse_checked(text: bytes, place: str) -> dict[str, Any]:
-    """Return the object in the content of a file that `write_checked` wrote; errors, which name ``place``, as there."""
+    """Return the object in the content of a file written by `write_checked`; errors as there, naming ``place``."""
     content = parse_object(text)
     if content.pop(_DIGEST, None) != sha256_of_json(content):
         raise ValueError(f"{place} is damaged: its {_DIGEST} does not match its content")

@@ -1,4 +1,4 @@
-"""The rows of one shard as an Arrow table: what Ray Data and Dask read in a task."""
+"""The rows of one shard as an Arrow table, for the tasks of Ray Data and Dask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gemsdata.shards.shard_set import ShardSet
 def open_rows(place: str | Path | ShardSet, split: str) -> tuple[ShardSet, int]:
     """Open a set of rows of tokens; return it and the number of shards of a split.
 
-    Raises ValueError for a split that is not there, and for a set of packed bases, FileNotFoundError for no set.
+    Raises ValueError for a split that does not exist and for a set of packed bases, FileNotFoundError if there is no
+    set.
     """
     shards = place if isinstance(place, ShardSet) else ShardSet.open(place)
     num_shards = len(shards.manifest.shards(split))

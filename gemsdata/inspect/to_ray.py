@@ -34,7 +34,7 @@ def to_ray_dataset(place: str | Path | ShardSet, *, split: str = "train") -> ray
     Raises
     ------
     FileNotFoundError, ValueError
-        when there is no such set or split, or the set holds packed bases.
+        if there is no such set or split, or the set holds packed bases.
     """
     import ray.data
 

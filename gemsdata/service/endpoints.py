@@ -1,4 +1,4 @@
-"""Which servers an address stands for: a name that resolves to several IP addresses stands for a server at each."""
+"""Resolve addresses to servers: a name that resolves to several IP addresses means a server at each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gemsdata.service.auth import Address
 
 LOOK_UP_S = 30.0
-"""seconds after which names are looked up again, so that new servers are found and removed ones forgotten"""
+"""seconds after which names are resolved again, to find new servers and forget removed ones"""
 _AFTER_FAILURE_S = 1.0
 
 
@@ -23,11 +23,11 @@ class Endpoint:
 
     address: Address
     name: str | None = None
-    """the host name that its certificate has, where ``address`` has an IP address instead of it"""
+    """the host name in its certificate, if ``address`` has an IP address instead"""
 
 
 class Endpoints:
-    """The servers that addresses stand for, as of the last look-up; may be used by several threads."""
+    """The servers of resolved addresses, as of the last look-up; thread-safe."""
 
     def __init__(self, addresses: Sequence[Address]) -> None:
         self._found = {address: [Endpoint(address=address)] for address in addresses}
@@ -36,7 +36,7 @@ class Endpoints:
         self._lock = threading.Lock()
 
     def current(self) -> list[Endpoint]:
-        """Return the servers, in an order that is the same for all clients; looks names up when it is time to."""
+        """Return the servers, in the same order for all clients; resolves names again when they are due."""
         with self._lock:
             if time.monotonic() >= self._look_up_at:
                 for address in self._names:
@@ -45,16 +45,16 @@ class Endpoints:
             return [endpoint for found in self._found.values() for endpoint in found]
 
     def failed(self) -> None:
-        """Look names up soon: a server did not answer, and another one may have taken its place."""
+        """Resolve names again soon: a server did not answer and may have been replaced."""
         with self._lock:
             if self._names:
                 self._look_up_at = min(self._look_up_at, time.monotonic() + _AFTER_FAILURE_S)
 
 
 def _look_up(address: Address) -> list[Endpoint]:
-    """Return the servers behind a name; none where it cannot be resolved now.
+    """Return the servers of a name; none if it cannot be resolved now.
 
-    A host with an IPv4 and an IPv6 address is one server: addresses count that are of the family of the first one.
+    A host with an IPv4 and an IPv6 address is one server: only addresses of the family of the first one count.
     """
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
@@ -67,7 +67,7 @@ def _look_up(address: Address) -> list[Endpoint]:
 
 
 def _is_name(host: str) -> bool:
-    """Return whether a host can stand for several servers: not an IP address, and not this machine."""
+    """Return whether a host can resolve to several servers: not an IP address, and not this machine."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

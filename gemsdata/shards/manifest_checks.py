@@ -1,4 +1,4 @@
-"""What holds in every manifest that a writer gives, of its genome, tokens and shards."""
+"""Checks of the values in a manifest: genome, tokens and shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_BASES = 1 << 62
 
 
 def check_genome(genome: GenomeInfo, contigs: Sequence[ContigInfo], held_out: ValidationInfo) -> None:
-    """Raise ValueError, with the place, for a genome, its contigs or what is held out of it that no writer gives."""
+    """Raise ValueError, with the field, for invalid values of the genome, its contigs or its validation regions."""
     require(is_hex(genome.sha256, 64), "genome.sha256", genome.sha256)
     sizes = [contig.num_bases for contig in contigs]
     require(bool(sizes) and min(sizes) >= 0, "contigs", f"{len(sizes)} of at least {min(sizes, default=0)} bases")
@@ -30,7 +30,7 @@ def check_genome(genome: GenomeInfo, contigs: Sequence[ContigInfo], held_out: Va
 
 
 def check_tokens(tokens: TokenInfo, file_names: tuple[str, ...], *, hashed: bool) -> None:
-    """Raise ValueError for values that no writer gives; ``hashed``: whether the format has hashes of files."""
+    """Raise ValueError for invalid values; ``hashed``: whether the format has hashes of files."""
     stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
     known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
     require(known, "tokens.spec", tokens.spec)
@@ -52,7 +52,7 @@ def check_tokens(tokens: TokenInfo, file_names: tuple[str, ...], *, hashed: bool
 
 
 def check_shards(split: str, shards: Sequence[Shard], row_tokens: int, formats: Sequence[str]) -> None:
-    """Raise ValueError, with the place, for a shard of a split that no writer gives."""
+    """Raise ValueError, with the field, for an invalid shard of a split."""
     if isinstance(shards, ShardTable) and shards.is_plausible(row_tokens, _MAX_BASES):
         return
     first_row = 0
@@ -73,7 +73,7 @@ def check_shards(split: str, shards: Sequence[Shard], row_tokens: int, formats: 
 
 
 def require(holds: bool, where: str, value: Any) -> None:
-    """Raise ValueError, with the place and the value, unless ``holds``."""
+    """Raise ValueError, with the field and the value, unless ``holds``."""
     if not holds:
         raise ValueError(f"{where} = {value!r:.80} is not a valid value")
 

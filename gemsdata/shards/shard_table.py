@@ -15,7 +15,7 @@ import numpy as np
 from gemsdata.shards.manifest_fields import Shard, ShardFile, shard_path
 
 _CHUNK = 4096
-"""shards that are made text at a time"""
+"""number of shards that are converted to text at a time"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,7 +32,7 @@ class FileColumns:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ShardTable(Sequence[Shard]):
-    """The S shards of a split: a sequence of `Shard` objects, each of which is made when it is asked for."""
+    """The S shards of a split: a sequence of `Shard` objects, which are created on access."""
 
     split: str
     first_row: np.ndarray
