@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gemsdata.build import build_loader, model_inputs
     from gemsdata.inspect.audit import audit
     from gemsdata.inspect.sql import catalog
+    from gemsdata.inspect.to_dask import to_dask
+    from gemsdata.inspect.to_ray import to_ray_dataset
     from gemsdata.masking.curriculum import (
         CMGems,
         CMGemsReleased,
@@ -96,6 +98,8 @@ __all__ = [
     "register",
     "register_curriculum",
     "shard",
+    "to_dask",
+    "to_ray_dataset",
     "view",
     "wds_decoder",
 ]
@@ -104,6 +108,8 @@ _MODULES = {
     "build": ["build_loader", "model_inputs"],
     "inspect.audit": ["audit"],
     "inspect.sql": ["catalog"],
+    "inspect.to_dask": ["to_dask"],
+    "inspect.to_ray": ["to_ray_dataset"],
     "masking.curriculum": [
         "CMGems",
         "CMGemsReleased",
@@ -147,6 +153,8 @@ _MODULES = {
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 _NEEDS = {
     "build": "torch",
+    "inspect.to_dask": "dask",
+    "inspect.to_ray": "ray",
     "service": "torch",
     "stream": "torch",
     "stream.accelerate": "accelerate",

@@ -97,7 +97,7 @@ def test_the_objects_are_the_files_of_a_folder_also_with_an_executor_and_after_a
     with pytest.raises(ValueError, match="s3://data/set is complete and was made from another genome"):
         shard_to(server, "set", genome, resume=True)
     OutputFolder("s3://data/set", server.storage_options).put("notes.txt", b"mine")
-    with pytest.raises(ValueError, match=r"not a shard set alone: it holds notes\.txt"):
+    with pytest.raises(ValueError, match=r"contains notes\.txt, which does not belong"):
         shard_to(server, "set", genome, overwrite=True)
 
 
@@ -201,7 +201,7 @@ def test_a_machine_that_comes_late_writes_nothing(server, genome, on_one_machine
     assert main(["shard", *genome, "-o", url, "--plan-only", *words_of(genome)]) == 0
     late = open_plan_at(OutputFolder(url))
     assert main(["shard", *genome[:1], "-o", url, "--overwrite", *words_of(genome)]) == 0
-    with pytest.raises(ValueError, match="s3://data/late was completed or planned anew meanwhile"):
+    with pytest.raises(ValueError, match="s3://data/late was completed or planned again meanwhile"):
         encode_at(late, late.plan.parts)
     assert server.objects("late") == on_one_machine[1]
 

@@ -79,6 +79,7 @@ def test_a_loader_fetches_the_shards_of_later_batches_and_gives_the_same_ones(sh
     assert all(name in before for name, before in later)
 
 
+@pytest.mark.slow
 def test_a_view_of_a_packed_set(shards, tmp_path):
     gd.shard([f"{shards}.fa"], tmp_path / "packed", gd.ShardOptions(format="packed", min_count=1))
     remote = ShardSet.open(f"file://{tmp_path}/packed", cache_dir=tmp_path / "cache")

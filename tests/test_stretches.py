@@ -93,7 +93,7 @@ def test_an_index_that_does_not_fit_is_not_used_or_is_an_error(tmp_path, kind):
     for what, text in wrong.items():
         assert text != right, what
         index.write_text(text)
-        with pytest.raises(ValueError, match=r"\.fai does not fit the file at contig .*make it again with `samtools"):
+        with pytest.raises(ValueError, match=r"\.fai does not match the file at contig .*make it again with `samtools"):
             read()
     index.write_text("nonsense\n")
     assert portions_of(path, 500) is None

@@ -183,7 +183,7 @@ def test_rows_with_nothing_to_predict_are_not_written(tmp_path):
 def test_what_cannot_be_written(packed, tmp_path):
     for options, message in (
         ({"loss_weight_soft_masked": 0.1}, "loss_weight_soft_masked is not stored in written rows"),
-        ({"mask_soft_masked": False}, "mask_soft_masked is no part of rows"),
+        ({"mask_soft_masked": False}, "mask_soft_masked is not stored in written rows"),
     ):
         with pytest.raises(ValueError, match=message):
             view_of(packed, "base", **options).write(tmp_path / "out")

@@ -72,9 +72,9 @@ def test_an_encoder_that_comes_late_brings_nothing_back(encoded: Path, genome) -
     plan = open_plan(encoded)
     finalise(plan)
     before = hashes(encoded)
-    with pytest.raises(ValueError, match="was completed or planned anew while train/000000 was encoded"):
+    with pytest.raises(ValueError, match="was completed or planned again while train/000000 was encoded"):
         encode_part(plan, plan.parts[0])
-    with pytest.raises(ValueError, match="was completed or planned anew meanwhile; nothing was changed"):
+    with pytest.raises(ValueError, match="was completed or planned again meanwhile; nothing was changed"):
         finalise(plan)
     assert hashes(encoded) == before
 

@@ -258,7 +258,7 @@ def _line(config: PretrainConfig, complete: bool) -> str:
 
 
 def _summary(config: PretrainConfig, complete: bool) -> dict[str, Any]:
-    """Return what a run has come to: the last values of its log, of the training and of the validation."""
+    """Return the summary of a run: the last logged values of the training and of the validation."""
     run = Path(config.output_dir)
     last: dict[str, Any] = {}
     for line in read_metrics(run / "metrics.jsonl"):

@@ -77,7 +77,7 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
         if study.random_weights:
             models.append(dataclasses.replace(models[0], name=RANDOM, random_weights=True))
         runs += [
-            fewshot_run(task, model, seed, mixed_precision=config.mixed_precision, threads=threads)
+            fewshot_run(task, model, seed, mixed_precision=config.mixed_precision, threads=threads, **study.finetune)
             for task in tasks
             for model in models
         ]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from train.finetune import FinetuneConfig
 
 RANDOM = "random-weights"
 """name of the control"""
@@ -30,6 +33,8 @@ class Study:
     arms: Sequence[Arm]
     pretrain: dict[str, Any]
     """options of `PretrainConfig` for all arms: model, max_steps, batch_rows, masking_budget, ..."""
+    finetune: dict[str, Any] = field(default_factory=dict)
+    """options of `FinetuneConfig` in which fine-tunings differ from the papers' recipe: epochs, peak_lr, ..."""
     seeds: Sequence[int]
     """each is one pretraining of every arm, and the seed of its fine-tunings"""
     sets: Sequence[str]
@@ -50,6 +55,9 @@ class Study:
         unknown = {name for pair in self.comparisons for name in pair} - {*names, RANDOM}
         if unknown:
             raise ValueError(f"comparisons name {', '.join(sorted(unknown))}; the arms are {', '.join(names)}")
+        options = {entry.name for entry in dataclasses.fields(FinetuneConfig)}
+        if wrong := set(self.finetune) - options:
+            raise ValueError(f"fine-tuning has no option {', '.join(sorted(wrong))}; see gemsdata finetune --help")
         if not self.sets or not self.shots or self.draws < 1 or (self.max_test_rows or 1) < 1:
             raise ValueError("a study needs sets, shots, at least one draw, and max_test_rows of 1 or more, or None")
         if len(self.seeds) < 3:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,8 +115,9 @@ def fewshot_run(
     mixed_precision: str | None,
     trust_remote_code: bool = False,
     threads: int = 1,
+    **options: Any,
 ) -> Run:
-    """Return the run of a model on a task with a seed, by the papers' recipe."""
+    """Return the run of a model on a task with a seed, by the papers' recipe; ``options`` are those that differ."""
     return Run(
         key={
             "dataset": task.set_name,
@@ -136,6 +138,7 @@ def fewshot_run(
             mixed_precision=mixed_precision,
             threads=threads,
             scores_only=True,
+            **options,
         ),
     )
 

@@ -205,10 +205,10 @@ def summary_text(out: str | Path, manifest: Manifest, summary: dict[str, Any], s
     num_rows = 0
     for split in SPLITS:
         shards = manifest.shards(split)
-        tokens = sum(shard.num_tokens for shard in shards)
+        tokens = manifest.num_tokens(split)
         rows = manifest.num_rows(split)
         num_rows += rows
-        num_bytes += sum(file.num_bytes for shard in shards for file in shard.files.values())
+        num_bytes += manifest.num_bytes(split)
         units = ("blocks", "bases") if manifest.packed else ("rows", "tokens")
         lines.append(f"{split}: {rows:,} {units[0]}, {tokens:,} {units[1]} in {_counted(len(shards), 'shard')}")
     written = f"{num_bytes:,} bytes as {' and '.join(manifest.formats)}"

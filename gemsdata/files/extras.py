@@ -14,6 +14,7 @@ EXTRA_OF = {
     "markdown_it": "plot",
     "matplotlib": "plot",
     "obstore": "s3",
+    "dask": "dask",
     "ray": "ray",
     "distributed": "dask",
     "submitit": "slurm",

@@ -1,4 +1,4 @@
-"""Arrays that are written to .npy files piece by piece, so that they need not fit in memory."""
+"""Write arrays to .npy files in pieces, so that they need not fit in memory."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class NpyWriter:
         self._write_header()
 
     def append(self, rows: np.ndarray) -> None:
-        """Append rows of the shape of the file, cast to its dtype."""
+        """Append rows, cast to the dtype of the file."""
         self._stream.write(np.ascontiguousarray(rows, self._dtype).data)
         self.num_rows += len(rows)
 
     def close(self) -> None:
-        """Write how many rows there are, and close the file."""
+        """Write the number of rows, and close the file."""
         if not self._stream.closed:
             self._stream.seek(0)
             self._write_header()
             self._stream.close()
 
     def _write_header(self) -> None:
-        """Write the header; NumPy leaves room in it for any number of rows, so that its length does not change."""
+        """Write the header; NumPy reserves space in it for any number of rows, so that its length does not change."""
         shape = (self.num_rows, *self._row_shape)
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(self._stream, header)

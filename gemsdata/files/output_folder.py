@@ -1,7 +1,7 @@
-"""Folders at URLs that are written: objects are put whole, listed, copied within the store and removed, by obstore.
+"""Output folders at URLs, with obstore: objects are written as a whole, listed, copied within the store and removed.
 
-A put is atomic: an object is there with all of its content, or as it was before. Requests that fail are repeated as
-`gemsdata.files.remote_folder` says; what was put twice has the same content.
+Writing an object is atomic: it has its complete content or is unchanged. Failed requests are repeated as in
+`gemsdata.files.remote_folder`; an object that is written twice has the same content.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from gemsdata.files.remote_folder import ObjectStore, default_retry_s
 
 WRITABLE_SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss")
 _NUM_REQUESTS = 16
-"""at a time, where objects are many"""
+"""maximum number of concurrent requests"""
 _PIECE_BYTES = 16 << 20
-"""of a large object that is put in several requests"""
+"""size of the parts of a large object that is written in several requests"""
 _PIECES_AT_ONCE = 4
 _DELETED_AT_ONCE = 1000
 _PAUSE_S = 0.2
@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 
 
 class OutputFolder(ObjectStore):
-    """A folder of an object store. Errors are those of `RemoteFolder.copy`; a process that unpickles it connects anew.
+    """A folder of an object store. Errors are those of `RemoteFolder.copy`; a process that unpickles it reconnects.
 
     Raises ValueError for a URL that cannot be written.
     """
@@ -40,9 +40,9 @@ class OutputFolder(ObjectStore):
         super().__init__(url, storage_options or {}, default_retry_s() if retry_s is None else retry_s)
 
     def put(self, name: str, content: bytes | Path, *, only_new: bool = False) -> None:
-        """Put an object from its content or from a file.
+        """Write an object from its content or from a file.
 
-        ``only_new`` raises FileExistsError when there is another object of that name; stores without conditional puts
+        ``only_new`` raises FileExistsError if there is another object of that name; stores without conditional puts
         replace it.
         """
         obstore = self._api()
@@ -62,14 +62,14 @@ class OutputFolder(ObjectStore):
         return content.getvalue()
 
     def get_or_none(self, name: str) -> bytes | None:
-        """Return the content of an object; None when there is none, also when the bucket is missing."""
+        """Return the content of an object; None if there is none, or if the bucket is missing."""
         try:
             return self.get(name)
         except FileNotFoundError:
             return None
 
     def version(self, name: str) -> str | None:
-        """Return what changes when an object is put again with other content; None when there is no object."""
+        """Return a value that changes if an object is written again with other content; None if there is no object."""
         with self._failing(name, "read"):
             try:
                 found = self._api().head(self.opened(), name)
@@ -95,7 +95,7 @@ class OutputFolder(ObjectStore):
         self.for_each(copy_one, names)
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove objects; those that are not there are passed over."""
+        """Remove objects; missing ones are ignored."""
         wanted = list(names)
         for first in range(0, len(wanted), _DELETED_AT_ONCE):
             some = wanted[first : first + _DELETED_AT_ONCE]
@@ -108,7 +108,7 @@ class OutputFolder(ObjectStore):
             return list(pool.map(function, items))
 
     def _put_new(self, name: str, content: bytes) -> None:
-        """Put an object unless there is another one; repeated here, since obstore repeats no conditional put."""
+        """Write an object unless there is another one; retried here, as obstore retries no conditional put."""
         obstore = self._api()
         end_s = time.monotonic() + self.retry_s
         while True:
@@ -119,9 +119,9 @@ class OutputFolder(ObjectStore):
                 self.put(name, content)
                 return
             except obstore.exceptions.AlreadyExistsError:
-                if self.get_or_none(name) == content:  # put by a request whose answer was lost
+                if self.get_or_none(name) == content:  # written by a request whose response was lost
                     return
-                raise FileExistsError(f"{self.url}/{name} is there already") from None
+                raise FileExistsError(f"{self.url}/{name} exists already") from None
             except (FileNotFoundError, obstore.exceptions.BaseError) as error:
                 failure = self.failure(name, error, "written")
                 if not isinstance(failure, ConnectionError) or time.monotonic() > end_s:
@@ -129,7 +129,7 @@ class OutputFolder(ObjectStore):
                 time.sleep(_PAUSE_S)
 
     def _api(self) -> Any:
-        """Return the functions of obstore; raise ImportError with advice where it is missing."""
+        """Return the functions of obstore; raise ImportError with advice if it is missing."""
         self.opened()
         import obstore
         import obstore.exceptions
@@ -138,7 +138,7 @@ class OutputFolder(ObjectStore):
 
     @contextlib.contextmanager
     def _failing(self, name: str, done: str) -> Iterator[None]:
-        """Raise the errors of obstore as ours; those that are ours pass."""
+        """Convert errors of obstore to those of `RemoteFolder.copy`."""
         failures = self._api().exceptions
         try:
             yield

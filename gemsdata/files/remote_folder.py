@@ -37,7 +37,7 @@ _used_by: int | None = None
 
 
 class MissingBucketError(FileNotFoundError):
-    """There is no bucket of this name, so no file of it either."""
+    """The bucket does not exist."""
 
 
 class RemoteFolder(Protocol):
@@ -119,7 +119,7 @@ class ObjectStore:
                 raise self.failure(name, error, "read") from None
 
     def failure(self, name: str, error: Exception, done: str) -> OSError:
-        """Return what to raise for an error of obstore; ``done`` is what cannot be done, such as "read"."""
+        """Return the exception for an error of obstore; ``done`` names the failed operation, such as "read"."""
         import obstore.exceptions as failures
 
         place = f"{self.url}/{name}" if name else self.url
@@ -149,7 +149,7 @@ class ObjectStore:
             target.write(piece)
 
     def opened(self) -> Any:
-        """Return the store of obstore; raise ValueError for settings that it does not take."""
+        """Return the store of obstore; raise ValueError for settings that it does not accept."""
         global _used_by
         if _used_by is not None and _used_by != os.getpid():
             raise RuntimeError(

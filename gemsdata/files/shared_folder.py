@@ -1,4 +1,4 @@
-"""Folders in which tasks on other machines leave their results: of a file system that all share, or at a URL."""
+"""Folders for the results of tasks on other machines: on a shared file system, or at a URL."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class SharedFolder(Protocol):
     """Folders of results by name; it can be pickled."""
 
     def writing(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Return an empty folder whose files are shared under ``name`` once the context is left without an error."""
+        """Context manager: an empty folder whose files are shared under ``name`` if no error is raised."""
 
     def reading(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Return the folder of what was shared under ``name``, for as long as it is entered."""
+        """Context manager: the folder that was shared under ``name``."""
 
     def remove(self, name: str) -> None:
-        """Remove what is shared under ``name``."""
+        """Remove the files that are shared under ``name``."""
 
     def clear(self) -> None:
         """Remove everything that is shared."""
@@ -37,7 +37,7 @@ class LocalShared:
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:  # noqa: D102
         own = self._folder / name
-        shutil.rmtree(own, ignore_errors=True)  # of a task that was interrupted
+        shutil.rmtree(own, ignore_errors=True)  # from an interrupted task
         own.mkdir(parents=True)
         yield own
 
@@ -53,7 +53,7 @@ class LocalShared:
 
 
 class RemoteShared:
-    """A folder below one of an object store."""
+    """A folder of an object store."""
 
     def __init__(self, output: OutputFolder, prefix: str) -> None:
         self._output = output
@@ -79,5 +79,5 @@ class RemoteShared:
         self._output.remove(self._output.sizes(f"{self._prefix}/{name}"))
 
     def clear(self) -> None:  # noqa: D102
-        with contextlib.suppress(OSError):  # an error of before says more
+        with contextlib.suppress(OSError):  # an earlier error is more informative
             self._output.remove(self._output.sizes(self._prefix))

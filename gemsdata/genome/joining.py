@@ -1,4 +1,4 @@
-"""Contigs put together from stretches that were read by themselves."""
+"""Join contigs from stretches that were read separately."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gemsdata.genome.packed import Contig
 
 
 def join_stretches(parts: Sequence[Contig]) -> Contig:
-    """Return the contig of which ``parts`` are consecutive stretches, each but the last of a multiple of 4 bases."""
+    """Return the contig whose consecutive stretches are ``parts``, all but the last with a multiple of 4 bases."""
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0, *(part.num_bases for part in parts)])
@@ -39,7 +39,7 @@ def _joined(parts: Sequence[np.ndarray], starts: np.ndarray) -> np.ndarray:
     if len(table) == 0:
         return table
     goes_on = (table[1:, 0] == table[:-1, 1]) & (table[1:, 2:] == table[:-1, 2:]).all(axis=1)
-    goes_on &= np.isin(table[1:, 0], starts)  # elsewhere, intervals that touch are of letters that differ
+    goes_on &= np.isin(table[1:, 0], starts)  # elsewhere, adjacent intervals have different letters
     begins = np.concatenate([[True], ~goes_on])
     last = np.concatenate([~goes_on, [True]])
     return np.column_stack([table[begins, 0], table[last, 1], table[begins, 2:]])

@@ -1,8 +1,8 @@
-"""Stretches of contigs that are read by themselves: of .2bit files, and of FASTA with an index of samtools.
+"""Read stretches of contigs separately: from .2bit files, and from FASTA files with an index of samtools.
 
-A FASTA file needs a ``.fai`` beside it, and a ``.gzi`` as well when it is compressed by bgzip. An index says where each
-line of each contig should be; every byte that is read is compared with that, and together the stretches of a file cover
-all of it, so that a file gives the same letters as when it is read from its beginning, or `IndexMisfitError`.
+A FASTA file needs a ``.fai`` beside it, and a ``.gzi`` as well when it is compressed by bgzip. An index gives the
+position of each line of each contig; every byte that is read is compared with it, and together the stretches of a file
+cover all of it, so that a file gives the same letters as reading it sequentially, or `IndexMisfitError`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BGZIP_END = bytes.fromhex("1f8b08040000000000ff0600424302001b000300000000000000
 
 
 class IndexMisfitError(ValueError):
-    """An index does not describe its file; arguments are the path of the file and the contig where that shows."""
+    """An index does not match its file; arguments are the path of the file and the contig that does not match."""
 
     @property
     def path(self) -> str:
@@ -37,7 +37,7 @@ class IndexMisfitError(ValueError):
     def __str__(self) -> str:
         path, contig = self.args
         return (
-            f"{path}.fai does not fit the file at contig {contig}: make it again with `samtools faidx {path}`, or"
+            f"{path}.fai does not match the file at contig {contig}: make it again with `samtools faidx {path}`, or"
             " remove it"
         )
 
@@ -55,9 +55,9 @@ class Stretch:
     """a multiple of 4"""
     end: int
     line: tuple[int, int, int] = (0, 0, 0)
-    """of a FASTA file: where the contig's first base is, bases of a line, bytes of a line"""
+    """in a FASTA file: offset of the contig's first base, bases per line, bytes per line"""
     before: int = 0
-    """of a FASTA file: where the bases of the contig before it end"""
+    """in a FASTA file: end of the bases of the preceding contig"""
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Portion:
     stretches: tuple[Stretch, ...]
     is_twobit: bool
     blocks: np.ndarray | None
-    """of a bgzip file: (compressed, uncompressed) offset of its blocks, int64[m, 2]"""
+    """in a bgzip file: (compressed, uncompressed) offsets of its blocks, int64[m, 2]"""
     is_last: bool
-    """whether the file ends with it"""
+    """whether it is the last portion of the file"""
 
 
 def portions_of(path: str, portion_bases: int) -> list[Portion] | None:
-    """Divide a file into portions of about ``portion_bases`` bases; None for one without an index that fits, or small.
+    """Divide a file into portions of about ``portion_bases`` bases; None without a valid index, or if it is small.
 
     Raises ValueError for a damaged .2bit file.
     """
@@ -120,8 +120,8 @@ def _blocks_of(group: list[Stretch], blocks: np.ndarray | None) -> np.ndarray | 
 def read_portion(portion: Portion, context: int) -> Iterator[tuple[Stretch, np.ndarray, int]]:
     """Yield each stretch, its letters with up to ``context`` more bases on either side, and how many are on its left.
 
-    Letters are uint8[n]; those on the left are a multiple of 4. Raises ValueError when the file is not as its index
-    says (`IndexMisfitError`), or was changed.
+    Letters are uint8[n]; those on the left are a multiple of 4. Raises ValueError if the file does not match its index
+    (`IndexMisfitError`), or was changed.
     """
     with open(portion.path, "rb") as stream:
         status = os.fstat(stream.fileno())
@@ -166,7 +166,7 @@ def _grouped(contigs: list[Stretch], size: int) -> list[list[Stretch]]:
 
 
 def _read_fai(path: str, status: os.stat_result) -> list[Stretch]:
-    """Return the contigs of an index; none when it is absent, older than the file, or damaged."""
+    """Return the contigs of an index; an empty result if it is absent, older than the file, or damaged."""
     index = Path(f"{path}.fai")
     try:
         if index.stat().st_mtime_ns < status.st_mtime_ns:
@@ -190,7 +190,7 @@ def _read_fai(path: str, status: os.stat_result) -> list[Stretch]:
 
 
 def _read_gzi(path: str, stream: BinaryIO, head: bytes) -> np.ndarray | None:
-    """Return the offsets of the blocks of a bgzip file, int64[m, 2]; None without a whole file and an index of it."""
+    """Return the offsets of the blocks of a bgzip file, int64[m, 2]; None if the file is incomplete or has no index."""
     stream.seek(max(0, os.fstat(stream.fileno()).st_size - len(_BGZIP_END)))
     if head[12:14] != b"BC" or stream.read() != _BGZIP_END:
         return None
@@ -205,7 +205,7 @@ def _read_gzi(path: str, stream: BinaryIO, head: bytes) -> np.ndarray | None:
 
 
 def _byte(contig: Stretch, base: int) -> int:
-    """Return where a base of a contig is in the text of its file."""
+    """Return the offset of a base of a contig in the text of its file."""
     offset, line_bases, line_bytes = contig.line
     return offset + base // line_bases * line_bytes + base % line_bases
 
@@ -251,7 +251,7 @@ def _letters(portion: Portion, contig: Stretch, stream: BinaryIO, begin: int, en
 
 
 def _check_header(portion: Portion, contig: Stretch, stream: BinaryIO) -> None:
-    """Raise ValueError unless what precedes a contig is its header line alone."""
+    """Raise ValueError unless a contig is preceded by its header line only."""
     begin, end = contig.before, contig.line[0]
     header = None if end - begin > _MOST_GAP_BYTES else _HEADER.fullmatch(_text(portion, stream, begin, end))
     if header is None or (contig.contig > 0 and header[0][:1] == b">" and not _begins_line(portion, stream, begin)):

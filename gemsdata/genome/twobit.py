@@ -26,7 +26,7 @@ class _Entry(NamedTuple):
 
 
 class RandomAccess:
-    """The sequences of a .2bit file, any stretch of any of them; arguments and errors as in `sequences`."""
+    """Random access to the sequences of a .2bit file; arguments and errors as in `sequences`."""
 
     def __init__(self, stream: BinaryIO, path: str, most_bases: int) -> None:
         self._reader = _Reader(stream, path)
@@ -103,7 +103,7 @@ class _Reader:
         return entries
 
     def bounded_index(self) -> list[tuple[_Entry, int]]:
-        """Return each sequence with the byte before which its record ends; raise ValueError where two begin at one."""
+        """Return each sequence with the byte before which its record ends; raise ValueError if two share an offset."""
         entries = self.index()
         offsets = sorted(entry.offset for entry in entries)
         found = []
@@ -115,7 +115,7 @@ class _Reader:
         return found
 
     def record(self, entry: _Entry, end: int, most_bases: int) -> _Record:
-        """Read what precedes the bases of the sequence whose record lies before byte ``end``."""
+        """Read the part before the bases of the sequence whose record lies before byte ``end``."""
         self._stream.seek(entry.offset)
         num_bases = int(self._integers(1, end)[0])
         if num_bases > most_bases:

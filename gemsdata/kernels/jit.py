@@ -74,7 +74,7 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
 
 
 def _forgiving(access: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an access to the cache that does nothing where it fails, such as on a full disk or for a damaged file."""
+    """Return a cache access that does nothing if it fails, such as on a full disk or for a damaged file."""
 
     @functools.wraps(access)
     def wrapper(*args: Any) -> Any:

@@ -85,7 +85,7 @@ def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] |
         if plan.part_file(part.split).is_dir():
             raise
         raise ValueError(
-            f"{plan.folder} was completed or planned anew while {part.name} was encoded; this part was not written"
+            f"{plan.folder} was completed or planned again while {part.name} was encoded; this part was not written"
         ) from None
     return shard
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any
 
-from gemsdata.genome.vocab import MAX_K, vocab_size
+SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,34 +111,6 @@ class NpmiInfo:
     from_this_genome: bool
 
 
-def check_tokens(tokens: TokenInfo, file_names: tuple[str, ...], *, hashed: bool) -> None:
-    """Raise ValueError for values that no writer gives; ``hashed``: whether the format has hashes of files."""
-    stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
-    known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
-    require(known, "tokens.spec", tokens.spec)
-    if stride is None:
-        require(tokens.identity.startswith("tokenizer:"), "tokens.identity", tokens.identity)
-        require(0 < tokens.num_ids <= 1 << 32, "tokens.num_ids", tokens.num_ids)
-    else:
-        require(tokens.identity == tokens.spec, "tokens.identity", tokens.identity)
-        require(tokens.num_ids == vocab_size(int(stride[1])), "tokens.num_ids", tokens.num_ids)
-    require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
-    require(is_hex(tokens.view, 64), "tokens.view", tokens.view)
-    wanted = [name for name in file_names if name in tokens.files]
-    has_tokenizer = file_names[0] in tokens.files
-    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
-    require(tokens.files == wanted and fits, "tokens.files", tokens.files)
-    num_hashes = len(tokens.files) if hashed else 0
-    right = len(tokens.files_sha256) == num_hashes and all(is_hex(digest, 64) for digest in tokens.files_sha256)
-    require(right, "tokens.files_sha256", tokens.files_sha256)
-
-
-def require(holds: bool, where: str, value: Any) -> None:
-    """Raise ValueError, with the place and its value, unless it holds."""
-    if not holds:
-        raise ValueError(f"{where} = {value!r:.80} is not a valid value")
-
-
-def is_hex(text: str, num_digits: int) -> bool:
-    """Return whether a text is a hash of so many hexadecimal digits."""
-    return re.fullmatch(f"[0-9a-f]{{{num_digits}}}", text) is not None
+def shard_path(split: str, index: int, file_format: str) -> str:
+    """Return the path of a shard's file, relative to the set's folder, such as train/000003.arrow."""
+    return f"{split}/{index:06d}{SUFFIXES[file_format]}"

@@ -23,6 +23,8 @@ _MOST_ROWS_PER_SHARD = 32768
 _MOST_BASES_PER_SHARD = 1 << 26
 """blocks per shard of a packed set: 16 MB, the unit that is fetched from a URL"""
 _SHARDS_WANTED = 8
+_MOST_SHARDS = 100_000
+"""of a split: the shards of larger ones are larger, so that a manifest opens in a second"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +92,8 @@ class ShardOptions:
             return self.rows_per_shard
         most = _MOST_BASES_PER_SHARD // row_tokens if self.packed else _MOST_ROWS_PER_SHARD
         blocks = -(-num_rows // (_SHARDS_WANTED * block_rows))
-        return min(max(blocks * block_rows, block_rows), max(most // block_rows, 1) * block_rows)
+        least = -(-num_rows // (_MOST_SHARDS * block_rows))
+        return max(min(max(blocks, 1), max(most // block_rows, 1)), least) * block_rows
 
     def _check_packed(self) -> None:
         defaults = {"row_tokens": 510, "scheme": "fixed", "compression": "none", "rank_column": False}

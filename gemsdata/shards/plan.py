@@ -34,8 +34,8 @@ from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
 from gemsdata.shards.intervals import write_intervals
-from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest, shard_path
-from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo, shard_path
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.parallel_reading import read_on
 from gemsdata.shards.resume import check_plan, input_identity

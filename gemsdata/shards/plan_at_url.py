@@ -1,7 +1,7 @@
 """The plan of a shard set in an object store: `gemsdata.shards.plan` with its files at a URL.
 
-Objects below ``URL/_work``: ``plan.json``, put last, so that a plan is there whole or not at all; and in a folder that
-is named after the plan, its other files, ``store.json`` with their hashes, and the entry of each finished part. A set
+Objects below ``URL/_work``: ``plan.json``, written last, so that a plan is complete or absent; and in a folder that is
+named after the plan, its other files, ``store.json`` with their hashes, and the entry of each finished part. A set
 whose URL held no set before has its shards under their final names from the start; the shards of a set that replaces
 another one stay in ``_work`` until the manifest of the old set is removed, and are copied inside the store then.
 """
@@ -48,14 +48,14 @@ class _Scratch:
 
 @dataclass
 class PlanAtUrl:
-    """A plan that is open: its files are in a temporary folder, as links to the cache or as they were made."""
+    """An open plan: its files are in a temporary folder, as links to the cache or as they were made."""
 
     output: OutputFolder
     plan: Plan
     direct: bool
-    """whether shards are put under their final names"""
+    """whether shards are written under their final names"""
     version: str
-    """of ``plan.json`` in the store"""
+    """version of ``plan.json`` in the store"""
     scratch: _Scratch
     pins: list[Pin]
     """keep the files that ``scratch`` links to in the cache"""
@@ -74,9 +74,9 @@ class PlanAtUrl:
         return f"{self.own}/{part.name}.json"
 
     def check_current(self) -> None:
-        """Raise ValueError when the set was completed, or another plan made, since this one was opened."""
+        """Raise ValueError if the set was completed, or another plan made, since this one was opened."""
         if self.output.version(PLAN_NAME) != self.version:
-            raise ValueError(f"{self.output.url} was completed or planned anew meanwhile; nothing more was written")
+            raise ValueError(f"{self.output.url} was completed or planned again meanwhile; nothing more was written")
 
     def sizes(self) -> dict[str, int]:
         """Return the size in bytes of each entry and shard that is in the store, by name."""
@@ -87,14 +87,14 @@ class PlanAtUrl:
         return found
 
     def is_whole(self, shard: Shard, sizes: dict[str, int]) -> bool:
-        """Return whether the files of a part are in the store, by their sizes."""
+        """Return whether all files of a part are in the store, by their sizes."""
         return all(sizes.get(self.shard_name(file.path)) == file.num_bytes for file in shard.files.values())
 
 
 def check_writable_url(output: OutputFolder, *, resume: bool, overwrite: bool) -> Manifest | None:
-    """Return the manifest of the set at a URL, None when there is none.
+    """Return the manifest of the set at a URL, None if there is none.
 
-    Raises ValueError when writing there would touch other objects, or needs a flag that is absent.
+    Raises ValueError if writing there would affect other objects, or needs a flag that is not given.
     """
     if resume and overwrite:
         raise ValueError("--resume keeps the finished parts and --overwrite removes them; give one of the two")
@@ -106,8 +106,7 @@ def check_writable_url(output: OutputFolder, *, resume: bool, overwrite: bool) -
     for name in names:
         if name not in ours and not _WORK.fullmatch(name) and not (unfinished and is_set_file(name)):
             raise ValueError(
-                f"{output.url} is not empty and not a shard set alone: it holds {name}; remove that, or give another"
-                " URL"
+                f"{output.url} contains {name}, which does not belong to a shard set; remove it, or give another URL"
             )
     if not (resume or overwrite) and (unfinished or manifest is not None):
         state = "unfinished" if manifest is None else "complete"
@@ -125,10 +124,10 @@ def make_plan_at(
     executor: Executor | None,
     progress: Progress = no_progress,
 ) -> PlanAtUrl:
-    """Read the genome on this machine, or on an executor, and put the plan; what fails leaves nothing in the store.
+    """Read the genome on this machine, or on an executor, and write the plan; after an error nothing is in the store.
 
-    ``direct`` puts shards under their final names. Raises as `make_plan` does, and ValueError when another plan is
-    there.
+    ``direct`` writes shards under their final names. Raises as `make_plan` does, and ValueError if there is another
+    plan.
     """
     scratch = _Scratch()
     folder = scratch.path
@@ -155,7 +154,7 @@ def make_plan_at(
 def open_plan_at(output: OutputFolder) -> PlanAtUrl:
     """Open the plan at a URL, its files fetched through the cache.
 
-    Raises FileNotFoundError when there is none, ValueError when a file is damaged or larger than the cache.
+    Raises FileNotFoundError if there is none, ValueError if a file is damaged or larger than the cache.
     """
     version, text = output.version(PLAN_NAME), output.get_or_none(PLAN_NAME)
     if version is None or text is None:
@@ -192,7 +191,7 @@ def reopen_plan_at(output: OutputFolder, inputs: list[str], options: ShardOption
 
 
 def clear_url(output: OutputFolder, manifest: Manifest | None) -> None:
-    """Remove what is unfinished, the plan first, and shards that are not of the complete set, if there is one."""
+    """Remove unfinished objects, the plan first, and shards that do not belong to the complete set, if there is one."""
     kept = set() if manifest is None else set(manifest.files())
     names = output.sizes()
     if PLAN_NAME in names:

@@ -17,6 +17,7 @@ from gemsdata.genome.packed import GenomeDigest, GenomeReport, read_contigs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE, Manifest
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_table import column_of
 from gemsdata.shards.storage import Store
 
 _NO_INPUT = "`gemsdata encode {0}` and then `gemsdata finalise {0}` complete an unfinished set without any input"
@@ -87,7 +88,7 @@ def _settings(manifest: Manifest, options: ShardOptions, table: NpmiTable | None
     yield "valid_fraction", manifest.validation.fraction, None if options.valid_contigs else options.valid_fraction
     for shards in manifest.splits.values():
         if shards:
-            num_rows = sum(shard.num_rows for shard in shards)
+            num_rows = sum(column_of(shards, "num_rows"))
             size = options.num_rows_of_shard(num_rows, manifest.block_rows, manifest.row_tokens)
             yield "rows_per_shard", shards[0].num_rows, min(size, num_rows)
     npmi = manifest.npmi

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gemsdata.shards.manifest_fields import Shard
+from gemsdata.shards.shard_table import column_of
 
 
 class Location(NamedTuple):
@@ -35,7 +36,7 @@ class RowIndex:
     @classmethod
     def of(cls, shards: Sequence[Shard], block_rows: int) -> RowIndex:
         """Index the shards of a split."""
-        rows = np.array([shard.num_rows for shard in shards], np.int64)
+        rows = np.array(column_of(shards, "num_rows"), np.int64)
         blocks = -(-rows // block_rows)
         zero = np.zeros(1, np.int64)
         return cls(np.concatenate([zero, np.cumsum(rows)]), np.concatenate([zero, np.cumsum(blocks)]), block_rows)

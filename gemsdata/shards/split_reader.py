@@ -19,6 +19,7 @@ from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.shard_table import num_bytes_of
 from gemsdata.shards.webdataset import TarShard
 
 FAULT_POLICIES = ("raise", "skip-and-count")
@@ -77,12 +78,11 @@ class SplitReader:
         self.shards, self.split, self.check, self.faults = shards, split, check, faults
         self.num_rows = shards.num_rows(split)
         self._decoded_bytes = decoded_bytes
-        entries = shards.manifest.shards(split)
         first_format = shards.file_format == shards.manifest.formats[0]  # tars beside Arrow are not compressed
         self._compressed = first_format and shards.manifest.compression != "none"
-        sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
+        num_bytes = sum(num_bytes_of(shards.manifest.shards(split), shards.file_format))
         limit = shards.store.max_bytes
-        self._passing = limit is not None and sum(sizes) > limit
+        self._passing = limit is not None and num_bytes > limit
         self._complement = reverse_complement_ids(shards.k)
         self._index = shards.row_index(split)
         self._start()

@@ -127,7 +127,7 @@ def finalise(plan: Plan, *, check_hashes: bool = True) -> Manifest:
     """
     with locked(plan.folder):
         if not plan.part_file("").is_dir():
-            raise ValueError(f"{plan.folder} was completed or planned anew meanwhile; nothing was changed")
+            raise ValueError(f"{plan.folder} was completed or planned again meanwhile; nothing was changed")
         shards = [finished_part(plan, part, check_hashes=check_hashes) for part in plan.parts]
         manifest = complete_manifest(plan, shards, plan.folder)
         publish_set(plan.folder, manifest, plan.parts_folder)
@@ -171,9 +171,9 @@ def encode_slice(
 
 
 def finalise_place(out: str | Path) -> tuple[Manifest, dict[str, Any] | None]:
-    """Finalise the planned set in a folder or at a URL; return its manifest, and what the plan reports of the genome.
+    """Finalise the planned set in a folder or at a URL; return its manifest, and the summary of the genome.
 
-    The report is None when the set was complete before. Raises as `finalise` and `open_plan` do.
+    The summary is None if the set was already complete. Raises as `finalise` and `open_plan` do.
     """
     if is_url(out):
         output = OutputFolder(str(out))

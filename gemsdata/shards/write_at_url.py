@@ -1,7 +1,7 @@
 """Sharding to an object store: plan, encode and finalise a set at a URL.
 
-A part is encoded to a temporary folder of the machine and put, first its shards, then its entry of the manifest. The
-manifest of the set is put last. Nothing is renamed, so a run that dies anywhere can be taken up where it stopped.
+A part is encoded to a temporary folder of the machine and uploaded, first its shards, then its manifest entry. The
+manifest of the set is written last. Nothing is renamed, so a run that is killed at any point can be continued.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def plan_at(
     executor: Executor | None,
     progress: Progress = no_progress,
 ) -> PlanAtUrl:
-    """Plan a set at a URL, or open the plan that is there; a complete set stays until the new one is finalised."""
+    """Plan a set at a URL, or open an existing plan; a complete set stays until the new one is finalised."""
     old = check_writable_url(output, resume=resume, overwrite=overwrite)
     if resume and output.version(PLAN_NAME) is not None:
         return reopen_plan_at(output, inputs, options)
@@ -53,7 +53,7 @@ def plan_at(
 
 
 def encode_at(planned: PlanAtUrl, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
-    """Encode the parts that are not in the store yet, ``workers`` at a time, and put each."""
+    """Encode the parts that are not in the store yet, ``workers`` at a time, and upload each."""
     total = sum(part.num_rows for part in parts)
     left = []
     for part, shard in zip(parts, _shards_in_store(planned, parts), strict=True):
@@ -85,11 +85,11 @@ def encode_at_on(executor: Executor, planned: PlanAtUrl, *, workers: int, progre
 
 
 def finalise_at(planned: PlanAtUrl) -> Manifest:
-    """Put the manifest of a set whose parts are all in the store, by name and size, and remove ``_work``.
+    """Write the manifest of a set whose parts are all in the store, by name and size, and remove ``_work``.
 
-    A set before it is replaced in this order: its manifest is removed, the shards are copied to their final names, the
-    new manifest is put, what is left of the old set is removed. Each step may be repeated. Raises ValueError that names
-    the parts which are missing.
+    An earlier set is replaced in this order: its manifest is removed, the shards are copied to their final names, the
+    new manifest is written, the rest of the old set is removed. Each step can be repeated. Raises ValueError that names
+    the missing parts.
     """
     output = planned.output
     manifest = complete_manifest(planned.plan, _shards_in_store(planned, planned.plan.parts), output.url)
@@ -105,9 +105,9 @@ def finalise_at(planned: PlanAtUrl) -> Manifest:
 
 
 def complete_set_at(output: OutputFolder) -> Manifest | None:
-    """Return the manifest of a complete set; None when there is none, or when a plan waits to be encoded.
+    """Return the manifest of a complete set; None if there is none, or if parts of a plan are left to encode.
 
-    What a run that was killed at its very end has left is removed.
+    Leftover objects of a run that was killed at its end are removed.
     """
     text = output.get_or_none(MANIFEST_FILE)
     if text is None or output.version(PLAN_NAME) is not None:
@@ -118,7 +118,7 @@ def complete_set_at(output: OutputFolder) -> Manifest | None:
 
 
 def put_set(folder: Path, output: OutputFolder, manifest: Manifest) -> None:
-    """Put a complete set of this machine; the manifest of a set before it is removed first, the new one put last."""
+    """Upload a complete local set; the manifest of an earlier set is removed first, the new one is written last."""
     output.remove([MANIFEST_FILE])
     output.for_each(lambda path: output.put(path, folder / path), manifest.files())
     output.put(MANIFEST_FILE, folder / MANIFEST_FILE)
@@ -126,7 +126,7 @@ def put_set(folder: Path, output: OutputFolder, manifest: Manifest) -> None:
 
 
 def _shards_in_store(planned: PlanAtUrl, parts: list[Part]) -> Iterator[Shard | None]:
-    """Yield the entries of parts whose files are in the store whole, by size, else None."""
+    """Yield the entries of parts whose files are complete in the store, by size, else None."""
     sizes = planned.sizes()
 
     def read(part: Part) -> Shard | None:
@@ -139,7 +139,7 @@ def _shards_in_store(planned: PlanAtUrl, parts: list[Part]) -> Iterator[Shard | 
 
 
 def _put_part(planned: PlanAtUrl, part: Part) -> None:
-    """Put a part that was encoded on this machine, its entry last, and remove it here."""
+    """Upload a part that was encoded on this machine, its entry last, and remove the local files."""
     planned.check_current()
     paths = [part.path(name) for name in FORMATS[planned.plan.options.format]]
     for path in paths:
@@ -157,14 +157,14 @@ def _encode_group(output: OutputFolder, parts_folder: str, names: list[str]) -> 
 
 
 class _Opened:
-    """The plan that this process has opened last, for all its tasks."""
+    """Cache of the plan that this process opened last, for all its tasks."""
 
     lock = threading.Lock()
     plan: PlanAtUrl | None = None
 
     @classmethod
     def get(cls, output: OutputFolder, parts_folder: str) -> PlanAtUrl:
-        """Open the plan at a URL; raise ValueError when it is another one."""
+        """Open the plan at a URL; raise ValueError if it is another one."""
         with cls.lock:
             opened = cls.plan
             if opened is None or (opened.output.url, opened.plan.parts_folder) != (output.url, parts_folder):

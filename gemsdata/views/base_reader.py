@@ -14,6 +14,7 @@ from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
 from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
 from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.shard_table import column_of, num_bytes_of
 from gemsdata.views.regions import contigs_of
 
 _OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps", "_fetcher")
@@ -46,9 +47,9 @@ class BaseReader:
         self._block_bases = shards.manifest.row_tokens
         self._first_block = cut_blocks(self.stretches, self._block_bases)[1]
         entries = shards.manifest.shards(split)
-        self._first_of_shard = np.array([*(entry.first_row for entry in entries), self._first_block[-1]], np.int64)
+        self._first_of_shard = np.array([*column_of(entries, "first_row"), self._first_block[-1]], np.int64)
         limit = shards.store.max_bytes
-        self.passing = limit is not None and sum(entry.files["packed"].num_bytes for entry in entries) > limit
+        self.passing = limit is not None and sum(num_bytes_of(entries, "packed")) > limit
         """whether the split is larger than the cache, so that shards are closed after use"""
         self._start()
 

@@ -37,10 +37,9 @@ from gemsdata.shards.manifest import (
     VIEW_SCHEME,
     VIEW_VERSION,
     Manifest,
-    shard_path,
     vocabulary_of,
 )
-from gemsdata.shards.manifest_fields import Shard, ShardFile, TokenInfo, WindowInfo
+from gemsdata.shards.manifest_fields import Shard, ShardFile, TokenInfo, WindowInfo, shard_path
 from gemsdata.shards.schema import Rows, contig_dtype, view_schema
 from gemsdata.shards.webdataset import TarWriter
 from gemsdata.shards.work_folder import check_writable, clear_work, finish_publishing, locked, publish_set, work_of

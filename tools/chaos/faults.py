@@ -128,7 +128,7 @@ def read_only_folder(example: Example, rng: random.Random) -> int:
 
 
 def folder_of_another_user(example: Example, rng: random.Random) -> int:
-    """A process that may not write into the folder and has no home: one line to writers; readers need no write."""
+    """A process that cannot write to the folder and has no home: one error line from writers; readers do not write."""
     new, before = example.folder / "new", content(example.shards)
 
     def as_nobody(command: list[str]) -> Ended:

@@ -88,7 +88,7 @@ def make_figures(
 
 
 def _subject(name: str, source: PlotSource, region: str | None) -> str:
-    """Return the line below the title of a figure: what it was made of."""
+    """Return the line below the title of a figure, which names its source."""
     if name == "two_genomes":
         return ""
     return source.name + (f", {region}" if name == "rank_profile" and region else "")

@@ -125,9 +125,8 @@ def _top_table(shards: ShardSet) -> Table:
 
 def _split_row(manifest: Manifest, split: str) -> list[str]:
     shards = manifest.shards(split)
-    num_bytes = sum(file.num_bytes for shard in shards for file in shard.files.values())
-    num_tokens = sum(shard.num_tokens for shard in shards)
-    return [split, f"{manifest.num_rows(split):,}", f"{num_tokens:,}", f"{len(shards):,}", f"{num_bytes:,}"]
+    counts = (manifest.num_rows(split), manifest.num_tokens(split), len(shards), manifest.num_bytes(split))
+    return [split, *(f"{count:,}" for count in counts)]
 
 
 def _percent(part: int, whole: int) -> str:
