@@ -109,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--megabases", type=int, default=64)
     parser.add_argument("--mib-per-s", type=float, default=40)
+    parser.add_argument("--threads", action="store_true", help="two worker threads in place of two processes")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--format", choices=["arrow", "packed"], default="arrow")
     chosen = parser.parse_args(arguments)
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
             raw = raw_rate(port, names)
             cache = Path(scratch, f"cache{number}")
             tokens = "kmer:6:1" if chosen.format == "packed" else None
-            rate, rows_per_s, most = loader_rate(port, cache, rows, tokens)
+            rate, rows_per_s, most = loader_rate(port, cache, rows, tokens, threads=chosen.threads)
             print(
                 f"round {number}: one stream {raw:.1f} MiB/s, loader {rate:.1f} MiB/s ({rate / raw:.2f}),"
                 f" {rows_per_s:,.0f} rows/s, cache {most / 2**20:.0f} MiB",

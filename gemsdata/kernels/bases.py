@@ -207,23 +207,41 @@ def decode_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, stride: int, o
 
 @jit
 def decode_varying(
-    ids: np.ndarray, num_tokens: np.ndarray, digits: np.ndarray, first: np.ndarray, out: np.ndarray, start: np.ndarray
+    ids: np.ndarray,
+    num_tokens: np.ndarray,
+    words: np.ndarray,
+    digits: np.ndarray,
+    first: np.ndarray,
+    out: np.ndarray,
+    start: np.ndarray,
 ) -> None:
     """Write the bases under rows of tokens to out uint8[B, W], and the start of each token to start int32[B, L + 1].
 
-    Token id v has the bases digits[first[v] : first[v + 1]] (uint8, int64). Beyond a row's tokens, start is the row's
-    end; a row ends before a token that would extend beyond W.
+    Token id v has the bases digits[first[v] : first[v + 1]] (uint8, int64); words[v] (uint64) holds the first eight of
+    them, the first in the lowest byte. Beyond a row's tokens, start is the row's end and out is 0; a row ends before a
+    token that would extend beyond W.
     """
+    width = np.uint64(out.shape[1])
+    eight = np.uint64(8)
     for i in range(num_tokens.size):
-        place = np.int64(0)
-        for t in range(ids.shape[1]):
-            start[i, t] = place
-            if t < num_tokens[i]:
-                low, high = first[ids[i, t]], first[ids[i, t] + 1]
-                for j in range(low, min(high, low + out.shape[1] - place)):
-                    out[i, place + j - low] = digits[j]
-                place = min(place + high - low, out.shape[1])
-        start[i, ids.shape[1]] = place
+        row, row_ids, row_start = out[i], ids[i], start[i]
+        place = np.uint64(0)  # indices that may be negative cost a comparison
+        for t in range(np.uint64(num_tokens[i])):
+            row_start[t] = place
+            token_id = np.uint64(row_ids[t])
+            low = np.uint64(first[token_id])
+            length = min(np.uint64(first[token_id + np.uint64(1)]) - low, width - place)
+            copied = np.uint64(0)
+            if place + eight <= width:  # what is too much is written over
+                word = words[token_id]
+                for j in range(np.uint64(8)):
+                    row[place + j] = np.uint8(word >> (eight * j))
+                copied = eight
+            for j in range(copied, length):
+                row[place + j] = digits[low + j]
+            place += length
+        row[place:] = 0
+        row_start[num_tokens[i] :] = place
 
 
 @jit

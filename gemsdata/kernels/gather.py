@@ -68,6 +68,23 @@ def gather(
 
 
 @jit
+def gather_places(contig_address: np.ndarray, start_address: np.ndarray, wide: bool, out: np.ndarray) -> None:
+    """Copy contig (uint16, ``wide``: uint32) and start (int64) of rows from int64[B] addresses to out int64[2, B].
+
+    Where an address of a contig is 0 there is no row: both become 0.
+    """
+    for i in range(contig_address.size):
+        out[0, i], out[1, i] = 0, 0
+        if contig_address[i] == 0:
+            continue
+        if wide:
+            out[0, i] = numba.carray(pointer(contig_address[i]), (1,), np.uint32)[0]
+        else:
+            out[0, i] = numba.carray(pointer(contig_address[i]), (1,), np.uint16)[0]
+        out[1, i] = numba.carray(pointer(start_address[i]), (1,), np.int64)[0]
+
+
+@jit
 def draw_below(keys: np.ndarray, threshold: np.uint64, out: np.ndarray) -> None:
     """Set out[i] (uint8[B]) to whether keys[i] (uint64[B], uniform) is below ``threshold``."""
     for i in range(keys.size):

@@ -27,7 +27,8 @@ class Layout(NamedTuple):
     restricted: bool
     """some bases may not be hidden"""
     marks: np.ndarray
-    """int32[B, 3, >= L + 1 and W + 1]; [0, 0, 0] where tokens neither vary nor are restricted"""
+    """int32[B, 3, >= L + 1 and W + 1]; [B, 1, L + 1], START alone, where tokens vary without a restriction; [0, 0, 0]
+    where they do not vary either"""
 
 
 class Task(NamedTuple):
@@ -80,16 +81,19 @@ def tokens_over(task: Task, marks: np.ndarray, first_base: int, end_base: int) -
     """Return the half-open range of tokens that touch a base of [first_base, end_base), clipped to the row."""
     if not task.varies:
         return uniform_tokens_over(task, first_base, end_base)
-    start = marks[task.row, START]
-    lo, beyond = 0, task.num_tokens  # start[lo] <= first_base < start[beyond], or the ends of the row
-    while beyond - lo > 1:
-        middle = (lo + beyond) // 2
-        if start[middle] <= first_base:
-            lo = middle
-        else:
-            beyond = middle
+    return varying_tokens_over(marks[task.row, START], task.num_tokens, first_base, end_base)
+
+
+@jit_inline
+def varying_tokens_over(start: np.ndarray, num_tokens: int, first_base: int, end_base: int) -> tuple[int, int]:
+    """Return `tokens_over` where tokens vary in length; ``start`` is that of the row."""
+    lo, size = 0, num_tokens  # the token over first_base is one of lo .. lo + size - 1
+    while size > 1:  # without a branch, which a processor could not predict
+        half = size >> 1
+        lo += half * int(start[np.uint64(lo + half)] <= first_base)
+        size -= half
     hi = lo
-    while hi < task.num_tokens and start[hi] < end_base:
+    while hi < num_tokens and start[hi] < end_base:
         hi += 1
     return lo, hi
 
@@ -231,6 +235,18 @@ def _block_whole_tokens(task: Task, marks: np.ndarray) -> None:
             count += frozen if b >= first else here
             b += 1
             blocked[b] = count
+
+
+@jit
+def starts_rise(start: np.ndarray, num_tokens: np.ndarray, num_bases: np.ndarray) -> bool:
+    """Return whether each token of rows has a base: 0 <= start[t] < start[t+1] <= num_bases, for int32[B, L+1]."""
+    for i in range(num_tokens.size):
+        rises = start[i, 0] >= 0
+        for t in range(num_tokens[i]):
+            rises &= start[i, t + 1] > start[i, t]
+        if not rises or start[i, num_tokens[i]] > num_bases[i]:
+            return False
+    return True
 
 
 @jit

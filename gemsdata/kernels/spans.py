@@ -13,7 +13,16 @@ import numpy as np
 
 from gemsdata.kernels.jit import jit, jit_inline
 from gemsdata.kernels.keys import below, draw, fold
-from gemsdata.kernels.layout import BLOCKED, Task, may_hide, token_span, tokens_over, uniform_tokens_over
+from gemsdata.kernels.layout import (
+    BLOCKED,
+    START,
+    Task,
+    may_hide,
+    token_span,
+    tokens_over,
+    uniform_tokens_over,
+    varying_tokens_over,
+)
 from gemsdata.kernels.random_streams import RowStream
 from gemsdata.kernels.sort import sort_order, wins_tie
 from gemsdata.kernels.special_ids import NUM_SPECIAL
@@ -175,6 +184,8 @@ def rank_centres(
     """
     if task.by_id:
         return _rank_centres_by_id(task, source[task.row], ranks, work, which)
+    if not (task.restricted or task.by_position):
+        return _rank_centres_by_base(task, source[task.row], ranks, work, which)
     n, rank = task.n, work[RANK]
     tie_key = fold(task.key, TIES)
     kept = which[2]
@@ -230,6 +241,40 @@ def _rank_centres_by_id(
 
 
 @jit_inline
+def _rank_centres_by_base(
+    task: Task, bases: np.ndarray, ranks: np.ndarray, work: np.ndarray, which: tuple[int, int, int]
+) -> int:
+    """Do the same where all bases may be hidden, without writing the ranks of n-grams down."""
+    centre, order = work[CENTRE, which[0] : which[1]], work[ORDER : ORDER + 3, which[2] :]
+    n, tie_key = task.n, fold(task.key, TIES)
+    low = (1 << (2 * n)) - 1
+    for i in range(centre.size):
+        c = centre[i]
+        b = c + task.offset
+        first, last = max(0, b - n + 1), min(task.num_grams, b + 1)
+        best, best_rank, tied = -1, np.int64(NEVER), False
+        for turn in range(2):  # the second only where ranks are equal
+            value = np.int64(0)
+            for j in range(first, first + n - 1 if first < last else first):
+                value = (value << 2) | np.int64(bases[j] & 3)
+            for g in range(first, last):
+                value = ((value << 2) | np.int64(bases[g + n - 1] & 3)) & low
+                rank = np.int64(ranks[value + NUM_SPECIAL])
+                if turn == 1:
+                    if g > best and rank == best_rank and wins_tie(tie_key, g, best):
+                        best = g
+                    continue
+                better = rank < best_rank
+                tied = rank == best_rank or (tied and not better)
+                best = g if better else best
+                best_rank = rank if better else best_rank
+            if not tied:
+                break
+        order[0, i], order[1, i], order[2, i] = best_rank, best, c
+    return which[2] + centre.size
+
+
+@jit_inline
 def num_high_of(task: Task, count: int) -> int:
     """Return how many of GeneMask's centres hide a whole n-gram: the better half, or all if that is too few."""
     num_high = (count + 1) // 2
@@ -240,7 +285,8 @@ def num_high_of(task: Task, count: int) -> int:
 def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndarray, spans: np.ndarray) -> int:
     """Write GeneMask's spans: the better centres hide their n-gram, the others their own base."""
     num_high = num_high_of(task, count)
-    simple = not (task.restricted or task.varies)
+    free, varies = not task.restricted, task.varies
+    start = marks[task.row, START] if varies else np.empty(0, np.int32)
     placed = 0
     for i in range(count):
         gram, c = order[1, i], order[2, i]
@@ -248,8 +294,11 @@ def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndar
         anchor = gram if wide else c
         first = gram if wide else c + task.offset
         end = first + task.n if wide else first + 1
-        if simple:
-            lo, hi = uniform_tokens_over(task, first, end)
+        if free:
+            if varies:
+                lo, hi = varying_tokens_over(start, task.num_tokens, first, end)
+            else:
+                lo, hi = uniform_tokens_over(task, first, end)
             spans[placed, 0], spans[placed, 1], spans[placed, 2], spans[placed, 3] = lo, hi, anchor, wide
             placed += 1
         else:

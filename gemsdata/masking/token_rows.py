@@ -119,19 +119,18 @@ def layout_of(rows: TokenRows) -> kernels.Layout:
     restricted = rows.maskable is not None or int(bases.max(initial=0)) > 3
     if starts is None and not restricted:
         return layout
+    if not restricted:
+        return layout._replace(varies=True, marks=np.ascontiguousarray(starts, np.int32)[:, None])
     num_rows, width = len(bases), max(bases.shape[1], rows.input_ids.shape[1]) + 1
     marks = np.empty((num_rows, 3, width), np.int32)
-    layout = layout._replace(varies=starts is not None, restricted=restricted, marks=marks)
+    layout = layout._replace(varies=starts is not None, restricted=True, marks=marks)
     if starts is not None:
         marks[:, kernels.START, : starts.shape[1]] = starts
-    if restricted:
-        maskable = (
-            np.empty((0, 0), np.bool_) if rows.maskable is None else np.ascontiguousarray(rows.maskable, np.bool_)
-        )
-        num_bases = np.asarray(rows.num_bases, np.int64)
-        kernels.find_blocked(bases, maskable, np.asarray(rows.num_tokens, np.int64), num_bases, layout)
-        if not marks[np.arange(num_rows), kernels.BLOCKED, num_bases].any():
-            layout = layout._replace(restricted=False)
+    maskable = np.empty((0, 0), np.bool_) if rows.maskable is None else np.ascontiguousarray(rows.maskable, np.bool_)
+    num_bases = np.asarray(rows.num_bases, np.int64)
+    kernels.find_blocked(bases, maskable, np.asarray(rows.num_tokens, np.int64), num_bases, layout)
+    if not marks[np.arange(num_rows), kernels.BLOCKED, num_bases].any():
+        layout = layout._replace(restricted=False)
     return layout
 
 
@@ -165,7 +164,5 @@ def check_tokens(rows: TokenRows) -> None:
     start = np.asarray(rows.token_start)
     if start.shape != (len(counts), rows.input_ids.shape[1] + 1):
         raise ValueError(f"token_start of shape {start.shape}: give {(len(counts), rows.input_ids.shape[1] + 1)}")
-    real = np.arange(start.shape[1] - 1) < counts[:, None]
-    ends = start[np.arange(len(counts)), counts] if len(counts) else start[:0, 0]
-    if (start[:, :1] < 0).any() or (np.diff(start, axis=1)[real] < 1).any() or (ends > num_bases).any():
+    if not kernels.starts_rise(np.ascontiguousarray(start, np.int32), counts, num_bases):
         raise ValueError("token_start must rise from 0 or more to at most num_bases, with a base for every token")

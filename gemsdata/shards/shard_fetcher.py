@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.shard_table import num_bytes_of
 
 _MOST_AHEAD = 2
 """shards that are being fetched, or were fetched and not read yet"""
@@ -23,9 +24,9 @@ class ShardFetcher:
 
     def __init__(self, shards: ShardSet, split: str) -> None:
         self._shards = shards
-        self._files = [entry.files[shards.file_format] for entry in shards.manifest.shards(split)]
+        self._entries = shards.manifest.shards(split)
         limit = shards.store.max_bytes
-        largest = max((file.num_bytes for file in self._files), default=0)
+        largest = 0 if limit is None else max(num_bytes_of(self._entries, shards.file_format), default=0)
         self._active = limit is not None and _LEAST_ROOM * largest <= limit
         self._lock = threading.Lock()
         self._ahead: dict[int, threading.Thread] = {}
@@ -34,7 +35,7 @@ class ShardFetcher:
     @property
     def has_room(self) -> bool:
         """Whether one more shard can be requested."""
-        left = len(self._files) - len(self._read) - len(self._ahead)
+        left = len(self._entries) - len(self._read) - len(self._ahead)
         return self._active and left > 0 and len(self._ahead) < _MOST_AHEAD
 
     def request(self, shards: Iterable[int]) -> None:
@@ -44,7 +45,7 @@ class ShardFetcher:
                 if not self.has_room:
                     return
                 if shard not in self._ahead and shard not in self._read:
-                    fetch, file = self._shards.store.fetch_ahead, self._files[shard]
+                    fetch, file = self._shards.store.fetch_ahead, self._entries[shard].files[self._shards.file_format]
                     self._ahead[shard] = threading.Thread(target=fetch, args=(file,), name="fetch", daemon=True)
                     self._ahead[shard].start()
 

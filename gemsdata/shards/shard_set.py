@@ -129,15 +129,6 @@ class ShardSet:
                     getattr(out, name)[here] = getattr(block, name)[row_in_block[here]]
         return out
 
-    def read_starts(self, split: str, row_ids: np.ndarray) -> np.ndarray:
-        """Return contig and start of rows ``row_ids`` (int64[B], 0 .. num_rows - 1), int64[2, B]."""
-        index = self.row_index(split)
-        out = np.empty((2, len(row_ids)), np.int64)
-        for i, (shard, block, row) in enumerate(zip(*(a.tolist() for a in index.locate(row_ids)), strict=True)):
-            rows = self.block(split, shard, block - index.blocks(shard).start)
-            out[:, i] = rows.contig[row], rows.start[row]
-        return out
-
     def row_index(self, split: str) -> RowIndex:
         """Return the index of the rows of a split; raise ValueError if there is no such split."""
         if split not in self._row_index:

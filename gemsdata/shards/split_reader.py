@@ -13,10 +13,10 @@ import pyarrow as pa
 from gemsdata.files.hashing import xxh3_of
 from gemsdata.files.mapped import MappedFiles
 from gemsdata.genome.vocab import reverse_complement_ids
-from gemsdata.kernels.gather import gather
+from gemsdata.kernels.gather import gather, gather_places
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.arrow import ArrowShard
-from gemsdata.shards.schema import Rows
+from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.shard_table import num_bytes_of
@@ -57,9 +57,10 @@ class SplitReader:
     decoded_bytes
         limit for the decoded blocks of compressed shards that a process caches.
 
-    Notes ----- A memory-mapped block needs two addresses (16 bytes) in a table whose pages are allocated on use, and a
-    shard needs its map, so memory use does not grow with the rows that are read. Files are opened by the process that
-    reads them.
+    Notes
+    -----
+    A memory-mapped block needs four addresses (32 bytes) in a table whose pages are allocated on use, and a shard needs
+    its map, so memory use does not grow with the rows that are read. Files are opened by the process that reads them.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class SplitReader:
     def _start(self) -> None:
         """Initialise the state that belongs to one process."""
         self._lock = threading.Lock()
-        self._table = np.zeros((self._index.num_blocks, 2), np.int64)
+        self._table = np.zeros((self._index.num_blocks, 4), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
         self._recent: set[int] = set()
@@ -142,10 +143,15 @@ class SplitReader:
 
     def starts(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (contig, start), int64[B] each, of rows (int64[B]); 0 for negative ids. The rows must be readable."""
-        out = np.zeros((2, len(row_ids)), np.int64)
-        there = row_ids >= 0
+        out = np.empty((2, len(row_ids)), np.int64)
+        shard, block, in_block = self._index.locate(np.maximum(row_ids, 0))
         with self._lock:
-            out[:, there] = self.shards.read_starts(self.split, row_ids[there])
+            address, held = self._addresses(shard, block)
+        itemsize = contig_dtype(len(self.shards.contig_names)).itemsize
+        contig = np.where(row_ids < 0, 0, address[:, 2] + in_block * itemsize)
+        gather_places(contig, address[:, 3] + in_block * out.itemsize, itemsize == 4, out)
+        del held  # decoded blocks must live until here
+        self._files.check()
         return out[0], out[1]
 
     def loss_weights(self, rows: StoredRows) -> None:
@@ -190,7 +196,7 @@ class SplitReader:
         return lost.size, self._why[int(block[lost[0]])]
 
     def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
-        """Return the addresses of blocks, int64[B, 2] (ids, counts), and the objects that keep decoded ones alive."""
+        """Return the addresses of the columns of blocks, int64[B, 4], and the objects that keep decoded ones alive."""
         unseen = np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist()
         for number, index in enumerate(unseen):
             self._fetcher.request(unseen[number:])
@@ -206,7 +212,7 @@ class SplitReader:
                 if rows is not None:
                     address[block == block_id] = _addresses_of(rows)
                     held.append(rows)
-        address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0)
+        address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0, 0, 0)
         return address, held
 
     def _open(self, shard: int) -> None:
@@ -289,14 +295,17 @@ class SplitReader:
         index = block_id - self._index.blocks(shard).start
         num_rows = self._index.rows_of_block(shard, block_id)
         rows = opened.block(index)
-        ids, counts = rows.input_ids, rows.num_tokens
+        ids, numbers = rows.input_ids, (rows.num_tokens, rows.contig, rows.start)
         dtype = self.shards.manifest.token_dtype
-        if ids.shape != (num_rows, self.row_tokens) or ids.dtype != dtype or counts.shape != (num_rows,):
+        lengths = {column.shape for column in numbers}
+        if ids.shape != (num_rows, self.row_tokens) or ids.dtype != dtype or lengths != {(num_rows,)}:
             raise ValueError(
                 f"shard {opened.path}: block {index} holds {ids.dtype} {ids.shape}, its manifest says {dtype}"
                 f" {(num_rows, self.row_tokens)}; it is damaged or of another set"
             )
-        if counts.dtype != np.uint16 or not (self._compressed or (opened.holds(ids) and opened.holds(counts))):
+        dtypes = [np.uint16, contig_dtype(len(self.shards.contig_names)), np.int64]
+        whole = self._compressed or all(opened.holds(column) for column in (ids, *numbers))
+        if [column.dtype for column in numbers] != dtypes or not whole:
             raise ValueError(f"shard {opened.path}: block {index} reaches beyond the file; it is damaged")
         return rows
 
@@ -320,6 +329,7 @@ class SplitReader:
         self._start()
 
 
-def _addresses_of(rows: Rows) -> tuple[int, int]:
-    ids, counts = (array.__array_interface__["data"][0] for array in (rows.input_ids, rows.num_tokens))
-    return ids, counts
+def _addresses_of(rows: Rows) -> tuple[int, ...]:
+    """Return the addresses of a block's ids, counts, contigs and starts."""
+    columns = (rows.input_ids, rows.num_tokens, rows.contig, rows.start)
+    return tuple(column.__array_interface__["data"][0] for column in columns)

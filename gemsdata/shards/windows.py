@@ -30,7 +30,7 @@ DNABERT_SHORTEST_BASES = 5
 DNABERT_LONGEST_BASES = 510
 REGION_BASES = 1_000_000
 _REGIONS_WANTED = 10
-_PART_BASES = 1 << 28
+_PART_BASES = 1 << 26
 """of segments whose windows are cut at a time"""
 
 

@@ -232,18 +232,22 @@ class HuggingFaceTokens(Tokens):
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int
     ) -> tuple[EncodedRows, np.ndarray]:
         self.vocabulary.check_stored(input_ids, num_tokens)
-        bases = np.zeros((len(input_ids), row_bases), np.uint8)
-        start = np.zeros((len(input_ids), input_ids.shape[1] + 1), np.int32)
+        bases = np.empty((len(input_ids), row_bases), np.uint8)
+        start = np.empty((len(input_ids), input_ids.shape[1] + 1), np.int32)
         decode_varying(input_ids, num_tokens, *self._digits, bases, start)
         num_bases = start[np.arange(len(start)), num_tokens].astype(np.int64)
         return EncodedRows(input_ids=input_ids, num_tokens=num_tokens, num_bases=num_bases, token_start=start), bases
 
     @functools.cached_property
-    def _digits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bases of all real tokens concatenated, uint8, and the offset of each id, int64[V + 1]."""
+    def _digits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First eight bases of each id, uint64[V]; bases of all ids concatenated, uint8; their offsets int64[V + 1]."""
         texts = [_letters(self._texts[i]) if length else "" for i, length in enumerate(self._length.tolist())]
-        ends = np.concatenate([[0], np.cumsum(self._length)]).astype(np.int64)
-        return base_codes("".join(texts)).copy(), ends
+        begins = np.concatenate([[0], np.cumsum(self._length)]).astype(np.int64)
+        digits = base_codes("".join(texts)).copy()
+        first = np.zeros((len(texts), 8), np.uint8)
+        for i, text in enumerate(texts):
+            first[i, : min(len(text), 8)] = digits[begins[i] : begins[i + 1]][:8]
+        return first.view("<u8")[:, 0].astype(np.uint64), digits, begins
 
     def row_tokens(self, row_bases: int) -> int:  # noqa: D102
         return -(-row_bases // _SHORTEST_MEAN_BASES)
