@@ -74,9 +74,8 @@ def test_the_bytes_are_those_of_one_machine(tmp_path, monkeypatch, engine, fault
             executor=executor,
             storage_options=server.storage_options,
         )
-        print(
-            f"\n{engine}, {fault}, {portion_bases}: {time.perf_counter() - began:.1f} s, {len(server.requests)} requests"
-        )
+        seconds = time.perf_counter() - began
+        print(f"\n{engine}, {fault}, {portion_bases}: {seconds:.1f} s, {len(server.requests)} requests")
         server.fault = None
         assert server.objects(tmp_path.name) == contents(tmp_path / "one")
     if engine in ("dask", "ray"):
