@@ -38,6 +38,9 @@ class Store(Protocol):
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the local path of a file and the object that keeps it there; a local file may not exist."""
 
+    def fetch_ahead(self, file: ShardFile) -> None:
+        """Fetch a file that will be needed, unless it must wait for room or another process; errors are ignored."""
+
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """Context manager: the path of the current file, never from a cache."""
 
@@ -63,6 +66,9 @@ class LocalStore:
 
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
+
+    def fetch_ahead(self, file: ShardFile) -> None:
+        """Do nothing: all files are on this machine."""
 
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:  # noqa: D102
         return contextlib.nullcontext(self.folder / name)
@@ -122,6 +128,11 @@ class RemoteStore:
         except FileNotFoundError:
             raise FileNotFoundError(f"shard {self.url}/{file.path} is missing; restore it") from None
         return pin.path, pin
+
+    def fetch_ahead(self, file: ShardFile) -> None:  # noqa: D102
+        cache = FileCache(self.cache.folder, self.cache.max_bytes, wait_s=0)
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            cache.fetch(file.sha256, file.num_bytes, lambda stream: self._folder.copy(file.path, stream)).release()
 
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:  # noqa: D102
