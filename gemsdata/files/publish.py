@@ -18,7 +18,8 @@ _TEMPORARY = re.compile(r"_.+\.[0-9A-Za-z-]*-[0-9]+-[0-9a-f]{8}\.tmp")
 def publish(path: Path) -> Iterator[BinaryIO]:
     """Open a file without a name in the folder of ``path``; flush it to disk and give it that name on success.
 
-    Nothing is left of it on failure, also when the process is killed. Where the file system has no unnamed files, it
+    Nothing is left of it on failure, also when the process is killed, unless that happens while it replaces another
+    file. Where the file system has no unnamed files, it
     is a temporary file, which a killed process leaves; its name begins with an underscore, so that readers of the
     folder skip it. Two writers of one path never share a file: the last rename wins.
     """
@@ -29,10 +30,12 @@ def publish(path: Path) -> Iterator[BinaryIO]:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
-        if descriptor is not None:  # a link cannot replace a file, a rename can
-            os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor)
+        named = descriptor is not None and _linked(descriptor, path)
+        if descriptor is not None and not named:  # a link cannot replace a file, a rename can
+            _linked(descriptor, temporary)
         stream.close()
-        os.replace(temporary, path)
+        if not named:
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             stream.close()
@@ -40,6 +43,15 @@ def publish(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _linked(descriptor: int, path: Path) -> bool:
+    """Give an open file without a name the name ``path``; return False where that is taken."""
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _open_unnamed(folder: Path) -> int | None:

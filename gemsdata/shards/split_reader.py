@@ -18,6 +18,7 @@ from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.storage import open_together
 from gemsdata.shards.webdataset import TarShard
 
 FAULT_POLICIES = ("raise", "skip-and-count")
@@ -88,7 +89,7 @@ class SplitReader:
 
     def _start(self) -> None:
         """Initialise the state that each process has for itself."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._table = np.zeros((self._index.num_blocks, 2), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
@@ -97,6 +98,8 @@ class SplitReader:
         self._decoded: OrderedDict[int, Rows] = OrderedDict()
         self._num_decoded = 0
         self._why: dict[int, str] = {}
+        if self._passing:
+            self.shards.store.on_full(self._make_room)
 
     @property
     def needs_windows(self) -> bool:
@@ -179,8 +182,8 @@ class SplitReader:
 
     def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
         """Return where blocks begin, int64[B, 2] (ids, counts), and what keeps decoded ones there."""
-        for index in np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist():
-            self._open(index)
+        if (self._table[block, 0] == _UNSEEN).any():
+            self._open_all(shard, block)
         address = self._table[block]
         held: list[object] = []
         if self._passing:
@@ -194,6 +197,17 @@ class SplitReader:
                     held.append(rows)
         address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0)
         return address, held
+
+    def _open_all(self, shard: np.ndarray, block: np.ndarray) -> None:
+        """Open the shards of blocks that were not seen yet; each may close the others, see `_make_room`."""
+        entries = self.shards.manifest.shards(self.split)
+        together = [] if self._compressed else np.unique(shard).tolist()  # of compressed ones each is read by itself
+        open_together(
+            self.shards.store,
+            {index: entries[index].files[self.shards.file_format].num_bytes for index in together},
+            lambda: shard[self._table[block, 0] == _UNSEEN].tolist(),
+            self._open,
+        )
 
     def _open(self, shard: int) -> None:
         """Open a shard for the first time: note the addresses of its blocks, or its damage."""
@@ -228,6 +242,13 @@ class SplitReader:
             del self._readers[shard]
         self._recent = current
         return [self._kept[shard] for shard in current & self._kept.keys()]
+
+    def _make_room(self) -> None:
+        """Close all shards: the cache is full, and other jobs may wait for those that this one keeps."""
+        if self._lock.acquire(blocking=False):  # else another thread opens shards, and is asked itself
+            self._recent = set()
+            self._let_go(set())
+            self._lock.release()
 
     def _decode(self, shard: int, block_id: int) -> Rows | None:
         """Return a block of a compressed shard; None when it is damaged and to be skipped."""

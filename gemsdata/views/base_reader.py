@@ -13,6 +13,7 @@ from gemsdata.files.mapped import MappedFiles
 from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
 from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.storage import open_together
 from gemsdata.views.regions import contigs_of
 
 _OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps")
@@ -53,12 +54,14 @@ class BaseReader:
 
     def _start(self) -> None:
         """Initialise the state that each process has for itself."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, PackedShard] = {}
         self._recent: set[int] = set()
         self._why: dict[int, str] = {}
+        if self.passing:
+            self.shards.store.on_full(self._make_room)
 
     def read(
         self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, out: np.ndarray
@@ -105,16 +108,32 @@ class BaseReader:
         wanted = set(np.unique(np.concatenate([first, last])).tolist())
         if (last - first > 1).any():
             wanted = {shard for a, b in zip(first.tolist(), last.tolist(), strict=True) for shard in range(a, b + 1)}
-        for shard in sorted(wanted - self._kept.keys() - self._why.keys()):
-            self._open(shard)
+        entries = self.shards.manifest.shards(self.split)
+        open_together(  # each may close the others, see _make_room
+            self.shards.store,
+            {shard: entries[shard].files["packed"].num_bytes for shard in wanted},
+            lambda: sorted(wanted - self._kept.keys() - self._why.keys()),
+            self._open,
+        )
         held = [self._kept[shard] for shard in wanted if shard in self._kept]
         if not self.passing:
             return self._address, held
+        self._let_go(wanted)
+        return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
+
+    def _let_go(self, wanted: set[int]) -> None:
+        """Close the shards that neither this read nor the one before touched."""
         for shard in self._kept.keys() - wanted - self._recent:
             self._files.remove(shard)
             del self._kept[shard]
         self._recent = wanted
-        return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
+
+    def _make_room(self) -> None:
+        """Close all shards: the cache is full, and other jobs may wait for those that this one keeps."""
+        if self._lock.acquire(blocking=False):  # else another thread opens shards, and is asked itself
+            self._recent = set()
+            self._let_go(set())
+            self._lock.release()
 
     def _open(self, shard: int) -> None:
         begin, end = (int(block) for block in self._first_of_shard[shard : shard + 2])
