@@ -131,13 +131,13 @@ def soak(mode: str, shards: Path, num_steps: int) -> list[Census]:
 
 
 def _soak_url(shards: Path, num_steps: int, options: dict) -> list[Census]:
-    """Run from a set at a URL, through a cache of a third of its size."""
+    """Run from a set at a URL, through a cache of half its size."""
     num_bytes = sum(path.stat().st_size for path in shards.rglob("*.arrow"))
     with serving(shards) as server, tempfile.TemporaryDirectory() as cache:
-        place = gd.ShardSet.open(server.url, cache_dir=cache, cache_bytes=num_bytes // 3)
+        place = gd.ShardSet.open(server.url, cache_dir=cache, cache_bytes=num_bytes // 2)
         counts = _passes(place, num_steps, {**options, "shuffle": 1000}, None)
         cached = sum(path.stat().st_size for path in Path(cache).iterdir())
-        assert cached <= num_bytes // 3, f"{cached:,} bytes in a cache of {num_bytes // 3:,}"
+        assert cached <= num_bytes // 2, f"{cached:,} bytes in a cache of {num_bytes // 2:,}"
     return counts
 
 
