@@ -37,8 +37,8 @@ def _run(change: int, action: Callable[[], Any], folder: str) -> None:
         nonlocal left
         writes = event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
         is_change = writes or event in _CHANGES
-        place = arguments[event == "os.link"]  # of a link, the new name
-        if is_change and isinstance(place, str | os.PathLike) and os.fspath(place).startswith(folder):
+        place = arguments[event == "os.link"] if is_change else None  # of a link, the new name
+        if isinstance(place, str | os.PathLike) and os.fspath(place).startswith(folder):
             if left == 0:
                 os._exit(_KILLED)
             left -= 1
