@@ -1,6 +1,8 @@
 # `make demo` and `make test` work in a fresh clone: they create .venv and install by themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+# one more than there are processors, because some tests wait for processes and servers
+WORKERS := $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)")
 .PHONY: demo docs test test-slow lint format dist lowest bench mutants fuzz chaos tamper soak remote-faults clean
 
 .venv/.installed: pyproject.toml constraints.txt
@@ -11,8 +13,8 @@ BIN := .venv/bin
 
 test: .venv/.installed
 	$(BIN)/python -m tools.compile_kernels
-	$(BIN)/python -m pytest -n auto --dist worksteal
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not compiled and not once and not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not compiled and not once and not slow"
 
 # Heavier checks, and ten times as many examples for every property.
 test-slow: .venv/.installed

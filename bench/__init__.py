@@ -1,1 +1,1 @@
-"""Benchmarks: ours beside others', in one run, as Markdown tables."""
+"""Benchmarks of gemsdata and other programs in the same run, as Markdown tables."""

@@ -1,16 +1,15 @@
-"""Masked batches of 512-token rows through two workers, ours and those of other loaders.
+"""Masked batches of 512-token rows with two workers, from gemsdata and from other loaders.
 
     python -m bench.bench_loader [--rows 100000] [--rounds 3] [--seconds 4] [--write]
 
-Every loader reads the same rows, shuffles as it can, has two workers and batches of 256, and hands out int64 tensors.
-Peers run twice: with Hugging Face's masked-language collator, and without any masking (ours always mask, by
-`genemask`). Loaders take turns within each round; the median of the rounds is quoted. Time to the first batch counts
-from opening the data set.
+Every loader reads the same rows, shuffles in its own way, has two workers and batches of 256, and yields int64 tensors.
+Other loaders run twice: with Hugging Face's masked-language collator, and without masking (gemsdata always masks, with
+`genemask`). Loaders take turns within each round; the median of the rounds is reported. The time to the first batch
+includes opening the data set.
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import itertools
 import os
@@ -25,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 
@@ -70,7 +70,7 @@ def dataloader(dataset: object, collate: Callable, **options: object) -> Loader:
 
 
 def write_tars(rows: np.ndarray, folder: Path, rows_of_member: int) -> None:
-    """Write tars of .npy members, eight of them."""
+    """Write eight tars of .npy members."""
     folder.mkdir()
     members = np.array_split(np.arange(0, len(rows), rows_of_member), 8)
     for part, firsts in enumerate(members):
@@ -159,7 +159,7 @@ def measured(open_loader: Callable[[], Loader], seconds: float) -> tuple[float, 
 
 
 def make_sets(scratch: Path, num_rows: int, notes: list[str]) -> dict[str, Path]:
-    """Write the same rows for everyone."""
+    """Write the same rows in the formats of all loaders."""
     fasta = scratch / "genome.fa"
     with open(fasta, "wb") as stream:
         write_fasta(GenomeRecipe(num_bases=num_rows * ROW_BASES, num_contigs=4), stream)
@@ -263,7 +263,7 @@ def throughput(folders: dict[str, Path], rounds: int, seconds: float) -> str:
 
 
 def resuming(folder: Path) -> str:
-    """Time to the first batch at step 10,000,000 of an index of 10**9 rows: the shards named again and again."""
+    """Time to the first batch at step 10,000,000 of an index of 10**9 rows, in which the shards are repeated."""
     shards = ShardSet.open(folder)
     manifest = shards.manifest
     copies = -(-(10**9) // manifest.num_rows("train"))
@@ -279,33 +279,33 @@ def resuming(folder: Path) -> str:
     return markdown(["resume at step", "rows in the index", "build the loader, load the state, first batch"], rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
-    options = parser.parse_args()
+@click.command()
+@click.option("--rows", type=int, default=100_000, show_default=True)
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="Of each loader in a round.")
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
+def main(rows: int, seconds: float, rounds: int, write: bool) -> None:
+    """Print Markdown tables of batches per second."""
     warnings.simplefilter("ignore")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     notes: list[str] = []
     scratch = Path(tempfile.mkdtemp(prefix="gemsdata-bench-"))
     try:
-        folders = make_sets(scratch, options.rows, notes)
+        folders = make_sets(scratch, rows, notes)
         next(iter(ours(folders["ours"], False)))  # kernels are compiled once
         text = "\n\n".join(
             [
-                f"Measured by `make bench` on {machine()}; {options.rows:,} rows of 512 tokens, page cache warm;"
-                f" medians of {options.rounds} rounds in which the loaders take turns.",
-                throughput(folders, options.rounds, options.seconds),
+                f"Measured by `make bench` on {machine()}; {rows:,} rows of 512 tokens, page cache warm;"
+                f" medians of {rounds} rounds in which the loaders take turns.",
+                throughput(folders, rounds, seconds),
                 resuming(folders["ours"]),
                 *notes,
             ]
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    print(text)
-    if options.write:
+    click.echo(text)
+    if write:
         write_section("loader", text)
 
 

@@ -1,10 +1,10 @@
-"""Rows of 512 tokens masked per second on one core: every strategy, HF's collator and vectorised numpy, side by side.
+"""Rows of 512 tokens masked per second on one core: every strategy, HF's collator and vectorised numpy.
 
     python -m bench.bench_masking [--rounds 7] [--write]
 
-All make the same thing of the same rows: corrupted ids, labels and an attention mask, 512 wide. The rounds are
-interleaved, so that a change of the machine's speed hits all of them; the figures are medians. HF's collator gets
-samples that are tensors already, its quickest input, and masks independent tokens, the simplest strategy.
+All compute the same output from the same rows: corrupted ids, labels and an attention mask, 512 wide. The rounds are
+interleaved, so that changes of the machine's speed affect all of them; the figures are medians. HF's collator gets
+samples that are already tensors, its fastest input, and masks independent tokens, the simplest strategy.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def hugging_face(rows: np.ndarray) -> Callable[[], None]:
 
 
 def vectorised(select: Callable[..., np.ndarray], rows: np.ndarray, ranks: np.ndarray) -> Callable[[], None]:
-    """Mask with numpy alone: no loop over rows or tokens, random numbers only where they are needed."""
+    """Mask with numpy only: no loop over rows or tokens, random numbers only where needed."""
     rng = np.random.default_rng(0)
     shape = (BATCH_ROWS, ROW_TOKENS + 2)
     input_ids, labels, mask = np.empty(shape, np.uint16), np.empty(shape, np.int16), np.ones(shape, np.uint8)

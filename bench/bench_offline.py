@@ -1,13 +1,12 @@
-"""FASTA to shards: counting beside jellyfish and KMC, writing beside MDS and litdata, all beside bare input and output.
+"""FASTA to shards: counting against jellyfish and KMC, writing against MDS and litdata, the whole against plain I/O.
 
     python -m bench.bench_offline [--megabases 1000] [--rounds 3]
 
-Programs take turns within each round, and the median of the rounds is quoted, because machines drift.
+Programs take turns within each round, and the median of the rounds is reported, because the machine's speed varies.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import shutil
@@ -19,6 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 
 from bench.peers import stub_torchvision
@@ -70,7 +70,7 @@ def counting(fasta: Path, megabases: float, rounds: int, scratch: Path) -> str:
 
 
 def writing(fasta: Path, rounds: int, scratch: Path) -> str:
-    """Write the same rows with each; ours also makes them from the packed genome, hashes and flushes them."""
+    """Write the same rows with each; gemsdata also makes them from the packed genome, hashes and flushes them."""
     work = scratch / "set"
     plan = sharding.plan_only([str(fasta)], work, ShardOptions(valid_fraction=0.0))
     num_rows = sum(part.num_rows for part in plan.parts)
@@ -129,7 +129,7 @@ def writing(fasta: Path, rounds: int, scratch: Path) -> str:
 
 
 def whole(fasta: Path, megabases: float, rounds: int, scratch: Path) -> str:
-    """`gemsdata shard` beside reading the FASTA with the fastest library and writing the same bytes."""
+    """Time `gemsdata shard` against reading the FASTA with the fastest library and writing the same bytes."""
     out = scratch / "whole"
     peaks: list[int] = []
 
@@ -170,29 +170,29 @@ def whole(fasta: Path, megabases: float, rounds: int, scratch: Path) -> str:
     return markdown([f"the whole of {megabases:,.0f} Mbase, {num_bytes / 1e9:.2f} GB of Arrow", "median"], rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabases", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
-    options = parser.parse_args()
+@click.command()
+@click.option("--megabases", type=int, default=1000, show_default=True)
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
+def main(megabases: int, rounds: int, write: bool) -> None:
+    """Print Markdown tables of counting, writing and sharding."""
     with tempfile.TemporaryDirectory(prefix="gemsdata-bench-") as folder:
         scratch = Path(folder)
         fasta, small = scratch / "genome.fa", scratch / "small.fa"
-        for path, megabases in ((fasta, options.megabases), (small, 100)):
+        for path, size in ((fasta, megabases), (small, 100)):
             with open(path, "wb") as stream:
-                write_fasta(GenomeRecipe(num_bases=megabases * 1_000_000, num_contigs=8), stream)
+                write_fasta(GenomeRecipe(num_bases=size * 1_000_000, num_contigs=8), stream)
         text = "\n\n".join(
             [
                 f"Measured by `make bench` on {machine()}; a synthetic genome of "
-                f"{options.megabases:,} Mbase; medians of {options.rounds} rounds in which the programs take turns.",
-                counting(fasta, options.megabases, options.rounds, scratch),
-                writing(small, options.rounds, scratch),
-                whole(fasta, options.megabases, options.rounds, scratch),
+                f"{megabases:,} Mbase; medians of {rounds} rounds in which the programs take turns.",
+                counting(fasta, megabases, rounds, scratch),
+                writing(small, rounds, scratch),
+                whole(fasta, megabases, rounds, scratch),
             ]
         )
-    print(text)
-    if options.write:
+    click.echo(text)
+    if write:
         write_section("offline", text)
 
 

@@ -34,7 +34,7 @@ def main(data: Path, write: bool) -> None:
     """Print a Markdown table of the seconds of each query."""
     data = data.resolve()
     if not (data / "genomes").is_dir():
-        click.echo(f"no genomes in {data}: the worked queries are not timed; name the folder with genomes/ and npmi/")
+        click.echo(f"no genomes in {data}: the worked queries are not timed; give the folder with genomes/ and npmi/")
         return
     text = (ROOT / "docs" / "queries.md").read_text()
     worked = re.findall(r"^## (\d+\. .*?)$.*?^```sql\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)

@@ -1,15 +1,14 @@
-"""Masked batches over loopback from one and two servers, beside the local loader in the same run.
+"""Masked batches over loopback from one and two servers, against the local loader in the same run.
 
     python -m bench.bench_serve [--megabases 50] [--rounds 3] [--seconds 4] [--write]
 
-Rows of 512 tokens, batches of 256, `genemask`. Servers and client share the processors of one machine, so this is the
-price of the service, not its purpose: there the servers' processors come on top. "Its own processor time" is that of
-the training process: the time that the service leaves to it, or takes. Programs take turns; medians of the rounds.
+Rows of 512 tokens, batches of 256, `genemask`. Servers and client share the processors of one machine, so this measures
+the overhead of the service, not its benefit: in use, the servers add their processors. "Its own processor time" is that
+of the training process. Programs take turns; medians of the rounds.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import os
@@ -20,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+import click
 
 import gemsdata as gd
 from bench.table import machine, markdown, write_section
@@ -64,18 +65,18 @@ def measured(place: object, seconds: float, **options: object) -> tuple[float, f
     return steps * BATCH / elapsed, (processor_seconds() - used) / (steps * BATCH) * 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabases", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--write", action="store_true", help="write the tables into docs/benchmarks.md")
-    options = parser.parse_args()
+@click.command()
+@click.option("--megabases", type=int, default=50, show_default=True)
+@click.option("--seconds", type=float, default=4.0, show_default=True, help="Of each loader in a round.")
+@click.option("--rounds", type=int, default=3, show_default=True)
+@click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
+def main(megabases: int, seconds: float, rounds: int, write: bool) -> None:
+    """Print a Markdown table of batches from servers."""
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="gemsdata-bench-") as scratch:
         fasta, folder = Path(scratch) / "genome.fa", Path(scratch) / "set"
         with open(fasta, "wb") as stream:
-            write_fasta(GenomeRecipe(num_bases=options.megabases * 1_000_000, num_contigs=8), stream)
+            write_fasta(GenomeRecipe(num_bases=megabases * 1_000_000, num_contigs=8), stream)
         sharding.shard([fasta], folder, ShardOptions())
         with servers(folder, 2) as addresses:
             programs, remote = {}, {"num_workers": 4, "prefetch_factor": 8}
@@ -87,9 +88,9 @@ def main() -> None:
                     (title, "2 servers"): (addresses, {**remote, "device": device}),
                 }
             found: dict[tuple[str, str], list[tuple[float, float]]] = {name: [] for name in programs}
-            for _ in range(options.rounds):
+            for _ in range(rounds):
                 for name, (place, chosen) in programs.items():
-                    found[name].append(measured(place, options.seconds, **chosen))
+                    found[name].append(measured(place, seconds, **chosen))
     lines = []
     for (title, name), results in found.items():
         rate = statistics.median(result[0] for result in results)
@@ -108,11 +109,11 @@ def main() -> None:
         "processor time of the training process, µs a row",
     ]
     text = (
-        f"Measured by `make bench` on {machine()}; medians of {options.rounds} rounds in which the loaders take turns;"
+        f"Measured by `make bench` on {machine()}; medians of {rounds} rounds in which the loaders take turns;"
         f" servers and client on the same machine, whose load was {load:.1f} before.\n\n{markdown(header, lines)}"
     )
-    print(text)
-    if options.write:
+    click.echo(text)
+    if write:
         write_section("serve", text)
 
 

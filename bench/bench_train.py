@@ -2,10 +2,10 @@
 
     python -m bench.bench_train [SHARDS] [--model logo] [--rows 16] [--steps 8] [--write]
 
-Each side runs in a process of its own, as its users would start it, and the two take turns step by step, so that a
-change of the machine's speed affects both; the figures are medians. A step is the next batch, forward, backward,
-clipping and AdamW. Beside the wall clock is the CPU time of the process, which other programs do not lengthen. Before
-the steps both compute the loss of one and the same batch, without dropout.
+Each side runs in its own process, as its users would start it, and the two take turns step by step, so that changes of
+the machine's speed affect both; the figures are medians. A step is the next batch, forward, backward, clipping and
+AdamW. In addition to the wall clock, the CPU time of the process is reported, which other programs do not affect.
+Before the steps, both compute the loss of the same batch, without dropout.
 
 * Pretraining: BertForMaskedLM with labels=, HF's DataCollatorForLanguageModeling at 15 % on unmasked rows of the set,
   torch's AdamW; against train/pretrain.py's model, loader and optimizer.
@@ -64,7 +64,7 @@ class Setup:
     threads: int
     device: str
     bases: int = 0
-    """of the sequences to fine-tune on; 0: a pretraining"""
+    """length of the sequences for fine-tuning; 0: a pretraining"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def pretraining(side: str, setup: Setup) -> Side:
 
 
 def finetuning(side: str, setup: Setup) -> Side:
-    """Of rows of one length, as those of the few-shot sets are, already tokenised."""
+    """Return a fine-tuning on tokenised rows of one length, as in the few-shot sets."""
     k = gd.ShardSet.open(setup.shards).k
     config = build_model(setup.model, Vocabulary.of_kmers(k), max_positions=setup.bases + 2).config
     config.num_labels, config.hidden_dropout_prob, config.attention_probs_dropout_prob = 2, 0.1, 0.1
@@ -225,7 +225,7 @@ def line(setup: Setup, row_tokens: int, steps: int) -> list[str]:
         f"{setup.rows * row_tokens / own_wall:,.0f}",
         f"{found['losses']['plain']:.5f} / {found['losses']['ours']:.5f}",
     ]
-    click.echo(" | ".join(cells), err=True)  # as it goes
+    click.echo(" | ".join(cells), err=True)  # print each line at once
     return cells
 
 

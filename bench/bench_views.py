@@ -1,4 +1,4 @@
-"""Views of a packed genome beside stored rows, and beside the ways in which others read a genome, in one run.
+"""Views of a packed genome against stored rows, and against other ways of reading a genome, in one run.
 
     python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 2] [--megabases 3100] [--write]
 
@@ -56,7 +56,7 @@ class Contender:
 
 
 def rate(batches: Iterator[float], seconds: float) -> float:
-    """Return tokens a second, after one batch that is not counted."""
+    """Return tokens per second, after one warm-up batch."""
     next(batches)
     began, tokens = time.perf_counter(), 0.0
     while time.perf_counter() - began < seconds:
@@ -65,14 +65,14 @@ def rate(batches: Iterator[float], seconds: float) -> float:
 
 
 def tokens_of_batches(loader: peers.Loader, share: float) -> Iterator[float]:
-    """Yield the tokens of each batch for ever; ``share`` of all positions are tokens."""
+    """Yield the number of tokens of each batch, without end; ``share`` of all positions are tokens."""
     while True:
         for batch in loader:
             yield batch["input_ids"].numel() * share
 
 
 def peer(name: str, open_loader: Callable[[], peers.Loader]) -> Contender:
-    """Return a loader of others, all of whose positions are tokens."""
+    """Return a loader of another project, all of whose positions are tokens."""
     return Contender(name, PROCESSES, lambda seconds: rate(tokens_of_batches(open_loader(), 1.0), seconds))
 
 
@@ -89,14 +89,14 @@ def ours(name: str, view: View, batch_size: int, masking: str = "genemask", *, w
 
 
 def num_tokens(view: View) -> int:
-    """Return the tokens of an epoch; of tokens that vary in length only a stored set knows them."""
+    """Return the number of tokens of an epoch; for tokens that vary in length it is known for stored sets only."""
     if view.packed:
         return int(view.windows("train").num_tokens.sum())
     return sum(entry.num_tokens for entry in view.shards.manifest.shards("train"))
 
 
 def first_pass(name: str, url: str, cache: Path, tokens: int, *, as_view: bool) -> Contender:
-    """Return a loader that reads each row of a set at a URL once, nothing of which is in the cache."""
+    """Return a loader that reads each row of a set at a URL once, with an empty cache."""
 
     def speed(seconds: float) -> float:
         shutil.rmtree(cache, ignore_errors=True)
@@ -154,7 +154,7 @@ def bpe_views(packed: Path, fasta: Path, folder: Path) -> tuple[View, View]:
 
 
 def contenders(fasta: Path, folder: Path, files: ExitStack) -> dict[str, list[Contender]]:
-    """Return the contenders of each table, ours first."""
+    """Return the contenders of each table, gemsdata first."""
     for name in ("packed", "arrow"):
         shard([str(fasta)], folder / name, ShardOptions(format=name), workers=2)
     packed, arrow = folder / "packed", gd.view(folder / "arrow")

@@ -1,4 +1,4 @@
-"""Read a FASTA file and count its n-grams of 1..10 bases: the program that is timed beside jellyfish and KMC."""
+"""Read a FASTA file and count its n-grams of 1..10 bases: the program that is timed against jellyfish and KMC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How others read a genome for masked language models, written after their published descriptions."""
+"""Loaders of other projects for genomes, written following their published descriptions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Loader = Iterable[dict[str, torch.Tensor]]
 
 
 class PyfaidxWindows(torch.utils.data.Dataset):
-    """A window of the FASTA for each sample, letters to ids by a dict, as HyenaDNA's data set reads it."""
+    """A window of the FASTA for each sample, letters to ids by a dict, as in HyenaDNA's dataset."""
 
     def __init__(self, fasta: Path, num_bases: int) -> None:
         from pyfaidx import Fasta
@@ -41,7 +41,7 @@ class PyfaidxWindows(torch.utils.data.Dataset):
 
 
 class MappedWindows(torch.utils.data.Dataset):
-    """A window of a memory map of one byte a base, as BioNeMo's Evo 2 reads its token files."""
+    """A window of a memory map of one byte per base, like the token files of BioNeMo's Evo 2."""
 
     def __init__(self, path: Path, num_bases: int) -> None:
         self.path, self.num_bases = path, num_bases
@@ -75,7 +75,7 @@ def shuffled(dataset: torch.utils.data.Dataset, collate: Callable, *, batch_size
 
 
 def jsonl_stream(files: list[str], num_bases: int, *, batch_size: int = 4) -> Loader:
-    """Return windows as text, streamed by Hugging Face datasets, tokenized and masked, as GPN trains."""
+    """Return windows as text, streamed by Hugging Face datasets, tokenized and masked, as in GPN's training."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -102,7 +102,7 @@ def sequences(fasta: Path) -> list[bytes]:
 
 
 def write_peers(fasta: Path, folder: Path, num_bases: int) -> None:
-    """Write what the others read: one byte a base in bases.bin, and windows as jsonl.zst in two files."""
+    """Write the input of these loaders: one byte per base in bases.bin, and windows as jsonl.zst in two files."""
     records = sequences(fasta)
     ids = np.full(256, 1, np.uint8)
     for letter, token_id in OWN_IDS.items():
@@ -118,7 +118,7 @@ def write_peers(fasta: Path, folder: Path, num_bases: int) -> None:
 
 
 def bpe_folder(fasta: Path, folder: Path, *, num_ids: int = 4096, num_bases: int = 1_000_000) -> Path:
-    """Train a byte-pair tokenizer of as many ids as DNABERT-2's on the first bases of a genome, and save it."""
+    """Train a byte-pair tokenizer with the vocabulary size of DNABERT-2 on the first bases of a genome, and save it."""
     from tokenizers import Tokenizer, models, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""Import peers that want more than they use."""
+"""Import other loaders without dependencies that they do not use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import types
 
 
 def stub_torchvision() -> None:
-    """Let mosaicml-streaming import where torchvision has no build: it only derives classes for images from it."""
+    """Let mosaicml-streaming import without torchvision, which it only needs as a base for image classes."""
     try:
         import torchvision  # noqa: F401
     except (ImportError, RuntimeError):

@@ -1,4 +1,4 @@
-"""A folder at a URL whose bytes come at the rate of a network: all connections share it."""
+"""A folder at a URL with a limited transfer rate that all connections share, like a network link."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def slow_link(folder: Path, bytes_per_second: float) -> Iterator[str]:
-    """Serve a folder while the context is entered; yield its URL."""
+    """Context manager: serve a folder; yield its URL."""
     server = _Server(folder, bytes_per_second)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -8,11 +8,12 @@ import re
 import subprocess
 from pathlib import Path
 
-BENCHMARKS = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+BENCHMARKS, SCALE = DOCS / "benchmarks.md", DOCS / "scale.md"
 
 
 def machine() -> str:
-    """Say on what the figures were measured."""
+    """Return the description of the machine on which the figures were measured."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -33,10 +34,10 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_section(marker: str, text: str) -> None:
-    """Replace the text of docs/benchmarks.md between <!-- bench:marker --> and <!-- /bench:marker -->."""
+def write_section(marker: str, text: str, page: Path = BENCHMARKS) -> None:
+    """Replace the text of a page between <!-- bench:marker --> and <!-- /bench:marker -->."""
     begin, end = f"<!-- bench:{marker} -->", f"<!-- /bench:{marker} -->"
-    content = BENCHMARKS.read_text()
+    content = page.read_text()
     if begin not in content or end not in content:
-        raise ValueError(f"{BENCHMARKS} has no {begin} ... {end}")
-    BENCHMARKS.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", content, flags=re.DOTALL))
+        raise ValueError(f"{page} has no {begin} ... {end}")
+    page.write_text(re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", content, flags=re.DOTALL))

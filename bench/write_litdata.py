@@ -1,4 +1,4 @@
-"""Write rows with litdata's optimize, in a process of its own because it starts workers.
+"""Write rows with litdata's optimize, in a separate process because it starts workers.
 
 python -m bench.write_litdata ROWS.npy OUT WORKERS [tokens]: with ``tokens`` for litdata's TokensLoader.
 """

@@ -1,4 +1,4 @@
-"""Find what is wrong with labelled DNA: python -m eval.lint FILE..., the same as gemsdata lint FILE..."""
+"""Check labelled DNA files: python -m eval.lint FILE..., the same as gemsdata lint FILE..."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gemsdata.build import build_loader, model_inputs
     from gemsdata.inspect.audit import audit
     from gemsdata.inspect.sql import catalog
+    from gemsdata.inspect.to_dask import to_dask
+    from gemsdata.inspect.to_ray import to_ray_dataset
     from gemsdata.masking.curriculum import (
         CMGems,
         CMGemsReleased,
@@ -96,6 +98,8 @@ __all__ = [
     "register",
     "register_curriculum",
     "shard",
+    "to_dask",
+    "to_ray_dataset",
     "view",
     "wds_decoder",
 ]
@@ -104,6 +108,8 @@ _MODULES = {
     "build": ["build_loader", "model_inputs"],
     "inspect.audit": ["audit"],
     "inspect.sql": ["catalog"],
+    "inspect.to_dask": ["to_dask"],
+    "inspect.to_ray": ["to_ray_dataset"],
     "masking.curriculum": [
         "CMGems",
         "CMGemsReleased",
@@ -147,6 +153,8 @@ _MODULES = {
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 _NEEDS = {
     "build": "torch",
+    "inspect.to_dask": "dask",
+    "inspect.to_ray": "ray",
     "service": "torch",
     "stream": "torch",
     "stream.accelerate": "accelerate",
@@ -154,13 +162,13 @@ _NEEDS = {
     "stream.trainer": "transformers",
     "views.tokenizer": "transformers",
 }
-"""Modules and packages that need something which ``pip install gemsdata`` alone does not bring"""
+"""Modules and packages that need an extra: ``pip install gemsdata`` alone does not install what they import"""
 
 
 if not TYPE_CHECKING:  # a type checker would take any name for a public one
 
     def __getattr__(name: str) -> object:
-        """Import a public name on first use, and keep it."""
+        """Import a public name on first use, and store it in the module."""
         if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         missing = _missing(name)
@@ -181,7 +189,7 @@ def __dir__() -> list[str]:
 
 
 def _missing(name: str) -> str:
-    """Return the package that a public name needs and that is not installed; "" when there is none."""
+    """Return the package that a public name needs and that is not installed; "" if all are installed."""
     module = _MODULE_OF[name].removeprefix(f"{__name__}.")
     needed = [_NEEDS[place] for place in (module.split(".")[0], module) if place in _NEEDS]
     return next((package for package in needed if importlib.util.find_spec(package) is None), "")

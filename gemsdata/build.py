@@ -1,4 +1,4 @@
-"""``build_loader``: from folders and options to a loader."""
+"""``build_loader``: open shard sets and build the loader of their masked batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODEL_INPUTS = ("input_ids", "labels", "attention_mask")
 
 
 class LoaderOptions(TypedDict, total=False):
-    """How batches are computed and where they go: the options of `Loader` that no batch depends on, but stage_lag."""
+    """Options of `Loader`: how batches are computed and where they are put. Only stage_lag changes their content."""
 
     num_workers: int
     threads: bool
@@ -47,7 +47,7 @@ class LoaderOptions(TypedDict, total=False):
 
 
 def model_inputs(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Return what a model takes of a batch: input_ids, labels and attention_mask."""
+    """Return the entries of a batch that a model takes: input_ids, labels and attention_mask."""
     return {name: batch[name] for name in MODEL_INPUTS}
 
 
@@ -84,19 +84,20 @@ def build_loader(
     split
         "train" or "valid".
     masking, curriculum
-        a strategy or its name; a `Curriculum` or its name, which may also stand as ``masking`` ("cm-gems").
+        a strategy or its name; a `Curriculum` or its name, which may also be given as ``masking`` ("cm-gems").
     batch_size, global_batch_size
-        rows of a batch of one rank, or of all ranks together; give one. The stream depends on the global one alone.
+        number of rows per batch, on one rank or over all ranks; give one. The stream depends on the global size only.
     num_steps, num_epochs
         length of the run; give one or neither (endless).
     seed
-        of the order, the strands and the masks, 0 to 2**64 - 1.
+        seed of the row order, the strands and the masks, 0 to 2**64 - 1.
     shuffle
-        True: over all rows; a number of rows: within windows of it, for sets that must be fetched or decoded; False.
+        True: over all rows; an int: within windows of that many rows, for sets that are fetched or decoded; False: no.
     remainder
-        what happens where an epoch ends inside a batch: "wrap", "pad" or "drop"; see `gemsdata.stream.order`.
+        what to do when an epoch ends inside a batch: "wrap", "pad" or "drop"; see `gemsdata.stream.order`.
     weights
-        of several sets: their exact shares of every batch, to a thousandth; default: by their numbers of rows.
+        share of each set in every batch, kept exactly (rounded to 1/1000); default: proportional to the numbers of
+        rows.
     reverse_complement
         probability that a row is shown as its reverse complement.
     ranks
@@ -106,17 +107,17 @@ def build_loader(
     world
         rank and number of ranks; default: detected.
     coordinates
-        whether batches say where each row is from: ``contig``, ``start``, ``end``, ``strand`` and, in a mixture,
+        whether batches contain the origin of each row: ``contig``, ``start``, ``end``, ``strand`` and, in a mixture,
         ``source``.
     **loader_options
-        num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. Workers of a loader that
-        asks servers are always threads: each waits for one batch. Worker processes that read from a URL start by
+        num_workers, threads, prefetch_factor, start_method, device, stage_lag: see `Loader`. With servers, workers are
+        always threads, each of which waits for one batch. Worker processes that read from a URL are started with
         "spawn", so a script needs ``if __name__ == "__main__":``.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        for a set that is not there or damaged, or options that do not fit; the message says what to do.
+        for a set that is missing or damaged, or for invalid options; the message says what to do.
     ConnectionError
         when no server answers, or one refuses the token.
     """
@@ -151,9 +152,9 @@ def build_loader(
 
 
 def _without_fork(options: LoaderOptions) -> LoaderOptions:
-    """Return the options with a start method that clients of object stores survive.
+    """Return the options with the start method "spawn", which is safe for clients of object stores.
 
-    It is "spawn": a forkserver would give workers the environment, with the credentials, of when it was started.
+    A forkserver would give workers the environment of the time when it was started, including old credentials.
     """
     if options.get("start_method") == "fork":
         raise ValueError('start_method = "fork" is not for sets at URLs; give "spawn", or threads=True')
@@ -188,7 +189,7 @@ def _places(shards: Any) -> list[Any]:
 
 
 def _views(places: Sequence[Any]) -> tuple[ViewOptions, ...] | None:
-    """Return the views that a server is asked for; None where places are servers, whose own rows are wanted."""
+    """Return the views to request from servers; None if the places are servers and are to send their own rows."""
     views = tuple(place.options for place in places if isinstance(place, ServedView))
     return views or None
 
@@ -196,7 +197,7 @@ def _views(places: Sequence[Any]) -> tuple[ViewOptions, ...] | None:
 def _open_sets(
     places: Sequence[ShardSet | View], split: str, check: str, faults: str, ranks: np.ndarray | None, coordinates: bool
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
-    """Return the readers of shard sets and views, and what makes a stream of them, given the order and so on."""
+    """Return the readers of shard sets and views, and a function that makes their stream, given the order and so on."""
     sources = [place if isinstance(place, View) else rows_of(place) for place in places]
     readers = [reader_of(rows, split, check=check, faults=faults) for rows in sources]
     tables = [ranks_of(rows) if ranks is None else ranks for rows in sources]
@@ -213,7 +214,7 @@ def _ask_servers(
     ranks: np.ndarray | None,
     coordinates: bool,
 ) -> tuple[Sequence[RowSource], Callable[..., BatchSource]]:
-    """Return the splits that servers hold, and what makes a stream of them, given the order and so on."""
+    """Return the splits that servers offer, and a function that makes their stream, given the order and so on."""
     remote = RemoteSets(servers, seed, views)
     splits = [RemoteSplit(source=source, split=split, check=check, faults=faults) for source in remote.sources]
     return splits, functools.partial(RemoteStream, remote, splits, own_ranks=ranks, coordinates=coordinates)

@@ -76,7 +76,10 @@ def launch(script, num_processes: int, *arguments, timeout: int = 250) -> subpro
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 2), (2, 1), (4, 0)])
+@pytest.mark.parametrize(
+    ("num_processes", "num_workers"),
+    [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(4, 0, marks=pytest.mark.slow)],
+)
 def test_every_row_once_an_epoch_on_any_number_of_processes(shards, tmp_path, num_processes, num_workers):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
@@ -129,7 +132,7 @@ def test_a_foreign_loader_over_the_stream_raises_when_accelerate_iterates_it(sha
 
 
 def test_prepare_refuses_what_does_not_fit(shards, accelerator):
-    with pytest.raises(ValueError, match=r"takes what gemsdata\.build_loader returns"):
+    with pytest.raises(ValueError, match=r"takes a loader from gemsdata\.build_loader"):
         gd.prepare(accelerator, [1, 2])
     loader = gd.build_loader(shards, batch_size=4, world=gd.World(rank=1, num_ranks=2))
     with pytest.raises(ValueError, match="make the Accelerator first"):

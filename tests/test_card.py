@@ -10,6 +10,8 @@ import gemsdata as gd
 from gemsdata.cli import main
 from tests.genomes import random_dna, write_fasta
 
+pytestmark = pytest.mark.once
+
 FEATURES = {
     "arrow": {"input_ids", "num_tokens"},
     "packed": {"contig", "start", "num_bases", "packed"},

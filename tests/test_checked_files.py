@@ -129,7 +129,7 @@ def test_exchanged_shards_of_one_size_are_an_error_at_first_touch(tmp_path, made
     two.rename(one)
     (tmp_path / "one").rename(two)
     assert batches(folder, check="size"), "by size and structure nothing is found"
-    with pytest.raises(ValueError, match=r"shard .*/train/00000[01]\.\w+ is damaged or another one"):
+    with pytest.raises(ValueError, match=r"shard .*/train/00000[01]\.\w+ is damaged or replaced"):
         batches(folder)
 
 
@@ -155,7 +155,7 @@ def test_a_shard_of_another_set_is_an_error_at_first_touch(tmp_path, name):
     assert right.stat().st_size == wrong.stat().st_size
     shutil.copyfile(wrong, right)
     source = gd.view(own, tokens="kmer:3:3", row_bases=60) if name == "packed" else own
-    with pytest.raises(ValueError, match=rf"shard {right} is damaged or another one"):
+    with pytest.raises(ValueError, match=rf"shard {right} is damaged or replaced"):
         batches(source)
 
 

@@ -157,7 +157,7 @@ def test_code_of_a_checkpoint_runs_on_request_only(folders, tmp_path, capsys):
     train = write(tmp_path / "train.tsv", task(4, 1))
     status, _, errors = tune(capsys, model=folders["own code"], output_dir=tmp_path / "out", train=train)
     assert (status, errors.count("\n")) == (2, 1)
-    assert "comes with Python code of its own (config.json has an auto_map)" in errors
+    assert "comes with its own Python code (config.json has an auto_map)" in errors
     assert "--trust-remote-code" in errors
     assert not (tmp_path / "out").exists()
     for random_weights in (False, True):

@@ -41,7 +41,7 @@ def test_shard_sums_up_what_it_did(tmp_path: Path, fasta: str, capsys: pytest.Ca
     assert "9,589 bases in 6 contigs" in said.out
     assert "skipped 65 bases: not ACGT (N 59, K 1, M 1, R 1, S 1, W 1, Y 1)" in said.out
     assert f"train: {manifest.num_rows('train'):,} rows" in said.out
-    assert "1 records without a base" in said.out
+    assert "1 records without bases" in said.out
     assert "rows/s" in said.out
     assert manifest.fingerprint[:16] in said.out
     assert said.err == ""  # no progress bar where no one looks

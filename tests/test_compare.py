@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +31,7 @@ STUDY = Study(
         Arm("genemask-30", masking="genemask", pretrain={"masking_budget": 0.3}),
     ],
     pretrain={**OPTIONS, "max_steps": 12, "eval_every": 3, "masking_budget": 0.15, "switch_lag": 3},
+    finetune={"epochs": 2},
     seeds=(1, 2, 3),
     sets=("one", "two"),
     shots=(4,),
@@ -61,6 +63,7 @@ def config(tmp_path) -> compare.CompareConfig:
     return compare.CompareConfig(shards=(str(shards),), data=str(tmp_path / "data"), output_dir=str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(config, in_process, monkeypatch, capsys):
     out = Path(config.output_dir)
     finetune = run_files.finetune
@@ -96,6 +99,7 @@ def test_a_study_goes_on_where_it_stopped_and_ends_in_a_table_and_a_figure(confi
     assert runs[runs["arm"] == "cm-gems"]["switched_at"].notna().all()
     assert runs[runs["arm"] != "cm-gems"]["switched_at"].isna().all()
     assert set(runs[runs["arm"] == "genemask-30"]["masking_budget"]) == {0.3}
+    assert {json.loads(path.read_text())["inputs"]["epochs"] for path in out.glob("runs/**/run.json")} == {2}
     for name in ("study.png", "study.svg", "comparisons.parquet", "results.parquet"):
         assert (out / name).stat().st_size > 1000
 
@@ -135,8 +139,9 @@ def test_every_arm_masks_the_same_number_of_tokens(config):
     ("changes", "message"),
     [
         ({"seeds": (1, 2)}, "at least three"),
-        ({"arms": [Arm("a", "global"), Arm("a", "dnabert")]}, "names of their own"),
+        ({"arms": [Arm("a", "global"), Arm("a", "dnabert")]}, "different names"),
         ({"comparisons": [("cm-gems", "nobody")]}, "comparisons name nobody"),
+        ({"finetune": {"epoch": 3}}, "fine-tuning has no option epoch;"),
         ({"arms": [Arm("cm-gems", "cm-gems", {"steps": 3})], "comparisons": ()}, "no option steps"),
         ({"arms": [Arm("x", "nothing")], "comparisons": ()}, "masking 'nothing' is unknown"),
     ],
@@ -151,7 +156,7 @@ def test_a_study_is_a_python_file(tmp_path, capsys):
     path.write_text("STUDY = 3\n")
     arguments = ["--shards", "x", "--data", "y", "--output-dir", str(tmp_path)]
     assert compare.main([str(path), *arguments]) == 2
-    assert "sets no STUDY" in capsys.readouterr().err
+    assert "does not define STUDY" in capsys.readouterr().err
     assert compare.main(["nowhere.py", *arguments]) == 2
     assert "nowhere.py does not exist" in capsys.readouterr().err
     assert compare.main(arguments) == 2

@@ -117,8 +117,8 @@ def test_classes_of_packages_get_their_name_and_broken_ones_are_left_out(monkeyp
     }
     assert curricula["plan"] is plan
     assert [str(warning.message) for warning in caught] == [
-        "plug-in broken = a:B is left out: first line",
-        "plug-in silent = a:S is left out: RuntimeError",
+        "plug-in broken = a:B is ignored: first line",
+        "plug-in silent = a:S is ignored: RuntimeError",
     ]
     assert {(warning.category, warning.filename) for warning in caught} == {(RuntimeWarning, __file__)}
 

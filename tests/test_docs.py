@@ -13,6 +13,8 @@ import gemsdata
 from gemsdata.cli import COMMANDS
 from tools import architecture, cli_docs, doc_figures
 
+pytestmark = pytest.mark.once
+
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 

@@ -21,6 +21,8 @@ from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, random_dna, write_fasta, write_twobit
 
+pytestmark = pytest.mark.once
+
 OPTIONS = {
     "arrow": ShardOptions(row_tokens=8, min_count=2, rows_per_shard=1024),
     "packed": ShardOptions(format="packed", min_count=2, valid_fraction=0.3),
@@ -159,7 +161,6 @@ def test_a_bad_file_is_one_error_and_leaves_nothing(genome, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     ("words", "said"),
     [

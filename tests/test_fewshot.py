@@ -269,7 +269,7 @@ def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_pro
     ("options", "message"),
     [
         ({"models": "ours"}, "give NAME=FOLDER"),
-        ({"sets": "three"}, "is no few-shot set"),
+        ({"sets": "three"}, "is not a few-shot set"),
         ({"shots": 7}, "has training files of 7 shots"),
         ({"draws": 0}, "--draws 0"),
         ({"max_test_rows": 0}, "--max-test-rows 0"),
@@ -293,13 +293,14 @@ def test_code_of_a_checkpoint_is_refused_before_anything_runs_and_does_not_spoil
     assert evaluate(tmp_path, model, sets="one", models=(f"ours={model}", f"theirs={own_code}")) == 2
     assert "--trust-remote-code" in capsys.readouterr().err
     assert evaluate(tmp_path, model, sets="one", models=f"nobody={tmp_path / 'nowhere'}") == 2
-    assert "nowhere is no Hugging Face model folder" in capsys.readouterr().err
+    assert "nowhere is not a Hugging Face model folder" in capsys.readouterr().err
     assert in_process == []
     assert evaluate(tmp_path, model, sets="one") == 0
     assert evaluate(tmp_path, model, sets="one", trust_remote_code=True) == 0
     assert len(in_process) == 2
 
 
+@pytest.mark.slow
 def test_cells_run_in_processes_and_one_that_fails_does_not_stop_the_others(tmp_path, model, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)

@@ -164,7 +164,7 @@ def test_rows_that_a_model_sees_in_part_are_reported():
     found = results([task("tf_0"), task("tf_1")])
     found.loc[1, "test_rows_cut"] = 7
     text = gue.report(found, published=["dnabert"], missing={}, max_steps=None)
-    assert "seen in part only:\n\n* ours: 7 of 10 of tf_1\n" in text
+    assert "were truncated:\n\n* ours: 7 of 10 of tf_1\n" in text
 
 
 def test_published_figures_are_the_papers(published_rows, data_dir):

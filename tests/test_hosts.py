@@ -15,7 +15,7 @@ from tests.genomes import random_dna
 from tests.stream_support import make_set
 from tests.view_support import packed_set
 
-ADVICE = r"is iterated itself.*docs/stream\.md"
+ADVICE = r"iterate the Loader itself.*docs/stream\.md"
 MODES = [{}, {"num_workers": 2, "threads": True}, {"num_workers": 2, "start_method": "fork"}]
 pytestmark = [pytest.mark.once, pytest.mark.filterwarnings("default")]  # what other libraries warn of is theirs
 
@@ -110,7 +110,7 @@ def test_a_trainer_resumes_inside_an_epoch_and_between_two(shards, tmp_path, aft
     for one, other in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(one, other)
     (tmp_path / f"checkpoint-{after}" / "stream.json").unlink()
-    with pytest.raises(ValueError, match=r"holds no stream\.json: it was not written by a LoaderTrainer"):
+    with pytest.raises(ValueError, match=r"contains no stream\.json: it was not written by a LoaderTrainer"):
         trainer(tmp_path).train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{after}"))
 
 
@@ -231,7 +231,7 @@ def test_a_loader_given_as_a_data_set_says_what_to_do(shards, tmp_path):
     for options in ({}, {"shuffle": True}, {"batch_size": None}):
         with pytest.raises(TypeError, match=ADVICE):
             next(iter(DataLoader(loader, **options)))
-    with pytest.raises(TypeError, match=r"the stream is endless.*is iterated itself"):
+    with pytest.raises(TypeError, match=r"the stream is endless.*iterate the Loader itself"):
         next(iter(DataLoader(gd.build_loader(shards, batch_size=7))))
     arguments = TrainingArguments(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True)
     with pytest.raises(TypeError, match=ADVICE):
@@ -252,6 +252,6 @@ class _Rewrapped(torch.utils.data.IterableDataset):
 def test_a_loader_in_the_worker_of_another_dataloader_is_refused(shards, built_before):
     loader = gd.build_loader(shards, batch_size=7, num_steps=4) if built_before else None
     foreign = DataLoader(_Rewrapped(shards, loader), batch_size=None, num_workers=2, multiprocessing_context="fork")
-    with pytest.raises(RuntimeError, match=r"every worker\s+would give every batch; build it in the main process"):
+    with pytest.raises(RuntimeError, match=r"every\s+worker would yield every batch; build it in the main process"):
         list(foreign)
     assert len(list(DataLoader(_Rewrapped(shards, loader), batch_size=None))) == 4  # without workers there is no harm

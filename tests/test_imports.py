@@ -10,6 +10,8 @@ import pytest
 
 from tools.architecture import LEVEL_OF, ORDER, REPOSITORY, SOURCES, imported, package_of
 
+pytestmark = pytest.mark.once
+
 FIRST_WITH_TORCH = "stream"
 TRAIN = [
     {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models"},

@@ -179,17 +179,18 @@ def test_bases_are_shown_by_the_known_kmers_over_them(stride, unknown):
 
 
 def test_tokens_of_any_length_are_decoded_one_after_the_other():
-    words = [[], [4], [0], [1, 2, 3], [3, 3], [2, 0, 1, 1]]
+    words = [[], [4], [0], [1, 2, 3], [3, 3], [2, 0, 1, 1], [0, 1, 2, 3, 3, 2, 1, 0], [3, 2, 1, 0, 0, 1, 2, 3, 1, 2, 1]]
+    firsts = np.array([sum(digit << 8 * j for j, digit in enumerate(word[:8])) for word in words], np.uint64)
     digits = np.array([digit for word in words for digit in word], np.uint8)
     first = np.cumsum([0, *map(len, words)])
-    ids = np.random.default_rng(0).integers(0, 6, (5, 6)).astype(np.uint16)
+    ids = np.random.default_rng(0).integers(0, 8, (30, 6)).astype(np.uint16)
     ids[4] = 5  # reaches beyond the end of the row
-    counts = np.array([6, 2, 0, 5, 6])
-    out, start = np.full((5, 20), 9, np.uint8), np.full((5, 7), -1, np.int32)
-    kernels.decode_varying(ids, counts, digits, first, out, start)
+    counts = np.array([6, 2, 0, 5, 6] * 6)
+    out, start = np.full((30, 20), 9, np.uint8), np.full((30, 7), -1, np.int32)
+    kernels.decode_varying(ids, counts, firsts, digits, first, out, start)
     for i, tokens in enumerate(counts.tolist()):
         row = [words[v] for v in ids[i, :tokens]]
         text = [digit for word in row for digit in word][:20]
-        assert out[i].tolist() == text + [9] * (20 - len(text))
+        assert out[i].tolist() == text + [0] * (20 - len(text))
         ends = np.cumsum([0, *map(len, row)]).tolist()
         assert start[i].tolist() == [min(end, 20) for end in ends + [ends[-1]] * (6 - tokens)]

@@ -17,7 +17,7 @@ from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from tests.test_sharding import hashes
 from tools.synthesize import GenomeRecipe, write_fasta
 
-NUM_KILLS = 10
+NUM_KILLS = 6
 OPTIONS = ["--format", "both", "--rows-per-shard", "1024", "--row-tokens", "100"]
 VICTIM = """
 import sys

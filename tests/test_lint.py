@@ -66,7 +66,7 @@ def test_other_letters_and_the_tokens_they_cost(tmp_path: Path) -> None:
 
 def test_lower_case_and_short_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "train.csv", [("ACGT", 0), (random_dna(30, 1).lower(), 1)])
-    assert only(path, code="unknown-tokens").text == "1 row shorter than 6 bases, so without a token"
+    assert only(path, code="unknown-tokens").text == "1 row shorter than 6 bases, which have no token"
     assert only(path, code="letters").text.startswith("1 row with lower-case letters")
 
 

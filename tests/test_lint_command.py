@@ -16,6 +16,8 @@ from gemsdata.lint.grouping import file_sets, role_of
 from tests.genomes import random_dna
 from tests.lint_support import rows_of, write
 
+pytestmark = pytest.mark.once
+
 REPOSITORY = Path(__file__).parents[1]
 
 

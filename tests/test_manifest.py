@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import hashlib
 import json
+import pickle
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gemsdata.cli import main
+from gemsdata.files.typed_json import from_json
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest, fingerprint
+from gemsdata.shards.manifest_fields import Shard, shard_path
+from gemsdata.shards.shard_table import ShardTable
 from tests.stream_support import make_set
 
 
@@ -35,6 +42,11 @@ def parse(content: Any) -> Manifest:
     return Manifest.parse(json.dumps(content).encode(), "file")
 
 
+def as_written(content: Any) -> bytes:
+    """The document in the layout of `Manifest.to_json`, of which shards are read as columns."""
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
 def parsed(text: bytes) -> tuple[Manifest | None, str]:
     """The manifest, or why it was refused; any other exception than ValueError is a defect."""
     try:
@@ -49,6 +61,62 @@ def test_both_versions_read_back_with_one_fingerprint(content: dict[str, Any]) -
     assert fingerprint(manifest) == content["fingerprint"]
     assert len(manifest.identity) == 64
     assert Manifest.parse(manifest.to_json().encode(), "file") == manifest
+
+
+def test_a_manifest_as_it_was_written_is_read_as_columns(content: dict[str, Any]) -> None:
+    manifest = Manifest.parse(as_written(content), "file")
+    assert manifest == parse(content)
+    for split, shards in manifest.splits.items():
+        assert type(shards) is ShardTable
+        assert list(shards) == parse(content).splits[split] == pickle.loads(pickle.dumps(shards))
+        assert (shards[-1:], shards[1:3]) == (list(shards)[-1:], list(shards)[1:3])
+    assert manifest.to_json().encode() == as_written(content)
+    assert manifest.identity == parse(content).identity
+
+
+@pytest.mark.once
+def test_a_manifest_of_many_shards_is_read_in_chunks(content: dict[str, Any]) -> None:
+    """More shards than are read at a time, without an object for each; anything wrong in the last one is found."""
+    formats, count = content["formats"], 4200
+    many = from_json(dict[str, list[Shard]], splits_of(count, formats), "splits")
+    text = dataclasses.replace(parse(content), formats=formats, splits=many).with_hashes().to_json().encode()
+    tracemalloc.start()
+    manifest = Manifest.parse(text, "file")
+    kept_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < count * 150 * len(formats)
+    assert peak_bytes < len(text) + count * 1000 * len(formats)
+    assert manifest.shards("train")[4199].files["arrow"].path == "train/004199.arrow"
+    assert manifest.num_rows("train") == count * 7
+    for before, after in ((b"004199.arrow", b"004200.arrow"), (b'"num_tokens": 70', b'"num_tokens": 071')):
+        at = text.rindex(before)
+        refused, problem = parsed(text[:at] + after + text[at + len(before) :])
+        assert refused is None
+        assert "is damaged" in problem or "is not the manifest" in problem
+
+
+def splits_of(count: int, formats: list[str]) -> dict[str, Any]:
+    """The splits of a set with as many shards of 7 rows."""
+    digest = hashlib.sha256(b"").hexdigest()
+    shards = [
+        {
+            "first_row": 7 * index,
+            "num_rows": 7,
+            "num_tokens": 70,
+            "content_xxh3_64": f"{index:016x}",
+            "files": {
+                name: {
+                    "path": shard_path("train", index, name),
+                    "num_bytes": 1000 + index,
+                    "xxh3_64": f"{index:016x}",
+                    "sha256": digest,
+                }
+                for name in formats
+            },
+        }
+        for index in range(count)
+    ]
+    return {"train": shards, "valid": []}
 
 
 def test_why_there_is_no_manifest_is_said(tmp_path: Path) -> None:
@@ -109,6 +177,7 @@ def changed(content: dict[str, Any], data: st.DataObject) -> Any:
 def test_any_changed_value_is_refused_in_one_line(content: dict[str, Any], data: st.DataObject) -> None:
     document = changed(content, data)
     manifest, problem = parsed(json.dumps(document).encode())
+    assert parsed(as_written(document)) == (manifest, problem)
     if manifest is None:
         assert problem.startswith("file")
         assert "\n" not in problem
@@ -122,7 +191,7 @@ def test_any_changed_value_is_refused_in_one_line(content: dict[str, Any], data:
 @settings(max_examples=100)
 @given(data=st.data())
 def test_any_damaged_bytes_are_refused_in_one_line(content: dict[str, Any], data: st.DataObject) -> None:
-    text = bytearray(json.dumps(content).encode())
+    text = bytearray(data.draw(st.sampled_from([json.dumps(content).encode(), as_written(content)])))
     for _ in range(data.draw(st.integers(1, 3))):
         text[data.draw(st.integers(0, len(text) - 1))] = data.draw(st.integers(0, 255))
     text = text[: data.draw(st.just(len(text)) | st.integers(0, len(text)))]

@@ -13,6 +13,7 @@ import pytest
 from gemsdata.files.typed_json import from_json
 from gemsdata.shards import manifest as module
 from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.manifest_fields import shard_path
 
 HEX = "0123456789abcdef"
 KMERS: dict[str, Any] = {
@@ -303,4 +304,4 @@ def test_the_files_of_a_set_are_those_of_every_shard_and_of_its_tokenizer(tmp_pa
         manifest.shards("test")
     manifest.save(tmp_path)
     assert Manifest.load(tmp_path) == manifest
-    assert module.shard_path("valid", 12, "webdataset") == "valid/000012.tar"
+    assert shard_path("valid", 12, "webdataset") == "valid/000012.tar"

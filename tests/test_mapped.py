@@ -59,9 +59,9 @@ def folder(tmp_path_factory):
         ({}, {}, 150_000),
         ({}, {"num_workers": 2, "threads": True}, 0),
         ({}, {"num_workers": 2, "start_method": "fork"}, 0),
-        ({}, {"num_workers": 1, "start_method": "spawn"}, 150_000),
+        pytest.param({}, {"num_workers": 1, "start_method": "spawn"}, 150_000, marks=pytest.mark.slow),
         ({"format": "webdataset"}, {"num_workers": 2, "threads": True}, 150_000),
-        ({"compression": "zstd"}, {}, 0),
+        pytest.param({"compression": "zstd"}, {}, 0, marks=pytest.mark.slow),
     ],
     ids=["inline", "threads", "fork", "spawn", "tar", "zstd"],
 )

@@ -55,8 +55,8 @@ def test_meme_keeps_its_probabilities(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "holds no motif"),
-        ("just text\n", "holds no motif"),
+        ("", "contains no motif"),
+        ("just text\n", "contains no motif"),
         (">a\n1 2 3\n4 5 6\n", "'a' is neither rows of four"),
         (">a\n1 2 3 x\n", "'a'.*could not convert"),
         (">a\n" + "1 2 3 4\n" * 4, "four by four"),
@@ -112,10 +112,10 @@ def test_bad_input_is_one_line_and_status_2(capsys, tmp_path) -> None:
     assert "does not exist" in refused(capsys, [*usual, "--npmi", str(tmp_path / "none")])
     assert "not an NPMI table" in refused(capsys, [*usual, "--npmi", motifs])
     assert "no such file" in refused(capsys, [*usual, "--motifs", str(tmp_path / "none")])
-    assert "holds no motif" in refused(capsys, [*usual, "--motifs", ranking])
+    assert "contains no motif" in refused(capsys, [*usual, "--motifs", ranking])
     assert "--top 0" in refused(capsys, [*usual, "--top", "0"])
     assert "--fimo-p 2" in refused(capsys, [*usual, "--fimo-p", "2"])
-    assert "leave --k" in refused(capsys, [*usual, "--k", "6"])
+    assert "omit --k" in refused(capsys, [*usual, "--k", "6"])
     assert "NAME=FILE" in refused(capsys, [*usual, "--labelled", "train.tsv"])
     (tmp_path / "short.csv").write_text("kmer,count\nACG,1\n")
     assert "lacks a column" in refused(capsys, [*usual, "--npmi", str(tmp_path / "short.csv")])

@@ -83,6 +83,7 @@ def test_tomtom_agrees_with_a_slow_computation() -> None:
     assert (found.offset[3, 3], found.reverse[3, 3]) == (1, False)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_both_strands_of_a_kmer_match_the_same_motifs() -> None:
     motifs = make_motifs(40)
@@ -107,6 +108,7 @@ def test_fimo_finds_the_words_whose_exact_p_value_is_small() -> None:
     assert 100 < sure <= num_found <= perhaps
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_a_hit_does_not_run_over_the_end_of_a_short_sequence() -> None:
     motif = Motif("m", np.full((4, 12), 0.002) + 0.992 * np.eye(4)[[0, 1, 2, 3] * 3].T)
@@ -127,6 +129,7 @@ def test_a_cluster_takes_its_kmers_away_from_the_next() -> None:
 # Planted truths
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_planted_motifs_are_found_and_the_claim_holds(tmp_path) -> None:
     motifs = make_motifs(50)
@@ -143,6 +146,7 @@ def test_planted_motifs_are_found_and_the_claim_holds(tmp_path) -> None:
             assert by_kmer[word]["motif_p_value"] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_a_ranking_by_match_has_a_strong_correlation(tmp_path) -> None:
     motifs = make_motifs(50)
@@ -158,6 +162,7 @@ def test_a_ranking_by_match_has_a_strong_correlation(tmp_path) -> None:
     assert "which is strong" in results.conclusion.sentence
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 @pytest.mark.parametrize("seed", range(4))
 def test_a_random_ranking_does_not_make_the_claim_hold(tmp_path, seed) -> None:
@@ -167,6 +172,7 @@ def test_a_random_ranking_does_not_make_the_claim_hold(tmp_path, seed) -> None:
     assert min(results.conclusion.adjusted.values()) > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
     motifs = make_motifs(50)
@@ -186,6 +192,7 @@ def test_a_motif_planted_in_positives_is_enriched_there(tmp_path) -> None:
     assert {row["name"] for row in kmers[: len(words)]} <= words | {reverse_complement(word) for word in words}
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_the_same_seed_gives_the_same_bytes_from_the_library_and_from_the_command(tmp_path, capsys) -> None:
     names = ["conclusion.json", "motifs.md", "motifs.parquet", "motifs.png", "motifs.svg"]
@@ -206,6 +213,7 @@ def test_the_same_seed_gives_the_same_bytes_from_the_library_and_from_the_comman
 # The real data
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_the_published_ranking_on_real_data(data_dir, tmp_path) -> None:
     config = MotifConfig(

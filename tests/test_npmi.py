@@ -242,8 +242,8 @@ def test_a_table_of_an_older_version_is_still_read(tmp_path: Path) -> None:
         (lambda t: t.drop_columns(["count"]), "has no column 'count'"),
         (lambda t: t.drop_columns(["rank_naive"]), "has no column 'rank_naive'"),
         (lambda t: t.set_column(3, "count", t["count"].cast(pa.int32())), "column 'count' is int32, not int64"),
-        (lambda t: t.slice(0, 80), "wanted are all 4\\*\\*k of each k"),
-        (lambda t: t.slice(4), "wanted are all 4\\*\\*k of each k"),
+        (lambda t: t.slice(0, 80), "a table has all 4\\*\\*k of each k"),
+        (lambda t: t.slice(4), "a table has all 4\\*\\*k of each k"),
         (lambda t: t.slice(0, 0), "has rows of no k"),
         (lambda t: with_column(t, "count", [None, *t["count"].to_pylist()[1:]]), "column 'count' has 1 nulls"),
         (lambda t: with_column(t, "count", [-1, *t["count"].to_pylist()[1:]]), "has the negative number -1"),
@@ -282,7 +282,7 @@ def test_a_changed_count_is_told_by_the_hash(tmp_path: Path) -> None:
     table = pq.read_table(path)
     changed = with_column(table, "count", [table["count"][0].as_py() + 1, *table["count"].to_pylist()[1:]])
     pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
-    with pytest.raises(ValueError, match="is damaged: its counts or settings have another hash"):
+    with pytest.raises(ValueError, match="is damaged: its counts or settings do not match the stored hash"):
         NpmiTable.from_parquet(path)
 
 

@@ -14,6 +14,8 @@ from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import encode_parts, finalise, open_plan, plan_only, shard
 from tests.genomes import random_dna, write_fasta
 
+pytestmark = pytest.mark.once
+
 SMALL = ShardOptions(k=4, row_tokens=50, min_count=5, block_rows=16, rows_per_shard=16)
 OTHER = ShardOptions(k=4, row_tokens=50, min_count=5, block_rows=16, rows_per_shard=64, seed=7)
 

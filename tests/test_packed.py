@@ -173,7 +173,7 @@ def test_files_that_are_no_packed_shard(shard, tmp_path):
     path = shard[0]
     cut = tmp_path / "cut.arrow"
     cut.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(ValueError, match="is not a whole Arrow shard"):
+    with pytest.raises(ValueError, match="is not a complete Arrow shard"):
         PackedShard(cut)
     other = tmp_path / "other.arrow"
     table = pa.table({"a": [1]})
@@ -181,7 +181,7 @@ def test_files_that_are_no_packed_shard(shard, tmp_path):
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     other.write_bytes(sink.getvalue())
-    with pytest.raises(ValueError, match="is no shard of packed bases"):
+    with pytest.raises(ValueError, match="is not a shard of packed bases"):
         PackedShard(other)
     with pytest.raises(ValueError, match="its manifest says 3; it is damaged or of another set"):
         PackedShard(path).addresses(3)
@@ -192,7 +192,7 @@ def test_a_packed_set_is_verified_against_its_fasta(tmp_path):
     fasta = str(tmp_path / "genome.fa")
     verdict = verify(folder, [fasta])
     assert verdict.num_tokens == sum(len(sequence) for sequence in awkward_genome().values())
-    assert any("every base is that of the FASTA" in check for check in verdict.checks)
+    assert any("every base matches the FASTA" in check for check in verdict.checks)
     contigs = awkward_genome()
     contigs["last"] = "".join("G" if base == "A" else base for base in contigs["last"])
     other = write_fasta(tmp_path / "other.fa", contigs)

@@ -18,6 +18,8 @@ from gemsdata.masking.registry import curriculum_names, load_plugins, names, reg
 from gemsdata.masking.strategies import resolve
 from tests.stream_support import make_set
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[1]
 MODULE = '''
 from dataclasses import dataclass
@@ -126,9 +128,10 @@ def test_an_imported_module_works_in_audit_and_show(shards, module_folder, tmp_p
 def test_an_installed_package_works_in_audit_and_show_and_a_broken_one_is_named(shards, site_folder, tmp_path):
     done = run(["-m", "gemsdata.cli", "show", shards, "--masking", "every-third"], tmp_path, path=[site_folder])
     assert "every-third: " in done.stdout
-    assert "plug-in broken = no_such_module:Thing is left out: No module named 'no_such_module'" in done.stderr
+    assert "plug-in broken = no_such_module:Thing is ignored: No module named 'no_such_module'" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_an_imported_module_works_in_spawned_workers(shards, module_folder, tmp_path):
     script = tmp_path / "loop.py"
@@ -158,7 +161,6 @@ def test_a_server_knows_strategies_of_installed_packages_and_of_imported_modules
             server.communicate(timeout=60)
 
 
-@pytest.mark.once
 def test_unknown_names_are_told_with_the_nearest_one():
     with pytest.raises(ValueError, match=r"masking 'cmgems' is unknown \(did you mean 'cm-gems'\?\)") as caught:
         resolve("cmgems")
@@ -175,7 +177,6 @@ def test_unknown_names_are_told_with_the_nearest_one():
         resolve(None)
 
 
-@pytest.mark.once
 def test_a_command_names_curricula_that_it_has_not_imported():
     code = "from gemsdata.masking.strategies import resolve\nresolve('{}')"
     said = [
@@ -196,7 +197,6 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
         load_plugins(["bad_masks"])
 
 
-@pytest.mark.once
 def test_a_curriculum_of_a_users_own_is_found_by_name(monkeypatch):
     monkeypatch.setattr(registry, "_CURRICULA", dict(registry._CURRICULA))
 
@@ -212,7 +212,6 @@ def test_a_curriculum_of_a_users_own_is_found_by_name(monkeypatch):
     assert "always-dnabert" in curriculum_names()
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("curriculum", [gd.Constant(), gd.CMGems(), gd.CMStep(num_steps=7)])
 def test_a_curriculum_says_in_two_lines_what_it_is(curriculum):
     first, second = repr(curriculum).splitlines()

@@ -178,7 +178,7 @@ def error_of(capsys, status: int) -> str:
         ({"eval_masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
         ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
         ({"shards": "nowhere"}, "nowhere"),
-        ({"init_from": "nowhere"}, "nowhere is no Hugging Face model folder"),
+        ({"init_from": "nowhere"}, "nowhere is not a Hugging Face model folder"),
         ({"batch_rows": 0}, "--batch-rows 0; give 1 or more"),
         ({"max_steps": "many"}, "Invalid value for '--max-steps': 'many' is not a valid integer"),
         ({"mixed_precision": "int3"}, "--mixed-precision 'int3' is unknown: use no, bf16, fp16"),
@@ -193,13 +193,13 @@ def test_mistakes_end_with_one_line(shards, tmp_path, capsys, options, message):
 
 def test_a_batch_that_does_not_divide_among_processes_is_refused(shards, tmp_path, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr(pretrain.Accelerator, "num_processes", 3)
-    assert "--batch-rows 8 does not divide among 3 processes; give 6 or 9" in error_of(
+    assert "--batch-rows 8 cannot be divided among 3 processes; give 6 or 9" in error_of(
         capsys, run(shards, tmp_path / "run")
     )
 
 
 def test_a_run_is_not_overwritten_and_not_resumed_with_other_data_or_options(shards, whole, tmp_path, capsys):  # noqa: F811
-    assert "holds a run already, up to step-00000024; continue with --resume" in error_of(capsys, run(shards, whole))
+    assert "already has a run, up to step-00000024; continue with --resume" in error_of(capsys, run(shards, whole))
     other = make_set(tmp_path / "other", genome_seed=2)
     assert "the state has fingerprint" in error_of(capsys, run(other, whole, resume=True))
     assert "was made with --peak-lr 0.005, this run has 0.1" in error_of(

@@ -15,6 +15,8 @@ import pytest
 
 import gemsdata as gd
 
+pytestmark = pytest.mark.once
+
 REPOSITORY = Path(__file__).parents[1]
 HEAVY = ("torch", "numba", "numpy", "pyarrow", "duckdb", "transformers", "pysam", "pandas")
 NAMES = sorted(set(gd.__all__) - {"__version__"})
@@ -47,7 +49,6 @@ def run(code: str) -> str:
     return done.stdout
 
 
-@pytest.mark.once
 def test_the_import_loads_nothing_heavy_and_names_stay_lazy():
     code = "import sys, gemsdata; names = dir(gemsdata); [n in names or n for n in gemsdata.__all__]; "
     assert run(code + "print(*sys.modules)").split()
@@ -141,7 +142,6 @@ def checked(environment: Path, program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.once
 def test_the_wheel_is_typed_and_no_public_name_is_any(environment):
     reveals = "".join(f"reveal_type(gd.{name})\n" for name in NAMES)
     lines = checked(environment, USER_PROGRAM + reveals)
@@ -155,7 +155,6 @@ def test_the_wheel_is_typed_and_no_public_name_is_any(environment):
         assert not re.search(r"(^|-> |: )Any\b", known), revealed
 
 
-@pytest.mark.once
 def test_a_type_checker_finds_the_mistakes_of_a_user(environment):
     errors = [line for line in checked(environment, MISTAKES) if "error:" in line]
     assert len(errors) == 3
@@ -163,7 +162,6 @@ def test_a_type_checker_finds_the_mistakes_of_a_user(environment):
         assert wanted in line
 
 
-@pytest.mark.once
 def test_the_wheel_has_one_package_at_the_top(environment):
     folder = Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
     version = gd.__version__
@@ -178,7 +176,6 @@ def test_the_wheel_has_one_package_at_the_top(environment):
     assert packed == {path for path in ours if "__pycache__" not in path.parts}
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("command", ["pretrain", "eval compare"])
 def test_the_programs_run_from_the_wheel(environment, tmp_path, command):
     """Also in a folder that has files and folders with the names of our packages."""

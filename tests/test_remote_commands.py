@@ -16,6 +16,8 @@ from gemsdata.cli import main
 from tests.service_support import command_line, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("obstore")
 KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1"}
 
@@ -131,7 +133,7 @@ def test_verify_fetches_and_compares_all_but_the_names_of_files(shards, url, htt
     local, remote = (
         re.sub(r"in [\d.]+ s", "", output_of("verify", place, "--fasta", fasta)).splitlines() for place in (shards, url)
     )
-    assert local[0] == "ok: the folder holds the files of the manifest and no other"
+    assert local[0] == "ok: the folder contains the files of the manifest and no others"
     assert remote[:-1] == local[1:-1]
     assert remote[-1].replace(url, "SET") == local[-1].replace(str(shards), "SET")
 
@@ -154,10 +156,9 @@ def test_a_command_prints_the_same_of_a_packed_set_at_a_url(packed, packed_url, 
     assert remote.replace(packed_url, "SET") == local.replace(str(packed), "SET")
 
 
-@pytest.mark.once
 def test_a_packed_set_at_a_url_is_verified_drawn_loaded_and_served(packed, packed_url, tmp_path, shards, capsys):
     assert main(["verify", packed_url, "--fasta", f"{shards}.fa"]) == 0
-    assert "every base is that of the FASTA" in capsys.readouterr().out
+    assert "every base matches the FASTA" in capsys.readouterr().out
     assert main(["plot", packed_url, "-o", str(tmp_path / "figures")]) == 0
     assert (tmp_path / "figures" / "rank_profile.svg").exists()
     assert main(["report", packed_url, "-o", str(tmp_path / "page.html"), "--rows", "20"]) == 0

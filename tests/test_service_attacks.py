@@ -94,7 +94,7 @@ def test_clients_that_do_not_read_have_no_more_than_their_places(server, right, 
             try:
                 reader.read_chunk()
             except fl.FlightUnavailableError as error:
-                refused += "answers are being sent; retry later" in str(error)
+                refused += "responses are being sent; retry later" in str(error)
         assert refused == 4
         assert server.counters()["active_streams"] == MAX_ANSWERS
     assert served_digest(server) == right  # waits until a place is free

@@ -75,7 +75,7 @@ def test_no_more_streams_than_there_is_memory_for(shards, monkeypatch):
         client = fl.FlightClient(place.addresses[0])
         reader = client.do_get(flight_ticket(loader, num_steps=1000))
         reader.read_chunk()
-        with pytest.raises(ConnectionError, match="1 answers are being sent; retry later"):
+        with pytest.raises(ConnectionError, match="1 responses are being sent; retry later"):
             next(iter(loader))
         reader.cancel()
         del reader

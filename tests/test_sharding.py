@@ -171,7 +171,7 @@ def test_resume_refuses_other_options_or_input(tmp_path: Path, fasta: str) -> No
     plan_only([fasta], out, SMALL)
     with pytest.raises(ValueError, match="begun with seed = 0, not 1"):
         shard([fasta], out, dataclasses.replace(SMALL, seed=1), resume=True)
-    with pytest.raises(ValueError, match="other or since changed input files"):
+    with pytest.raises(ValueError, match="other input files, or these have changed"):
         shard([str(write_fasta(tmp_path / "b.fa", {"a": "ACGT" * 90}))], out, SMALL, resume=True)
     shard([fasta], out, SMALL, resume=True)
     with pytest.raises(ValueError, match="is complete and was made with seed = 0, not 1"):
@@ -182,7 +182,7 @@ def test_a_folder_is_never_lost_by_mistake(tmp_path: Path, fasta: str) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match="not empty and not a shard set"):
+        with pytest.raises(ValueError, match="does not belong to a shard set"):
             shard([fasta], tmp_path / "thesis", SMALL, overwrite=overwrite)
     shard([fasta], tmp_path / "out", SMALL)
     with pytest.raises(ValueError, match=r"already holds a shard set \(complete\); pass --overwrite"):
@@ -240,7 +240,7 @@ def test_options_are_checked_with_what_was_given() -> None:
         ({"rows_per_shard": 1000}, "rows-per-shard = 1000; a multiple of block-rows = 1024"),
         ({"scheme": "random"}, "windows 'random' is unknown; choose one of fixed, dnabert"),
         ({"seed": -1}, "seed = -1"),
-        ({"npmi": "t.parquet", "canonical": True}, "has counts of its own"),
+        ({"npmi": "t.parquet", "canonical": True}, "already has counts"),
     ):
         with pytest.raises(ValueError, match=message):
             ShardOptions(**bad)

@@ -12,6 +12,8 @@ from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, write_fasta
 
+pytestmark = pytest.mark.once
+
 OPTIONS = {
     "arrow": ShardOptions(k=3, row_tokens=12, min_count=1, block_rows=8, rows_per_shard=16, valid_fraction=0.2),
     "webdataset": ShardOptions(k=4, row_tokens=10, min_count=2, block_rows=8, format="webdataset", estimator="levine"),

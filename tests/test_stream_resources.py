@@ -19,7 +19,10 @@ from gemsdata.files import mapped
 from gemsdata.shards.shard_set import ShardSet
 from tests.stream_support import make_set
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")  # on two cores
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes"),  # on two cores
+]
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +121,7 @@ def test_a_stream_in_a_foreign_dataloader_raises_with_the_way_out(shards):
         ({"batch_size": 4, "num_workers": -1}, "num_workers = -1"),
         ({"batch_size": 4, "num_workers": 1, "prefetch_factor": 0}, "prefetch_factor = 0"),
         ({"batch_size": 4, "num_steps": -1}, "num_steps = -1"),
-        ({"global_batch_size": 2, "world": gd.World(rank=2, num_ranks=3)}, "leaves none for rank 2"),
+        ({"global_batch_size": 2, "world": gd.World(rank=2, num_ranks=3)}, "has none for rank 2"),
         ({"batch_size": 500, "remainder": "drop"}, "larger than the split"),
     ],
 )
@@ -132,7 +135,7 @@ def test_mistakes_in_the_sets_are_told(shards, tmp_path):
         gd.build_loader(tmp_path / "nowhere", batch_size=4)
     with pytest.raises(ValueError, match="no shard set"):
         gd.build_loader([], batch_size=4)
-    with pytest.raises(ValueError, match="sets in a mixture wrap"):
+    with pytest.raises(ValueError, match="the sets of a mixture always wrap"):
         gd.build_loader([shards, shards], batch_size=4, remainder="pad")
     with pytest.raises(ValueError, match="has no webdataset shards"):
         ShardSet.open(shards, "webdataset")

@@ -105,7 +105,11 @@ def test_any_architecture_trains_through_its_own_forward(kind, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no configuration"), ('{"model_type": "gpt2"}', "makes no masked LM"), ("{}", "is no configuration")],
+    [
+        ("{", "is not the configuration"),
+        ('{"model_type": "gpt2"}', "cannot be a masked LM"),
+        ("{}", "is not the configuration"),
+    ],
 )
 def test_a_configuration_of_no_masked_lm_is_refused(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)

@@ -43,6 +43,7 @@ FSDP = {
 }
 
 
+@pytest.mark.slow
 def test_fsdp_trains_saves_and_resumes_the_whole_model(shards, tmp_path):  # noqa: F811
     """Also from a checkpoint of one process, and on in one process."""
     one, two = tmp_path / "one", tmp_path / "two"

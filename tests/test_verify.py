@@ -166,5 +166,5 @@ def test_published_files_appear_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     atomic.write_text(path, json.dumps(1))
     assert path.read_text() == "1"
-    with pytest.raises(ValueError, match="is not a whole Arrow shard"):
+    with pytest.raises(ValueError, match="is not a complete Arrow shard"):
         arrow_shards.ArrowShard(path)

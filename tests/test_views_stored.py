@@ -89,8 +89,8 @@ def test_weights_and_eligibility_are_those_of_a_packed_view(stored, tmp_path):
         ({"tokens": "base"}, "tokens 'base' cannot be read"),
         ({"row_tokens": 61}, "row_tokens = 61 cannot be read"),
         ({"row_bases": 64}, "row_bases = 64 cannot be read"),
-        ({"jitter": True}, "jitter cannot be had"),
-        ({"unknown": "token"}, "unknown = 'token' cannot be had"),
+        ({"jitter": True}, "jitter is not possible"),
+        ({"unknown": "token"}, "unknown = 'token' is not possible"),
     ],
 )
 def test_stored_rows_can_be_read_in_no_other_way(stored, options, message):

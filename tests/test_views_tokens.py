@@ -148,10 +148,10 @@ def test_tokenizers_that_cannot_be_used(tmp_path):
         resolve_tokens(f"{tmp_path}/nowhere")
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "vocab.txt").write_text("[PAD]\nA\n")
-    with pytest.raises(ValueError, match=r"holds no tokenizer\.json, so it is no fast tokenizer"):
+    with pytest.raises(ValueError, match=r"holds no tokenizer\.json, so it is not a fast tokenizer"):
         resolve_tokens(tmp_path / "slow")
     (tmp_path / "slow" / "tokenizer.json").write_text("{")
-    with pytest.raises(ValueError, match="is no tokenizer that Hugging Face tokenizers reads"):
+    with pytest.raises(ValueError, match="is not a tokenizer that Hugging Face tokenizers can read"):
         resolve_tokens(tmp_path / "slow")
     with pytest.raises(ValueError, match="has no token for the letter T"):
         resolve_tokens(bpe_folder(tmp_path / "no_t", letters="ACG"))

@@ -172,7 +172,7 @@ def test_bed_files(tmp_path):
         ("a\t-1\t5\n", r"region a:-1-5 is empty or inverted"),
         ("a\t5\t21\n", r"region a:5-21 ends beyond a, which has 20 bases; is it of another assembly\?"),
         ("# nothing\n", r"holds no interval; give a BED file"),
-        ("a\tfive\t6\n", r"r.bed:1: 'a\\tfive\\t6' is no BED line; contig, start and end are needed"),
+        ("a\tfive\t6\n", r"r.bed:1: 'a\\tfive\\t6' is not a BED line; contig, start and end are needed"),
     ],
 )
 def test_bed_files_that_cannot_be_used(tmp_path, text, message):

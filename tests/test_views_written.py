@@ -104,7 +104,7 @@ def test_damaged_rows_that_no_hash_was_compared_with_are_an_error(packed, tmp_pa
     for column, value in (("ids", kind.vocabulary.size), ("counts", 8)):
         damaged = {"ids": ids.copy(), "counts": counts.copy()}
         damaged[column].flat[0] = value
-        with pytest.raises(ValueError, match="a shard is damaged, and `gemsdata verify`"):
+        with pytest.raises(ValueError, match="a shard is damaged; `gemsdata verify`"):
             kind.decode(damaged["ids"], damaged["counts"], 120)
     view.write(tmp_path / "out")
     (path,) = (tmp_path / "out" / "train").glob("*.arrow")
@@ -182,8 +182,8 @@ def test_rows_with_nothing_to_predict_are_not_written(tmp_path):
 
 def test_what_cannot_be_written(packed, tmp_path):
     for options, message in (
-        ({"loss_weight_soft_masked": 0.1}, "loss_weight_soft_masked is no part of rows that are written"),
-        ({"mask_soft_masked": False}, "mask_soft_masked is no part of rows"),
+        ({"loss_weight_soft_masked": 0.1}, "loss_weight_soft_masked is not stored in written rows"),
+        ({"mask_soft_masked": False}, "mask_soft_masked is not stored in written rows"),
     ):
         with pytest.raises(ValueError, match=message):
             view_of(packed, "base", **options).write(tmp_path / "out")

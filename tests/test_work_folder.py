@@ -74,9 +74,9 @@ def test_an_encoder_that_comes_late_brings_nothing_back(encoded: Path, genome) -
     plan = open_plan(encoded)
     finalise(plan)
     before = hashes(encoded)
-    with pytest.raises(ValueError, match="was completed or planned anew while train/000000 was encoded"):
+    with pytest.raises(ValueError, match="was completed or planned again while train/000000 was encoded"):
         encode_part(plan, plan.parts[0])
-    with pytest.raises(ValueError, match="was completed or planned anew meanwhile; nothing was changed"):
+    with pytest.raises(ValueError, match="was completed or planned again meanwhile; nothing was changed"):
         finalise(plan)
     assert hashes(encoded) == before
 
@@ -111,7 +111,7 @@ def test_the_lock_of_a_killed_writer_is_nothing(tmp_path: Path, genome) -> None:
     (tmp_path / "set" / "_work" / "lock").touch()
     with pytest.raises(ValueError, match=r"\(complete\); pass --overwrite"):
         shard([fasta], tmp_path / "set", options)
-    assert "holds the files of the manifest and no other" in verify(tmp_path / "set").checks[0]
+    assert "contains the files of the manifest and no other" in verify(tmp_path / "set").checks[0]
     shard([fasta], tmp_path / "set", options, resume=True)
     assert not (tmp_path / "set" / "_work").exists()
 
@@ -225,7 +225,7 @@ def test_a_new_file_never_has_another_name(tmp_path: Path, monkeypatch: pytest.M
 def test_verify_tells_an_unfinished_set_from_foreign_files(encoded: Path, genome) -> None:
     finalise(open_plan(encoded))
     plan_only([genome[0]], encoded, dataclasses.replace(genome[1], seed=1), overwrite=True)
-    assert verify(encoded).checks[0].endswith("no other but those of an unfinished set in _work")
+    assert verify(encoded).checks[0].endswith("no others except those of an unfinished set in _work")
     (encoded / "_work" / "thesis.txt").touch()
     with pytest.raises(ValueError, match=r"_work/thesis\.txt"):
         shard([genome[0]], encoded, genome[1], overwrite=True)

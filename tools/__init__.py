@@ -1,1 +1,1 @@
-"""Programs around the library: generators for demos, tests and benchmarks."""
+"""Development programs: generators of data, documentation builds, and test campaigns."""

@@ -4,7 +4,7 @@
     python -m tools.advisories advisory-database
 
 Prints the advisories that name a version of constraints.txt, and the date of the database; exit status 1 if there are
-any. Where there is a network, ``pip-audit -r constraints.txt --no-deps`` asks the current database.
+any. With a network, ``pip-audit -r constraints.txt --no-deps`` queries the current database.
 """
 
 from __future__ import annotations

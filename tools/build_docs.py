@@ -1,4 +1,4 @@
-"""Build the documentation site, with no address of another host in it that a browser would load; see `make docs`.
+"""Build the documentation site, without resources that a browser would load from other hosts; see `make docs`.
 
 python -m tools.build_docs
 """
@@ -22,11 +22,11 @@ SCRIPTS = {
 }
 """{name in docs/assets: (npm package, file in it)}"""
 _ENVIRONMENT = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-"""without the advertisement of Material for MkDocs for its successor"""
+"""suppresses Material for MkDocs' advertisement of its successor"""
 _LOADED = re.compile(
     r"""<(?:script|img|iframe|source|video)\b[^>]*\bsrc=["']?(?:https?:)?//|<link\b(?![^>]*rel=["']?(?:canonical|alternate|edit|next|prev))[^>]*\bhref=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import\s+["'](?:https?:)?//"""
 )
-"""what a browser loads by itself from another host, in HTML and CSS; links that a reader may follow are not"""
+"""resources that a browser loads from another host, in HTML and CSS; links are not resources"""
 
 
 def npm_file(package: str, member: str, folder: Path) -> bytes:
@@ -40,7 +40,7 @@ def npm_file(package: str, member: str, folder: Path) -> bytes:
 
 
 def fetch_scripts() -> None:
-    """Take the scripts that are not in docs/assets yet out of their npm packages."""
+    """Extract the scripts that are missing in docs/assets from their npm packages."""
     for name, (package, member) in SCRIPTS.items():
         if not (ASSETS / name).exists():
             with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def fetch_scripts() -> None:
 
 
 def loaded_from_elsewhere(site: Path) -> list[str]:
-    """Return the places in a site's pages and style sheets that make a browser load something from another host."""
+    """Return the places in a site's pages and style sheets that load resources from another host."""
     return [
         f"{path.relative_to(site)}: {found[0]}"
         for path in sorted(site.rglob("*"))
@@ -60,7 +60,7 @@ def loaded_from_elsewhere(site: Path) -> list[str]:
 
 
 def main() -> None:
-    """Build the site; exit with status 1 on a warning of mkdocs, or if a page would load something from elsewhere."""
+    """Build the site; exit with status 1 on a warning of mkdocs, or if a page loads resources from another host."""
     fetch_scripts()
     command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
     status = subprocess.run(command, cwd=REPOSITORY, check=False, env=_ENVIRONMENT).returncode

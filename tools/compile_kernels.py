@@ -1,4 +1,4 @@
-"""Compile the largest kernels in two processes, before processes that need them all would each compile them.
+"""Compile the largest kernels in two processes, so that later processes find them in the cache.
 
 Numba keeps compiled kernels on disk, but processes that start together with an empty cache compile the same ones.
 """

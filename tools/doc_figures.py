@@ -24,7 +24,7 @@ BENCHMARKS = REPOSITORY / "docs" / "benchmarks.md"
 README = REPOSITORY / "README.md"
 FOLDER = REPOSITORY / "docs" / "images"
 COLUMNS = ("gemsdata, 2 processes", "litdata", "MosaicML streaming", "webdataset", "HF datasets")
-"""of the README's comparison; of several loaders that begin alike the fastest counts"""
+"""loaders of the README's comparison; of several variants, the fastest is used"""
 
 _K = 6
 _SEQUENCE = "GATTACAGCCTGGGAGGCTGAGGTAGGA"

@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: notebooks become pages, formulas become MathML, and links to notebooks lead to their pages."""
+"""Hooks of mkdocs: convert notebooks to pages and formulas to MathML, and point links to notebooks to their pages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Let links to notebooks lead to their pages."""
+    """Point links to notebooks to their pages."""
     return re.sub(r"\]\(([\w/.-]+)\.ipynb\)", r"](\1.md)", markdown)
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Replace formulas by MathML, which browsers draw without a script."""
+    """Replace formulas by MathML, which browsers render without a script."""
 
     def mathml(found: re.Match[str]) -> str:
         return convert(html.unescape(found[2]), display="block" if found[1] == "[" else "inline")
@@ -40,7 +40,7 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, *, page: Page, **_: Any) -> str:
-    """Let pages take Material's helper for search from docs/assets, and not from another host."""
+    """Load Material's search helper from docs/assets instead of another host."""
     up = "../" * page.url.count("/")
     return output.replace("https://unpkg.com/iframe-worker/shim", f"{up}assets/iframe-worker.js")
 
@@ -51,7 +51,7 @@ def on_post_template(output_content: str, **_: Any) -> str:
 
 
 def page_of_notebook(notebook: dict[str, Any]) -> str:
-    """Return a notebook as Markdown: code, what it printed, and its figures as data URLs."""
+    """Return a notebook as Markdown: code, printed output, and figures as data URLs."""
     parts = []
     for cell in notebook["cells"]:
         text = "".join(cell["source"])

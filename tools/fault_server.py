@@ -1,4 +1,4 @@
-"""An HTTP and S3 server of one folder that fails as it is told: for tests of remote reading."""
+"""An HTTP and S3 server of one folder with injected faults, for tests of remote reading."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class FaultServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """URL of the server."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients hang up on cut answers."""
+        """Print nothing: clients close the connection after truncated responses."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serving(folder: Path, fault: Fault = no_fault) -> Iterator[FaultServer]:
-    """Serve a folder while the context is entered."""
+    """Context manager: serve a folder."""
     server = FaultServer(folder, fault)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -1,4 +1,4 @@
-"""Make a classification task from a genome: find the sequences that a motif was planted in.
+"""Make a classification task from a genome: detect the sequences in which a motif was planted.
 
     python -m tools.motif_task genome.fa -o TASK --motif TGACTCA --bases 100
 

@@ -1,13 +1,13 @@
-"""What a shard set at a URL does when its server fails: ``python -m tools.remote_faults --markdown FILE``.
+"""Test reading of a shard set at a URL while its server fails: ``python -m tools.remote_faults --markdown FILE``.
 
-Each case is tried over HTTP and over S3, against a server that fails as it is told, with a cold cache. `tests/
+Each case is tried over HTTP and over S3, against a server with injected faults, with a cold cache. `tests/
 test_remote_faults.py` runs the same cases.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import re
 import sys
 import tempfile
 import time
@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import click
 
 from bench.table import commit
 from gemsdata.files import remote_folder
@@ -33,16 +35,16 @@ STORAGE_OPTIONS = {"region": "us-east-1", "access_key_id": "key", "secret_access
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A fault, and the error in which it ends; None: the shard is read."""
+    """A fault and the expected error; None: the shard is read."""
 
     fault: Fault
     error: str | None = None
     only: str | None = None
-    """scheme of the only URLs that it is tried with"""
+    """URL scheme, if the case is for one only"""
 
 
 def first(number: int, what: str | bytes) -> Fault:
-    """Return the fault of the first requests only."""
+    """Return a fault that affects the first requests only."""
     return lambda name, before: what if before < number else None
 
 
@@ -80,7 +82,7 @@ CASES = {
 
 
 def make_file(folder: Path) -> ShardFile:
-    """Write a file of random bytes; return what a manifest says of it."""
+    """Write a file of random bytes; return its manifest entry."""
     import random
 
     content = random.Random(0).randbytes(NUM_BYTES)
@@ -97,9 +99,9 @@ def place_of(server: FaultServer, scheme: str) -> tuple[str, dict[str, Any]]:
 
 
 def fetch(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str, int]:
-    """Fetch a file into a cold cache; return the error that it ended in ("" when the content is right) and requests.
+    """Fetch a file into a cold cache; return the error ("" if the content is correct) and the number of requests.
 
-    Raises AssertionError when the content is wrong, or anything is left in the cache after an error.
+    Raises AssertionError if the content is wrong, or files are left in the cache after an error.
     """
     with serving(folder, case.fault) as server, tempfile.TemporaryDirectory() as cache:
         url, options = place_of(server, scheme)
@@ -120,14 +122,11 @@ def _timed(folder: Path, file: ShardFile, case: Case, scheme: str) -> tuple[str,
     return (*fetch(folder, file, case, scheme), time.monotonic() - began)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Try every case; return 1 when one does not end as it should."""
-    import re
-
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--times", type=int, default=5, help="tries of each case and scheme; default: %(default)s")
-    parser.add_argument("--markdown", type=Path, help="file to write the table to; default: standard output")
-    chosen = parser.parse_args(arguments)
+@click.command()
+@click.option("--times", type=int, default=5, show_default=True, help="Tries of each case and scheme.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write the table to this file.")
+def main(times: int, markdown: Path | None) -> None:
+    """Try every case; exit with 1 if one does not end as expected."""
     remote_folder.READ_TIMEOUT_S = READ_TIMEOUT_S
     lines = ["| fault | scheme | tries | read | one clear error | other | requests | seconds, most |", "|" + "---|" * 8]
     wrong = 0
@@ -139,21 +138,21 @@ def main(arguments: list[str] | None = None) -> int:
                     continue
                 counts = {"read": 0, "error": 0, "other": 0}
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
-                    tries = [pool.submit(_timed, Path(scratch), file, case, scheme) for _ in range(chosen.times)]
+                    tries = [pool.submit(_timed, Path(scratch), file, case, scheme) for _ in range(times)]
                     found = [one.result() for one in tries]
                 for error, _, _ in found:
                     expected = error == "" if case.error is None else re.match(case.error, error)
                     counts[("error" if error else "read") if expected else "other"] += 1
                 wrong += counts["other"]
                 requests, seconds = {one[1] for one in found}, max(one[2] for one in found)
-                cells = [name, scheme, chosen.times, *counts.values(), _range_text(requests), f"{seconds:.1f}"]
+                cells = [name, scheme, times, *counts.values(), _range_text(requests), f"{seconds:.1f}"]
                 lines.append("| " + " | ".join(map(str, cells)) + " |")
                 print(lines[-1], flush=True)
-    settings = {"times": chosen.times, "commit": commit(), "at_once": _AT_ONCE}
+    settings = {"times": times, "commit": commit(), "at_once": _AT_ONCE}
     text = _HEAD.format(**settings, retry_s=RETRY_S, read_timeout_s=READ_TIMEOUT_S) + "\n".join(lines) + "\n"
-    if chosen.markdown:
-        chosen.markdown.write_text(text)
-    return int(wrong > 0)
+    if markdown:
+        markdown.write_text(text)
+    sys.exit(wrong > 0)
 
 
 def _range_text(numbers: set[int]) -> str:
@@ -172,4 +171,4 @@ settings.
 """
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,9 +3,9 @@
     python -m tools.repeat_task genome.fa -o TASKS --contig synth3 --shots 10
 
 Class 1 are windows of soft-masked sequence (repeats); class 0 are other such windows with their bases in random order,
-so that composition tells nothing. TASKS/repeats has the layout that ``gemsdata eval fewshot --data TASKS`` reads: a
-training file of ten times the shots for each number of shots, of which it draws, and test.tsv. In a genome without
-soft-masked sequence, windows from anywhere take the place of repeats.
+so that composition is not informative. TASKS/repeats has the layout that ``gemsdata eval fewshot --data TASKS`` reads:
+a training file of ten times the shots for each number of shots, of which it draws, and test.tsv. In a genome without
+soft-masked sequence, windows from anywhere are used instead of repeats.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import numpy as np
 from gemsdata.genome.fasta import records
 
 _POOLED_DRAWS = 10
-"""training sets that a file has rows for"""
+"""number of training sets for which a file has rows"""
 _SOFT_SHARE = 0.9
-"""of a window's bases in lower case, for a repeat"""
+"""fraction of lower-case bases from which a window is a repeat"""
 
 
 def windows(genome: Path, contig: str | None, *, count: int, num_bases: int, rng: np.random.Generator) -> list[str]:
@@ -45,7 +45,7 @@ def shuffled(window: str, rng: np.random.Generator) -> str:
 @click.command()
 @click.argument("genome", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of few-shot sets to write.")
-@click.option("--contig", help="Take windows of this contig only, such as one that no model was pretrained on.")
+@click.option("--contig", help="Use windows of this contig only, such as one that no model was pretrained on.")
 @click.option("--bases", type=int, default=100, show_default=True, help="Length of a sequence.")
 @click.option("--shots", type=int, multiple=True, default=(10,), show_default=True, help="Training rows of each class.")
 @click.option("--test-rows", type=int, default=1000, show_default=True)

@@ -2,11 +2,12 @@
 
     python -m tools.synthesize -o genome.fa --bases 2000000 --contigs 3 --seed 0
 
-What is in it, so that what a model or a table learns can be checked:
+Contents, known so that the results of a model or a table can be checked:
 
 * background bases that are independent, with a GC content that drifts along the contig;
 * families of interspersed repeats (a consensus each, copies 2..15 % diverged, either strand) and microsatellites, in
   lower case;
+* on request, tandem repeats (satellites): arrays of copies of a short unit, in lower case;
 * motifs planted at a known rate;
 * runs of N at both ends of a contig and inside, as in an assembly.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
 import numpy as np
@@ -25,11 +26,12 @@ _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 _COMPLEMENT = np.array([3, 2, 1, 0], np.uint8)
 _N = 4
 _BLOCK_BASES = 1 << 24
+_SATELLITE_DIVERGENCE = 0.04
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenomeRecipe:
-    """What a synthetic genome is made of; shares are of the bases."""
+    """Composition of a synthetic genome; shares are fractions of the bases."""
 
     num_bases: int = 2_000_000
     num_contigs: int = 3
@@ -42,6 +44,9 @@ class GenomeRecipe:
     motifs: tuple[str, ...] = ("TGACTCA", "GGGCGGGG", "CCGCCATC", "TATAAAAG")
     motif_spacing_bases: int = 2000
     """mean distance between planted copies of one motif"""
+    satellite_share: float = 0.0
+    satellite_bases: tuple[int, int] = (24, 240)
+    """of a unit, and of an array of copies of it; each array has a unit of its own"""
     line_bases: int = 80
     seed: int = 0
 
@@ -75,7 +80,7 @@ def write_fasta(recipe: GenomeRecipe, stream: BinaryIO) -> None:
 
 
 def _contig_lengths(recipe: GenomeRecipe) -> list[int]:
-    """Split the bases into contigs that shrink like chromosomes do, the last a third of the first."""
+    """Split the bases into contigs of decreasing length, like chromosomes; the last is a third of the first."""
     weights = np.linspace(1.0, 1 / 3, recipe.num_contigs)
     lengths = np.maximum((weights / weights.sum() * recipe.num_bases).astype(np.int64), 100)
     lengths[0] += recipe.num_bases - lengths.sum()
@@ -97,6 +102,7 @@ def _contig_blocks(recipe: GenomeRecipe, contig: int, length: int, families: lis
         soft = np.zeros(size, bool)
         _plant_repeats(rng, recipe, bases, soft, families)
         _plant_microsatellites(rng, recipe, bases, soft)
+        _plant_satellites(rng, recipe, bases, soft)
         _plant_motifs(rng, recipe, bases)
         _plant_gaps(rng, recipe, bases)
         letters = np.append(_LETTERS, np.uint8(ord("N")))[bases]
@@ -145,6 +151,21 @@ def _plant_microsatellites(rng: np.random.Generator, recipe: GenomeRecipe, bases
     soft[where] = True
 
 
+def _plant_satellites(rng: np.random.Generator, recipe: GenomeRecipe, bases: np.ndarray, soft: np.ndarray) -> None:
+    """Replace a random choice of stretches by copies of a random unit each, 4 % of whose bases are changed."""
+    unit, length = recipe.satellite_bases
+    num_arrays = int(recipe.satellite_share * bases.size / length)
+    if not num_arrays:
+        return
+    first = rng.permutation(bases.size // length)[:num_arrays] * length
+    where = first[:, None] + np.arange(length)
+    content = rng.integers(0, 4, (num_arrays, unit), dtype=np.uint8)[:, np.arange(length) % unit]
+    changed = rng.random(content.shape, np.float32) < _SATELLITE_DIVERGENCE
+    content[changed] = rng.integers(0, 4, int(changed.sum()), dtype=np.uint8)
+    bases[where] = content
+    soft[where] = True
+
+
 def _plant_motifs(rng: np.random.Generator, recipe: GenomeRecipe, bases: np.ndarray) -> None:
     for motif in recipe.motifs:
         content = np.array([b"ACGT".index(letter) for letter in motif.encode()], np.uint8)
@@ -168,10 +189,14 @@ def _plant_gaps(rng: np.random.Generator, recipe: GenomeRecipe, bases: np.ndarra
 @click.option("--bases", type=int, default=2_000_000, show_default=True)
 @click.option("--contigs", "num_contigs", type=int, default=3, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(out: Path, bases: int, num_contigs: int, seed: int) -> None:
+@click.option("--repeat-share", type=float, default=0.4, show_default=True, help="Share of interspersed repeats.")
+@click.option("--satellite-share", type=float, default=0.0, show_default=True, help="Share of tandem repeats.")
+def main(out: Path, **recipe: Any) -> None:
     """Write a synthetic genome as FASTA."""
+    found = GenomeRecipe(num_bases=recipe.pop("bases"), **recipe)
     with open(out, "wb") as stream:
-        write_fasta(GenomeRecipe(num_bases=bases, num_contigs=num_contigs, seed=seed), stream)
+        write_fasta(found, stream)
+    bases, num_contigs, seed = found.num_bases, found.num_contigs, found.seed
     click.echo(f"{out}: {bases:,} bases in {num_contigs} contigs, seed {seed}")
 
 

@@ -2,8 +2,8 @@
 
     python -m build && python -m tools.try_dist dist
 
-Each command must print what it should, and the installed files must be one package, gemsdata. Installing torch takes a
-minute or more. ``make dist`` does both steps. With ``--lowest`` the wheel alone is used, with the extra train and the
+Each command must print the expected text, and the installed files must be one package, gemsdata. Installing torch takes
+a minute or more. ``make dist`` does both steps. With ``--lowest`` the wheel alone is used, with the extra train and the
 oldest versions that pyproject.toml allows.
 """
 
@@ -27,7 +27,7 @@ OFFLINE = [
     ("gemsdata --version", "gemsdata, version"),
     ("gemsdata", "pretrain"),
     ("gemsdata shard g.fa -o SHARDS --row-tokens 64 --valid-fraction 0.1 --overwrite", "complete, fingerprint"),
-    ("gemsdata verify SHARDS --fasta g.fa", "every token and its position are those of the FASTA"),
+    ("gemsdata verify SHARDS --fasta g.fa", "every token and its position match the FASTA"),
     ("gemsdata npmi g.fa -o table.parquet --max-k 4 --min-count 2", "table.parquet"),
     ("gemsdata query SHARDS 'SELECT count(*) AS rows FROM npmi WHERE k = 6' --json", "4096"),
     ("python -m gemsdata info SHARDS", "row"),

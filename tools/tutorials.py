@@ -1,4 +1,4 @@
-"""Execute the notebooks of docs/tutorials in an empty folder, and keep their output.
+"""Execute the notebooks of docs/tutorials in an empty folder, and store their output.
 
 python -m tools.tutorials
 """

@@ -14,34 +14,34 @@ from train.token_bases import NO_BASE
 
 MAX_ORDER = 5
 _TRAIN_ROWS, _TRAIN_BASES = 4000, 2_500_000
-"""training rows of each source that the chain is counted on, and about how many bases at most"""
+"""training rows of each source that the chain is trained on, and their approximate maximum number of bases"""
 _HELD_OUT = 0.1
-"""fraction of them that the order is chosen on"""
+"""fraction of these rows used to choose the order"""
 _SCORED_ROWS = 256
-"""validation rows that the chain is scored on"""
+"""validation rows on which the chain is evaluated"""
 _SCORED_COLUMNS = 16_384
-"""of longer rows the chain is scored on as many bases from their start"""
+"""bases of a row on which the chain is evaluated; longer rows are truncated"""
 _BASES_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True, kw_only=True)
 class Baselines:
-    """What can be predicted without a network."""
+    """Baseline losses of predictors that are not neural networks."""
 
     unigram_perplexity: float
-    """of masked tokens, by the token frequencies of the genomes; NaN where an NPMI table lacks the order k"""
+    """perplexity of masked tokens, by the token frequencies of the genomes; NaN if an NPMI table lacks the order k"""
     unigram_bits_per_base: float
-    """of hidden bases, by the base frequencies of training rows"""
+    """bits per hidden base, by the base frequencies of training rows"""
     markov_order: int
     markov_bits_per_base: float
-    """of hidden bases given all shown bases of the row, by a Markov chain counted on training rows"""
+    """bits per hidden base given all shown bases of the row, by a Markov chain trained on training rows"""
 
 
 def baselines(training: TrainingRows, rows: ValidationRows) -> Baselines:
     """Return the baselines of validation rows.
 
-    The Markov chain is counted on a sample of training rows; its order, at most 5, is the one with the smallest loss on
-    a tenth of them that was left out. It predicts a hidden base from both sides (forward-backward algorithm).
+    The Markov chain is trained on a sample of training rows; its order, at most 5, is the one with the smallest loss on
+    a held-out tenth of them. It predicts a hidden base from both sides (forward-backward algorithm).
     """
     train = _training_bases(training.sources)
     order = choose_order(train)
@@ -69,7 +69,7 @@ def baselines(training: TrainingRows, rows: ValidationRows) -> Baselines:
 def unigram_perplexity(training: TrainingRows, rows: ValidationRows) -> float:
     """Return the perplexity of predicting the masked tokens by the frequencies of tokens.
 
-    Those of k-mers are of the whole genomes; those of tokens without such counts of a sample of training rows.
+    Frequencies of k-mers are those of the whole genomes; for other tokens, they are those of a sample of training rows.
     """
     size = training.vocabulary.size
     counts = np.zeros(size)
@@ -87,7 +87,7 @@ def unigram_perplexity(training: TrainingRows, rows: ValidationRows) -> float:
 
 
 def row_bases(rows: ValidationRows) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bases of rows, digits int64[N, W] (`NO_BASE` where there is none), and which of them a token shows."""
+    """Return the bases of rows, digits int64[N, W] (`NO_BASE` beyond the row), and which of them a token shows."""
     tokens, original = rows.tokens, rows.original_ids
     places = tokens.places(original).numpy()
     shows = tokens.shows(rows.input_ids.long(), rows.labels.long(), IGNORED).numpy()
@@ -102,7 +102,7 @@ def row_bases(rows: ValidationRows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choose_order(rows: np.ndarray) -> int:
-    """Return the order, 0 to 5, with the smallest loss on the last tenth of ``rows`` when counted on the others."""
+    """Return the order, 0 to 5, with the smallest loss on the last tenth of ``rows``, trained on the others."""
     num_held_out = max(1, int(len(rows) * _HELD_OUT))
     losses = []
     for order in range(MAX_ORDER + 1):
@@ -112,7 +112,7 @@ def choose_order(rows: np.ndarray) -> int:
 
 
 def transition_probabilities(rows: np.ndarray, order: int) -> np.ndarray:
-    """Return p(base | preceding ``order`` bases), float64[4**order, 4], counted on digits[N, L], 1 added to each."""
+    """Return p(base | preceding ``order`` bases), float64[4**order, 4], counted on digits[N, L] with pseudo-count 1."""
     context, base = _contexts(rows, order)
     counts = np.bincount(context * 4 + base, minlength=4 ** (order + 1)).reshape(-1, 4) + 1.0
     return counts / counts.sum(1, keepdims=True)
@@ -155,7 +155,7 @@ def markov_posterior(bases: np.ndarray, shown: np.ndarray, transitions: np.ndarr
 
 
 def _training_bases(sources: list[Source]) -> np.ndarray:
-    """Return the bases of a random sample of training rows, digits int64[N, W], `NO_BASE` behind the end of a row."""
+    """Return the bases of a random sample of training rows, digits int64[N, W], `NO_BASE` beyond the end of a row."""
     found = [bases_of(source, _sample(source)) for source in sources]
     width = max(rows.shape[1] for rows in found)
     padded = [np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=NO_BASE) for rows in found]
@@ -170,7 +170,7 @@ def _sample(source: Source) -> np.ndarray:
 
 
 def _contexts(rows: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return each context of ``order`` bases as a base-4 number and the base behind it, int64[n] each."""
+    """Return each context of ``order`` bases as a base-4 number and the base after it, int64[n] each."""
     windows = np.lib.stride_tricks.sliding_window_view(rows, order + 1, axis=1).reshape(-1, order + 1)
     windows = windows[(windows != NO_BASE).all(1)]
     return windows[:, :-1] @ 4 ** np.arange(order - 1, -1, -1, dtype=np.int64), windows[:, -1]

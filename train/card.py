@@ -12,7 +12,7 @@ from train.rows import TrainingRows
 
 _SCORES = {
     "valid_loss": "validation loss, nats per masked token",
-    "valid_loss_mask": "of tokens shown as [MASK]",
+    "valid_loss_mask": "validation loss of tokens shown as [MASK]",
     "valid_accuracy": "validation accuracy of masked tokens",
     "valid_bits_per_base": "bits per hidden base",
     "markov_bits_per_base": "bits per hidden base of a Markov chain",

@@ -1,8 +1,8 @@
-"""Checkpoints: what a run needs to continue as if it had never stopped, published by rename.
+"""Checkpoints: everything a run needs to continue exactly where it stopped, published by rename.
 
-RUN/checkpoints/step-00000500/ is a Hugging Face model folder (config.json, model.safetensors) with optimizer.pt,
-rng-<process>.pt and state.json beside. state.json holds the xxh3 of every other file, so that a damaged checkpoint is
-refused. Tensors are read with ``weights_only=True``: reading a checkpoint never runs code.
+RUN/checkpoints/step-00000500/ is a Hugging Face model folder (config.json, model.safetensors) with the additional files
+optimizer.pt, rng-<process>.pt and state.json. state.json contains the xxh3 of every other file, so that a damaged
+checkpoint is rejected. Tensors are read with ``weights_only=True``: reading a checkpoint never runs code.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class TrainingState:
 
     accelerator: Accelerator
     model: torch.nn.Module
-    """the `MaskedLM`, as accelerate prepared it"""
+    """the `MaskedLM`, prepared by accelerate"""
     hf_model: PreTrainedModel
-    """the Hugging Face model that it trains"""
+    """the Hugging Face model inside it"""
     optimizer: torch.optim.Optimizer
     loader: gd.Loader
     config: dict[str, Any]
     """options of the run"""
     step: int = 0
-    """updates done"""
+    """number of completed updates"""
 
     def save_model(self, folder: Path) -> None:
         """Write the Hugging Face model folder; call it on every process."""
@@ -99,12 +99,12 @@ def keep_last(run: Path, count: int, accelerator: Accelerator) -> None:
     """Remove all but the ``count`` newest checkpoints."""
     for folder in all_of(run)[:-count] if accelerator.is_main_process else []:
         removed = folder.with_name(f"_{folder.name}.old")
-        os.replace(folder, removed)  # so that its name never stands for a part of a checkpoint
+        os.replace(folder, removed)  # so that its name never refers to an incomplete checkpoint
         shutil.rmtree(removed)
 
 
 def remove_unfinished(run: Path) -> None:
-    """Remove what a process left that was killed while it wrote or removed a checkpoint."""
+    """Remove the files of a process that was killed while it wrote or removed a checkpoint."""
     for folder in (run / "checkpoints").glob("_step-*"):
         shutil.rmtree(folder)
 
@@ -112,7 +112,7 @@ def remove_unfinished(run: Path) -> None:
 def read_state(folder: Path) -> dict[str, Any]:
     """Return the contents of a checkpoint's state.json.
 
-    Raises ValueError when there is none, when it or a file beside it is damaged, or when the version is newer.
+    Raises ValueError if there is none, if it or a file beside it is damaged, or if the version is newer.
     """
     try:
         state: dict[str, Any] = json.loads((folder / "state.json").read_text())
@@ -154,24 +154,24 @@ def load(folder: Path, state: TrainingState) -> None:
         if scaler is not None and tensors["scaler"]:
             scaler.load_state_dict(tensors["scaler"])
         rng = folder / f"rng-{state.accelerator.process_index}.pt"
-        if rng.exists():  # with more processes than before there is none; dropout then continues with other numbers
+        if rng.exists():  # with more processes than before there is none; dropout then uses other random numbers
             _restore_rng(torch.load(rng, map_location="cpu", weights_only=True))
     except MemoryError:
         raise
-    except Exception as error:  # torch raises almost anything on files whose hash is right and whose content is not
+    except Exception as error:  # torch may raise any exception for invalid content
         raise _damaged(folder, str(error)) from error
     state.step = saved["step"]
 
 
 def _weights(state: TrainingState) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the whole state of the Hugging Face model and of the optimizer, also where FSDP has split them."""
+    """Return the full state of the Hugging Face model and of the optimizer, also if FSDP has sharded them."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights, optimizer = get_state_dict(state.model, _bare(state.optimizer), options=options)
     return {name.removeprefix("model."): values for name, values in weights.items()}, optimizer
 
 
 def _bare(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer that accelerate wrapped."""
+    """Return the optimizer inside accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)
 
 

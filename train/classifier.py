@@ -37,7 +37,7 @@ _DROPOUTS = (
     "seq_classif_dropout",
     "classifier_dropout",
 )
-"""names of dropout rates in Hugging Face configurations; a model has some of them"""
+"""names of dropout rates in Hugging Face configurations"""
 _EVAL_ROWS = 256
 
 
@@ -64,31 +64,31 @@ def load_classifier(
     Parameters
     ----------
     folder
-        Hugging Face folder of a model; fine-tuned already when ``classes`` is None.
+        Hugging Face folder of a model; it must be fine-tuned if ``classes`` is None.
     classes
-        of a classifier to be trained: its head is new, with weights from torch's global generator.
+        class names of a new classifier, whose head gets weights from torch's global generator.
     dropout
-        of all layers; None: as the folder's configuration says.
+        dropout rate of all layers; None: that of the folder's configuration.
     random_weights
         use the folder's configuration only.
     text_form
         form of the text that the tokenizer reads, see `load_encoder`; None: detected.
     trust_remote_code
-        run the Python files of the folder where its configuration names some.
+        run the Python files of the folder that its configuration names.
 
     Raises
     ------
     ValueError
-        when the folder has no model, needs its own code without ``trust_remote_code``, is not fine-tuned although
+        if the folder has no model, needs its own code without ``trust_remote_code``, is not fine-tuned although
         ``classes`` is None, or lacks most of the model's weights.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give RUN/final")
+        raise ValueError(f"{folder} is not a Hugging Face model folder (it has no config.json); give RUN/final")
     if not trust_remote_code:
         refuse_code(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    config.pad_token_id = getattr(config, "pad_token_id", None)  # code made for transformers 4 relies on it
+    config.pad_token_id = getattr(config, "pad_token_id", None)  # expected by code for transformers 4
     if classes is not None:
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
@@ -106,17 +106,17 @@ def load_classifier(
         text_form=text_form,
         trust_remote_code=trust_remote_code,
     )
-    if config.pad_token_id is None:  # models that classify by the last token look for it
+    if config.pad_token_id is None:  # needed by models that classify by the last token
         config.pad_token_id = encoder.pad_id
     return Classifier(model, encoder, classes or [config.id2label[i] for i in range(config.num_labels)])
 
 
 class ClassLogits(nn.Module):
-    """The logits of a sequence classifier; of a BERT without what they do not depend on.
+    """The logits of a sequence classifier; for BERT, without the parts of the last layer that they do not depend on.
 
-    BERT classifies by the hidden state of [CLS], so its last layer needs all else but keys and values there only, and
+    BERT classifies by the hidden state of [CLS], so its last layer computes only keys and values at other tokens, and
     feed-forward layers skip padding. Weights and, within float tolerance, logits are those of the wrapped model. Other
-    architectures are called as they are.
+    architectures are called unchanged.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -140,8 +140,8 @@ def classification_loss(
 ) -> torch.Tensor:
     """Return this process's part of a batch's loss; its mean over processes is the mean over the batch's rows.
 
-    ``batch`` and ``truth`` (class numbers, int64[B]) are the whole batch. A process without a row of a small batch
-    computes one with weight 0, because the gradient exchange needs all processes.
+    ``batch`` and ``truth`` (class numbers, int64[B]) are the whole batch. A process that gets no row of a small batch
+    computes one with weight 0, because the gradient all-reduce needs all processes.
     """
     own = np.arange(len(truth))[accelerator.process_index :: accelerator.num_processes]
     weight = accelerator.num_processes / len(truth) if len(own) else 0.0
@@ -169,16 +169,16 @@ def probabilities(
 
 
 def refuse_code(folder: Path) -> None:
-    """Raise ValueError where a configuration names Python files.
+    """Raise ValueError if a configuration names Python files.
 
-    transformers itself would take its own class of that model type, if it has one, and leave the weights out that do
-    not fit, which are nearly all.
+    transformers itself would use its own class of that model type, if there is one, and ignore the weights that do not
+    fit, which are nearly all.
     """
     for name in ("config.json", "tokenizer_config.json"):
         path = folder / name
         if path.exists() and "auto_map" in json.loads(path.read_text()):
             raise ValueError(
-                f"{folder} comes with Python code of its own ({name} has an auto_map); read it, and run it with"
+                f"{folder} comes with its own Python code ({name} has an auto_map); read it, and run it with"
                 " --trust-remote-code"
             )
 
@@ -186,10 +186,10 @@ def refuse_code(folder: Path) -> None:
 def _load_model(
     folder: Path, config: PretrainedConfig, random_weights: bool, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, set[str]]:
-    """Return a model and the names of its tensors that the folder does not hold."""
+    """Return a model and the names of its tensors that are missing in the folder."""
     auto = AutoModelForSequenceClassification
     own_code = auto.__name__ in (getattr(config, "auto_map", None) or {})
-    with quiet_loading():  # that the head is new is known
+    with quiet_loading():  # no warning about the new head
         try:
             if random_weights or own_code:
                 model = auto.from_config(config, trust_remote_code=trust_remote_code, dtype=torch.float32)
@@ -208,7 +208,7 @@ def _load_model(
                 new = {*report["missing_keys"], *misfits}
         except (SafetensorError, pickle.UnpicklingError) as error:
             raise ValueError(
-                f"{folder}: the weights cannot be read ({error}); is the file complete, and no Git LFS pointer?"
+                f"{folder}: the weights cannot be read ({error}); is the file complete, or a Git LFS pointer?"
             ) from error
         except ValueError as error:
             if "Unrecognized configuration class" not in str(error):
@@ -220,7 +220,7 @@ def _load_model(
 
 
 def _fill(model: PreTrainedModel, folder: Path) -> set[str]:
-    """Load the weights into a model made by a folder's own code; return the names of the tensors that are missing.
+    """Load the weights into a model made by a folder's own code; return the names of missing tensors.
 
     from_pretrained of transformers 5 first builds models on the meta device. Older code fails there (DNABERT-2 computes
     its ALiBi slopes in the constructor) or keeps wrong values (rotary frequencies).
@@ -240,17 +240,17 @@ def _fill(model: PreTrainedModel, folder: Path) -> set[str]:
 
 
 def _check_shapes(folder: Path, model: PreTrainedModel, misfits: set[str]) -> None:
-    """Raise ValueError where pretrained tensors have other shapes than the model's; a head may be for other classes."""
+    """Raise ValueError if pretrained tensors do not have the model's shapes; a head may be for other classes."""
     pretrained = sorted(name for name in misfits if name.startswith(f"{model.base_model_prefix}."))
     if pretrained:
         raise ValueError(
-            f"{folder}: {pretrained[0]} has another shape in the weights than config.json says; random numbers would"
-            " stand in its place; give the configuration that belongs to the weights"
+            f"{folder}: {pretrained[0]} has another shape in the weights than in config.json, so random numbers would"
+            " replace it; give the configuration that belongs to the weights"
         )
 
 
 def _check_weights(folder: Path, model: PreTrainedModel, new: set[str]) -> None:
-    """Raise ValueError when most of the pretrained part is new: then the weights are of another architecture."""
+    """Raise ValueError if most of the pretrained part is new, because the weights are of another architecture."""
     pretrained = {name for name in model.state_dict() if name.startswith(model.base_model_prefix)}
     if len(pretrained & new) * 2 > len(pretrained):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Options of a pretraining run, with the recipe that supplies the values that are not given."""
+"""Options of a pretraining run; a recipe supplies the values that are not given."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AT_LEAST_1 = (
 FIXED_FOR_A_RUN = (
     "model", "switch_on", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
 )  # fmt: skip
-"""options that must equal those of the checkpoint; the loader compares data, seed and masking itself"""
+"""options that must equal those of the checkpoint; data, seed and masking are compared by the loader"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,33 +45,35 @@ class PretrainConfig:
     init_from: str | None = option("Hugging Face checkpoint of a masked LM to start from, such as DNABERT-6", None)
     masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
     masking_budget: float | None = option(
-        "exact fraction of the tokens masked in every row, in place of the masking's own rate", None
+        "exact fraction of the tokens masked in every row, instead of the masking's own rate", None
     )
-    switch_threshold: float = option("with cm-gems, switch once an evaluation lowers the perplexity by less", 1.0)
+    switch_threshold: float = option(
+        "with cm-gems, switch if an evaluation lowers the perplexity by less than this", 1.0
+    )
     switch_on: str = option(
-        "with cm-gems, tokens of that perplexity: all masked ones, as published, or mask, those shown as [MASK]", "all"
+        "with cm-gems, tokens of that perplexity: all (masked tokens, as published) or mask (shown as [MASK])", "all"
     )
     switch_lag: int = option("updates between a decision to switch and its effect", 16)
     recipe: str | None = option("recipe: papers, dnabert-original, small or smoke; default: the model's", None)
     max_steps: int | None = option("updates of the run", None)
-    batch_rows: int | None = option("rows of an update, all processes together", None)
-    micro_batch_rows: int = option("rows of a process computed at a time; the gradients of more are accumulated", 64)
+    batch_rows: int | None = option("rows per update, over all processes", None)
+    micro_batch_rows: int = option("rows computed at a time by a process; gradients are accumulated", 64)
     peak_lr: float | None = option("highest learning rate", None)
     warmup_steps: int | None = option("updates of linear warm-up", None)
     weight_decay: float | None = option("weight decay of AdamW, on matrices only", None)
     beta2: float | None = option("second beta of AdamW", None)
     clip_norm: float | None = option("largest norm of the gradient", None)
-    reverse_complement: float = option("probability that a row is shown as its reverse complement", 0.0)
+    reverse_complement: float = option("probability that a row is replaced by its reverse complement", 0.0)
     seed: int = option("random seed of weights, rows, masks and dropout", 0)
     mixed_precision: str | None = option("precision: no, bf16 or fp16; default: that of `accelerate config`", None)
     compile: bool = option("compile the model with torch.compile", False)
     gradient_checkpointing: bool = option("recompute activations in the backward pass, which saves memory", False)
-    workers: int = option("threads that mask batches ahead", 1)
+    workers: int = option("threads that compute masked batches ahead", 1)
     threads: int | None = option(
         "threads of torch on CPU for each process; default: the cores divided among the processes", None
     )
     eval_every: int | None = option("updates between evaluations", None)
-    eval_rows: int = option("validation rows of an evaluation", 1024)
+    eval_rows: int = option("number of validation rows", 1024)
     eval_masking: str = option("masking of the validation rows, the same masks at every evaluation", "genemask")
     log_every: int = option("updates between lines of metrics.jsonl", 10)
     save_every: int | None = option("updates between checkpoints; default: as for evaluations", None)
@@ -79,12 +81,10 @@ class PretrainConfig:
     card: bool = option("also write a model card, README.md, into the model folder", False)
     tracker: tuple[str, ...] = option("trackers of accelerate: tensorboard, wandb, ...", ())
     resume: bool = option("continue from the newest checkpoint in the output folder, if there is one", False)
-    imports: tuple[str, ...] = option(
-        "modules to import first, which register maskings of your own", (), name="--import"
-    )
+    imports: tuple[str, ...] = option("modules to import first, which register your own maskings", (), name="--import")
 
     def resolved(self) -> PretrainConfig:
-        """Return the options with the recipe's values filled in; raise ValueError for invalid ones."""
+        """Return the options completed by the recipe's values; raise ValueError for invalid ones."""
         load_plugins(self.imports)
         name = self.recipe or _DEFAULT_RECIPE.get(self.model, "papers")
         recipe = pretrain_recipe(name)
@@ -113,17 +113,17 @@ class PretrainConfig:
         return learning_rate(step, peak=self.peak_lr, warmup_steps=self.warmup_steps, num_steps=self.max_steps)
 
     def check_processes(self, num_processes: int) -> None:
-        """Raise ValueError when the rows of an update do not divide among the processes."""
+        """Raise ValueError if the rows of an update cannot be divided evenly among the processes."""
         rows = self.batch_rows or 0
         if rows % num_processes:
             below = rows // num_processes * num_processes
             raise ValueError(
-                f"--batch-rows {rows} does not divide among {num_processes} processes; give"
+                f"--batch-rows {rows} cannot be divided among {num_processes} processes; give"
                 f" {f'{below} or ' if below else ''}{below + num_processes}"
             )
 
     def check_resumable(self, saved: dict[str, Any]) -> None:
-        """Raise ValueError when an option that must not change differs from that of the checkpoint's run."""
+        """Raise ValueError if an option that must not change differs from the checkpoint's run."""
         for field in FIXED_FOR_A_RUN:
             if saved[field] != getattr(self, field):
                 flag = "--" + field.replace("_", "-")

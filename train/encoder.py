@@ -1,4 +1,4 @@
-"""Bases to the token ids of a checkpoint's own tokenizer, whatever text that wants."""
+"""Convert bases to the token ids of a checkpoint's own tokenizer, in the text form that it expects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.labelled import tokenise
 
 TEXT_FORMS = ("bases", "kmers")
 _TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
-_ROWS_AT_ONCE = 1000  # a tokenizer keeps text, offsets and masks of all rows that it is given together
+_ROWS_AT_ONCE = 1000  # rows per call: a tokenizer keeps text, offsets and masks of all rows of a call
 _PROBE = "".join(np.random.default_rng(0).choice(list("ACGT"), 64))
 _NO_LIMIT = 10**9  # tokenizers without a maximum say 1e30
 
@@ -30,9 +30,9 @@ class Encoder:
     """longest row, special tokens included; None: no limit"""
     pad_id: int
     k: int | None
-    """bases of a token where tokens overlap; None: the tokenizer cuts the bases up itself"""
+    """bases of a token if tokens overlap; None: the tokenizer splits the bases itself"""
     as_dnabert: bool
-    """the ids are DNABERT's, which `tokenise` finds without the tokenizer"""
+    """the ids are DNABERT's, which `tokenise` computes without the tokenizer"""
 
     def encode(self, sequences: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of each sequence (bases, upper case), int64[T] with T <= ``max_tokens``."""
@@ -46,7 +46,7 @@ class Encoder:
         return rows
 
     def num_cut(self, sequences: Sequence[str], rows: Sequence[np.ndarray]) -> int:
-        """Return how many of the ``sequences`` did not fit into their ``rows``."""
+        """Return how many of the ``sequences`` were truncated in their ``rows``."""
         if self.max_tokens is None:
             return 0
         if self.as_dnabert and self.k is not None:
@@ -63,23 +63,23 @@ def load_encoder(
     text_form: str | None = None,
     trust_remote_code: bool = False,
 ) -> Encoder:
-    """Load a checkpoint's tokenizer and find out how it wants to be given bases.
+    """Load a checkpoint's tokenizer and detect the text form that it expects.
 
     Parameters
     ----------
     folder
-        without tokenizer files it must be DNABERT's vocabulary, of 4**k + 5 ids.
+        folder of the checkpoint; without tokenizer files the vocabulary must be DNABERT's, with 4**k + 5 ids.
     num_ids
-        rows of the model's embedding.
+        number of rows of the model's embedding.
     max_positions
-        most tokens that the model takes; None: any number.
+        maximum number of tokens of the model; None: no limit.
     text_form
-        "bases" (ACGTACG) or "kmers" (ACGTAC CGTACG); None: the first of them that the tokenizer knows.
+        "bases" (ACGTACG) or "kmers" (ACGTAC CGTACG); None: the first of them that the tokenizer supports.
 
     Raises
     ------
     ValueError
-        when the tokenizer does not load, knows neither form, or has more ids than the model.
+        if the tokenizer does not load, supports neither form, or has more ids than the model.
     """
     if text_form not in (None, *TEXT_FORMS):
         raise ValueError(f"--text-form {text_form!r} is unknown: use {' or '.join(TEXT_FORMS)}")
@@ -92,7 +92,7 @@ def load_encoder(
     return Encoder(
         tokenizer=tokenizer,
         max_tokens=min(limits, default=None),
-        pad_id=tokenizer.pad_token_id or 0,  # what stands there does not matter: attention is masked by length
+        pad_id=tokenizer.pad_token_id or 0,  # any valid id: attention is masked by length
         k=k or overlapping,
         as_dnabert=overlapping is not None,
     )
@@ -116,7 +116,7 @@ def _load_tokenizer(
 
 
 def _text_k(tokenizer: PreTrainedTokenizerBase, folder: Path, text_form: str | None) -> int | None:
-    """Return the k of the k-mers to write, None where the tokenizer takes plain bases."""
+    """Return the k of the k-mers to write, None if the tokenizer takes plain bases."""
     if text_form != "kmers" and _share_known(tokenizer, _PROBE) > 0.5:
         return None
     for k in _kmer_sizes(tokenizer) if text_form != "bases" else []:
@@ -132,7 +132,7 @@ def _text_k(tokenizer: PreTrainedTokenizerBase, folder: Path, text_form: str | N
 
 
 def _is_dnabert(tokenizer: PreTrainedTokenizerBase, text_k: int | None, k: int | None) -> bool:
-    """Whether the tokenizer, given k-mers of ``text_k`` or plain bases, finds the ids of `tokenise` for ``k``."""
+    """Return whether the tokenizer, given ``text_k``-mers or plain bases, gives the ids of `tokenise` for ``k``."""
     return k is not None and all(
         _ids(tokenizer, _text(sequence, text_k)) == tokenise(sequence, k=k, max_tokens=None).tolist()
         for sequence in (_PROBE, _PROBE[:k], _PROBE[: k - 1], _PROBE[:20] + "N" + _PROBE[20:])
@@ -151,10 +151,10 @@ def _share_known(tokenizer: PreTrainedTokenizerBase, text: str) -> float:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = True) -> list[int]:
-    """Return the ids of a text at its whole length."""
+    """Return the ids of a text without truncation."""
     return tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
 
 
 def _text(sequence: str, k: int | None) -> str:
-    """Return a sequence as its overlapping k-mers with spaces between, or as it is."""
+    """Return a sequence as its overlapping k-mers separated by spaces, or unchanged."""
     return sequence if k is None else " ".join(sequence[i : i + k] for i in range(len(sequence) - k + 1))

@@ -1,4 +1,4 @@
-"""Validation: how a model predicts masked tokens, on rows and masks that are the same at every evaluation."""
+"""Validation of a model on masked tokens, with the same rows and masks at every evaluation."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from train.rows import TrainingRows
 from train.token_bases import TokenBases
 
 FROZEN_SEED = 20_240_807
-"""of the rows and masks of every validation"""
+"""seed of the rows and masks of every validation"""
 KINDS = ("mask", "kept", "random")
-"""what the model is shown at a masked token: [MASK], the token itself, or a random one"""
+"""input at a masked token: [MASK], the token itself, or a random one"""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Score:
     """Scores over some masked tokens."""
 
     loss: float
-    """mean of -ln p(original token); NaN of no tokens"""
+    """mean of -ln p(original token); NaN without tokens"""
     accuracy: float
     """fraction of tokens whose most probable token is the original"""
     num_tokens: int
 
     @property
     def perplexity(self) -> float:
-        """exp(loss); infinite where that overflows."""
+        """exp(loss); infinite if that overflows."""
         return math.exp(self.loss) if not self.loss >= 700 else math.inf
 
 
@@ -85,10 +85,10 @@ class ValidationRows:
         return torch.where(self.labels != IGNORED, self.labels, self.input_ids).long()
 
     def batches(self, accelerator: Accelerator, max_rows: int) -> Iterator[dict[str, torch.Tensor]]:
-        """Yield this process's rows, at most ``max_rows`` at a time, without columns of padding only, int64[B, L].
+        """Yield this process's rows, at most ``max_rows`` at a time, without all-padding columns, int64[B, L].
 
-        All processes get the same number of batches, as FSDP needs; what a process has too few of are rows without
-        masked tokens.
+        All processes get the same number of batches, as FSDP needs; rows without masked tokens fill up the batches of a
+        process that has fewer.
         """
         own = torch.arange(-(-len(self) // accelerator.num_processes)) * accelerator.num_processes
         own += accelerator.process_index
@@ -105,10 +105,10 @@ class ValidationRows:
 
 
 def validation_rows(rows: TrainingRows, masking: str | Strategy, *, max_rows: int) -> ValidationRows:
-    """Return ``max_rows`` validation rows drawn once from all, or all where there are fewer, with frozen masks.
+    """Return ``max_rows`` random validation rows, or all if there are fewer, with frozen masks.
 
-    Rows and masks depend on nothing else: not on the micro-batch, not on the number of processes. Raises ValueError
-    when a shard set has no validation rows.
+    Rows and masks do not depend on the micro-batch or on the number of processes. Raises ValueError if a shard set has
+    no validation rows.
     """
     if not all(source.num_rows("valid") for source in rows.sources):
         raise ValueError(
@@ -167,8 +167,9 @@ def kinds_of(input_ids: torch.Tensor, labels: torch.Tensor, mask_id: int) -> tor
 def base_probabilities(scores: TokenScores, labels: torch.Tensor, tokens: TokenBases) -> torch.Tensor:
     """Return the predicted probability of each base of the masked tokens, float[masked, longest token].
 
-    Of k-mers each base's own; of tokens that vary in length, where no marginal is at hand, the token's probability in
-    equal parts: its n-th root for each of n bases, so that the sum of -log2 over them is that of the token.
+    For k-mers, the marginal of each base. For tokens that vary in length, which have no marginals, the token's
+    probability is divided equally: each of n bases gets its n-th root, so that the sum of -log2 over the bases is that
+    of the token.
     """
     if scores.base_probabilities is not None:
         return scores.base_probabilities
@@ -179,8 +180,8 @@ def base_probabilities(scores: TokenScores, labels: torch.Tensor, tokens: TokenB
 def hidden_bases(batch: dict[str, torch.Tensor], base_probabilities: torch.Tensor, tokens: TokenBases) -> torch.Tensor:
     """Return the predicted probability of each hidden base, float[bases].
 
-    A base is hidden when no token shows it that is unmasked or kept; it is predicted by the mean over the [MASK] tokens
-    that cover it. ``base_probabilities`` are float[masked, longest token].
+    A base is hidden if no unmasked or kept token covers it; its prediction is the mean over the [MASK] tokens that
+    cover it. ``base_probabilities`` are float[masked, longest token].
     """
     input_ids, labels = batch["input_ids"], batch["labels"]
     masked = labels != IGNORED

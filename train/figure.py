@@ -17,7 +17,7 @@ _KINDS = {"mask": "shown as [MASK]", "kept": "kept", "random": "replaced at rand
 
 
 def draw_run(run: Path, curriculum: Curriculum, subject: str, *, decided_by: str = "valid_loss") -> None:
-    """Draw RUN/training.png from RUN/metrics.jsonl; without matplotlib nothing is drawn.
+    """Draw RUN/training.png from RUN/metrics.jsonl; do nothing without matplotlib.
 
     ``subject`` says what was trained on what, in a line below the title; ``decided_by`` is the loss whose perplexity an
     adaptive curriculum observed.

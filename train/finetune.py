@@ -3,7 +3,7 @@
     accelerate launch train/finetune.py --model RUN/final --train train.tsv --test test.tsv --output-dir FT
     accelerate launch train/finetune.py --model FT/final --predict new.tsv --output-dir PREDICTED
 
-`finetune` and `_train` are the whole program, read from top to bottom.
+`finetune` and `_train` contain the whole program, in order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if __package__ in (None, ""):  # started as a file: make `train` importable, and nothing in it by its bare name
+if __package__ in (None, ""):  # started as a file: make the package `train` importable, not its modules
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import numpy as np
@@ -47,7 +47,7 @@ _SPLITS = ("train", "dev", "test")
 class FinetuneConfig:
     """Options of train/finetune.py; None stands for the recipe's value."""
 
-    model: str = option("Hugging Face folder of a pretrained model; to predict only, of a fine-tuned one")
+    model: str = option("Hugging Face folder of a pretrained model; without --train, of a fine-tuned one")
     output_dir: str = option("folder of the results")
     train: str | None = option("TSV or CSV file to train on, with columns sequence and label", None)
     dev: str | None = option("file whose loss selects the best state; default: the last state", None)
@@ -55,10 +55,10 @@ class FinetuneConfig:
     predict: tuple[str, ...] = option("files to predict, with or without labels", ())
     recipe: str = option("recipe: " + ", ".join(finetune_recipe_names()), "fewshot")
     epochs: int | None = option("passes over the training rows", None)
-    max_steps: int | None = option("updates, in place of epochs", None)
-    batch_rows: int | None = option("rows of an update, all processes together", None)
+    max_steps: int | None = option("updates, instead of epochs", None)
+    batch_rows: int | None = option("rows per update, over all processes", None)
     peak_lr: float | None = option("highest learning rate", None)
-    dropout: float | None = option("of all layers and the classifier", None)
+    dropout: float | None = option("dropout of all layers and the classifier", None)
     random_weights: bool = option("start from random weights, as a baseline", False)
     trust_remote_code: bool = option("run the Python code in the model's folder", False)
     text_form: str | None = option("form of the text for the tokenizer: bases or kmers; default: detected", None)
@@ -75,9 +75,9 @@ class FinetuneConfig:
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
-    """Train, select, score and predict as ``config`` says; return the contents of metrics.json.
+    """Train, select, score and predict according to ``config``; return the contents of metrics.json.
 
-    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer finite.
+    Raises ValueError and FileNotFoundError for invalid values in ``config``, `Stopped` if the loss is not finite.
     """
     _check(config)
     files = {name: _read(path, config) for name in _SPLITS if (path := getattr(config, name))}
@@ -144,14 +144,14 @@ def _train(
     accelerator: Accelerator,
     pad_id: int,
 ) -> dict[str, Any]:
-    """Train ``model`` in place; return the curve and, with dev rows, the step of the state that was chosen."""
+    """Train ``model`` in place; return the curve and, with dev rows, the step of the selected state."""
     num_rows = len(truth["train"])
     steps_per_epoch = -(-num_rows // recipe.batch_rows)
     num_steps = recipe.max_steps or steps_per_epoch * (recipe.epochs or 1)
     warmup_steps = min(recipe.warmup_steps or int(recipe.warmup_share * num_steps), num_steps - 1)
     eval_every = recipe.eval_every or steps_per_epoch
     optimizer = accelerator.prepare(adamw(model, lr=recipe.peak_lr, weight_decay=recipe.weight_decay))
-    set_seed(seed, device_specific=True)  # dropout differs from process to process
+    set_seed(seed, device_specific=True)  # dropout differs between processes
     order = np.random.default_rng(seed)
     curve: list[dict[str, Any]] = []
     losses: list[float] = []
@@ -199,7 +199,7 @@ def _check(config: FinetuneConfig) -> None:
     if not config.train and not config.test and not config.predict:
         raise ValueError("nothing to do: give --train, --test or --predict files")
     if config.dev and not config.train:
-        raise ValueError("--dev chooses among states of a training, but no --train is given; score it with --test")
+        raise ValueError("--dev selects a state of a training, but no --train is given; use --test to score the file")
     for name in ("epochs", "max_steps", "batch_rows"):
         value = getattr(config, name)
         if value is not None and value < 1:
@@ -207,10 +207,10 @@ def _check(config: FinetuneConfig) -> None:
     if config.epochs and config.max_steps:
         raise ValueError("give --epochs or --max-steps, not both")
     if config.predict and config.scores_only:
-        raise ValueError("--scores-only writes no predictions; leave it or --predict out")
+        raise ValueError("--scores-only writes no predictions; omit it or --predict")
     stems = [Path(path).stem for path in config.predict] + ["test"] * bool(config.test)
     if len(set(stems)) < len(stems):
-        raise ValueError(f"two files would have the same predictions.tsv ({', '.join(stems)}); predict them one by one")
+        raise ValueError(f"two files would have the same predictions.tsv ({', '.join(stems)}); use separate runs")
 
 
 def _read(path: str, config: FinetuneConfig, *, needs_labels: bool = True) -> Labelled:
@@ -224,7 +224,7 @@ def _read(path: str, config: FinetuneConfig, *, needs_labels: bool = True) -> La
 
 
 def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
-    """Return the recipe, with the options that are given in its place."""
+    """Return the recipe, overridden by the given options."""
     labels = (rows.labels if rows is not None else None) or []
     found = finetune_recipe(config.recipe, num_rows=len(labels), num_classes=len(set(labels)))
     names = ("epochs", "max_steps", "batch_rows", "peak_lr", "dropout")
@@ -235,13 +235,13 @@ def _recipe(config: FinetuneConfig, rows: Labelled | None) -> FinetuneRecipe:
 
 
 def _rows(rows: Labelled, tokens: list[np.ndarray], encoder: Encoder, accelerator: Accelerator) -> dict[str, int]:
-    """Return how many rows of a file are used, dropped and cut; print a note when any are cut."""
+    """Return how many rows of a file are used, dropped and truncated; print a note if any are truncated."""
     num_cut = encoder.num_cut(rows.sequences, tokens)
     if num_cut and accelerator.is_main_process and not is_quiet():
         longest = f"{encoder.max_tokens} tokens"
         if encoder.k and encoder.max_tokens:
             longest = f"{encoder.max_tokens - 2 + encoder.k - 1} bases"
-        print(f"note: {num_cut} sequences of {rows.path} are cut to {longest}", file=sys.stderr)
+        print(f"note: {num_cut} sequences of {rows.path} are truncated to {longest}", file=sys.stderr)
     return {"used": len(rows), "dropped": rows.num_dropped, "cut": num_cut}
 
 
@@ -269,7 +269,7 @@ def _print_results(results: dict[str, Any], config: FinetuneConfig, as_json: boo
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     transformers_logging.disable_progress_bar()
-    keep_freed_memory()  # activations are tens of megabytes; page faults on new ones cost a tenth of a step
+    keep_freed_memory()  # activations are tens of megabytes; page faults on new memory cost a tenth of a step
 
     def run() -> int:
         description = __doc__.split("\n")[0]

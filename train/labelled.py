@@ -26,7 +26,7 @@ class Labelled:
     sequences: list[str]
     """bases, upper case"""
     labels: list[str] | None
-    """as written; None where the file has no label column"""
+    """labels as written; None if the file has no label column"""
     num_dropped: int = 0
     """rows left out because of letters other than A, C, G, T"""
 
@@ -47,15 +47,15 @@ def read_labelled(
     Parameters
     ----------
     needs_labels
-        whether a missing label is a mistake.
+        whether a missing label is an error.
     other_letters
-        a sequence with a letter other than A, C, G, T is an "error", or "drop" the row, or keep it and make k-mers with
-        that letter [UNK] ("unk").
+        for sequences with letters other than A, C, G, T: raise an error ("error"), drop the row ("drop"), or keep it
+        with [UNK] for k-mers with such letters ("unk").
 
     Raises
     ------
     FileNotFoundError, ValueError
-        with the file, the row and what to do.
+        the message names the file and the row, and says what to do.
     """
     path = Path(path)
     if not path.exists():
@@ -103,7 +103,7 @@ def _text(path: Path) -> str:
 
 
 def _lines(stream: Iterable[str], delimiter: str, path: Path, first: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, cells) by the rules of CSV quoting; raise ValueError for a line that breaks them."""
+    """Yield (line number, cells) by the rules of CSV quoting; raise ValueError for an invalid line."""
     lines = csv.reader(stream, delimiter=delimiter)
     number = first
     try:
@@ -119,7 +119,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def class_names(labels: Sequence[str]) -> list[str]:
-    """Return the classes in order: by value when all are whole numbers, else by name; at least two, or ValueError."""
+    """Return the classes in order: by value if all are integers, else by name; raise ValueError for fewer than two."""
     found = set(labels)
     if len(found) < 2:
         raise ValueError(f"all training rows have the label {next(iter(found))!r}; at least two classes are needed")
@@ -128,7 +128,7 @@ def class_names(labels: Sequence[str]) -> list[str]:
 
 
 def class_ids(rows: Labelled, classes: Sequence[str]) -> np.ndarray:
-    """Return the class number of each row, int64[rows]; raise ValueError for a label that is none of ``classes``."""
+    """Return the class number of each row, int64[rows]; raise ValueError for a label that is not in ``classes``."""
     numbers = {name: i for i, name in enumerate(classes)}
     unknown = sorted(set(rows.labels or ()) - set(numbers))
     if unknown:
@@ -168,7 +168,7 @@ def batches(
 def _other_letter(sequence: str, where: str) -> ValueError:
     letter = next(letter for letter in sequence if letter not in "ACGT")
     return ValueError(
-        f"{where}: the sequence has the letter {letter!r}, which is not A, C, G or T; leave such rows out with"
+        f"{where}: the sequence has the letter {letter!r}, which is not A, C, G or T; drop such rows with"
         " --other-letters drop, or keep them with --other-letters unk"
     )
 

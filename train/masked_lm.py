@@ -1,4 +1,4 @@
-"""The masked-LM loss of a Hugging Face model, with nothing computed that the loss does not need.
+"""The masked-LM loss of a Hugging Face model, computed without the parts that it does not depend on.
 
 For BERT and ModernBERT, which compute everything at every position, `MaskedLM` leaves out
 
@@ -7,7 +7,7 @@ For BERT and ModernBERT, which compute everything at every position, `MaskedLM` 
 * feed-forward layers on padding.
 
 The weights are those of the wrapped model, and so is the loss, within float tolerance. Other architectures are called
-as they are.
+unchanged.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Rotary = tuple[torch.Tensor, torch.Tensor]
 
 
 class TokenScores(NamedTuple):
-    """What a model predicts for N masked tokens, in order of rows and positions."""
+    """Predictions of a model for N masked tokens, in order of rows and positions."""
 
     losses: torch.Tensor
     """-ln p(original token), float[N]"""
     correct: torch.Tensor
     """the most probable token is the original, bool[N]"""
     base_probabilities: torch.Tensor | None = None
-    """probability of each base of the original k-mer, float[N, k], a marginal over the predicted k-mers"""
+    """probability of each base of the original k-mer, float[N, k], marginal over the predicted k-mers"""
 
 
 class ChosenTokens(NamedTuple):
-    """The places of N tokens of a batch at which the last layer is wanted, in order of rows; int64[N] each."""
+    """The N tokens of a batch for which the last layer is computed, in order of rows; int64[N] each."""
 
     rows: torch.Tensor
     positions: torch.Tensor
@@ -62,7 +62,7 @@ class Padding(NamedTuple):
 class MaskedLM(nn.Module):
     """The masked-LM loss of a Hugging Face model.
 
-    ``forward(input_ids, attention_mask, labels)`` takes int64[B, L] each, labels -100 where nothing is to be predicted,
+    ``forward(input_ids, attention_mask, labels)`` takes int64[B, L] each, labels -100 at tokens that are not predicted,
     and returns `TokenScores`.
 
     Parameters
@@ -70,11 +70,11 @@ class MaskedLM(nn.Module):
     model
         the model whose weights are used and trained.
     compiled
-        compile what follows once the masked positions are known, for any number of them.
+        compile the part after the masked positions are known, for any number of them.
     checkpointed
         recompute the activations of each layer in the backward pass (gradient checkpointing), which saves memory.
     plain
-        call the model as it is, also a BERT or ModernBERT; FSDP needs it, which gathers weights when a layer is called.
+        call even BERT or ModernBERT unchanged; needed by FSDP, which gathers weights when a layer is called.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class MaskedLM(nn.Module):
 
 
 def padding_of(attention_mask: torch.Tensor) -> Padding | None:
-    """Return the places that are not padding; None where there is no padding."""
+    """Return the positions that are not padding; None if there is no padding."""
     real = attention_mask.bool()
     if bool(real.all()):
         return None
@@ -139,7 +139,7 @@ def padding_of(attention_mask: torch.Tensor) -> Padding | None:
 def base_probabilities(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the probability of each base of the original k-mers, float[N, k], from logits float[N, 4**k + 5].
 
-    For each position of the k-mer the sum over all k-mers with the same base there; special tokens are left out.
+    For each position of the k-mer, the sum over all k-mers with the same base there; without special tokens.
     """
     k = (logits.shape[1] - NUM_SPECIAL).bit_length() // 2
     joint = logits[:, NUM_SPECIAL:].softmax(-1)
@@ -169,7 +169,7 @@ def bert_hidden_at(
     padding: Padding | None,
     call: Callable = _call_plain,
 ) -> torch.Tensor:
-    """Return the last hidden states of the chosen tokens, [N, H], without what they do not depend on."""
+    """Return the last hidden states of the chosen tokens, [N, H]; skip computations that they do not depend on."""
     hidden = bert.embeddings(input_ids=input_ids)
     *lower, last = bert.encoder.layer
     for layer in lower:
@@ -178,7 +178,7 @@ def bert_hidden_at(
 
 
 def _bert_layer(layer: nn.Module, hidden: torch.Tensor, padding: Padding | None) -> torch.Tensor:
-    """Run a layer on hidden[B, L, H]; its feed-forward half on padding not at all."""
+    """Run a layer on hidden[B, L, H]; the feed-forward half skips padding."""
     attention = layer.attention.self
     query, key, value = (_heads(part(hidden), attention) for part in (attention.query, attention.key, attention.value))
     context = _attend(query, key, value, None if padding is None else padding.keys, _dropout(attention))
@@ -237,14 +237,14 @@ def _window_mask(
     if layer.attn.sliding_window is None:
         return seen
     distance = (queries[:, :, None] - keys).abs()[:, None]
-    near = distance < layer.attn.sliding_window  # which is one more than the furthest distance
-    return near if seen is None else (near & seen) | (distance == 0)  # a padding query sees itself rather than nothing
+    near = distance < layer.attn.sliding_window  # the largest distance plus one
+    return near if seen is None else (near & seen) | (distance == 0)  # a padding query attends to itself
 
 
 def _modern_bert_layer(
     layer: nn.Module, hidden: torch.Tensor, rotary: Rotary, mask: torch.Tensor | None, padding: Padding | None
 ) -> torch.Tensor:
-    """Run a layer on hidden[B, L, H]; its feed-forward half on padding not at all."""
+    """Run a layer on hidden[B, L, H]; the feed-forward half skips padding."""
     attention = layer.attn
     query, key, value = attention.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, attention.head_dim)).unbind(-3)
     cos, sin = (part[:, :, None] for part in rotary)  # [1, L, 1, D]
@@ -280,13 +280,13 @@ def _modern_bert_rest(layer: nn.Module, context: torch.Tensor, residual: torch.T
 
 
 def _rotated(part: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return queries or keys turned by their positions, as `apply_rotary_pos_emb` does."""
+    """Return queries or keys rotated by their positions, as `apply_rotary_pos_emb` does."""
     wide = part.float()
     return (wide * cos + rotate_half(wide) * sin).to(part.dtype)
 
 
 def _in_slots(values: torch.Tensor, masked: ChosenTokens, num_rows: int) -> torch.Tensor:
-    """Return values[N, ...] of the masked tokens side by side in their rows, [B, most_per_row, ...], 0 behind them."""
+    """Return values[N, ...] of the masked tokens at the start of their rows, [B, most_per_row, ...], padded with 0."""
     out = torch.zeros((num_rows, masked.most_per_row, *values.shape[1:]), dtype=values.dtype, device=values.device)
     return out.index_put((masked.rows, masked.slots), values)
 
@@ -304,7 +304,7 @@ def _without_padding(
     context: torch.Tensor,
     hidden: torch.Tensor,
 ) -> torch.Tensor:
-    """Return rest(context, hidden) of [B, L, H] each, computed without padding, which gets 0."""
+    """Return rest(context, hidden) of [B, L, H] each, computed without padding, where it is 0."""
     if padding is None:
         return rest(context, hidden)
     flat = hidden.flatten(0, 1)

@@ -12,16 +12,16 @@ def scores(probabilities: np.ndarray, truth: np.ndarray) -> dict[str, float | No
     Parameters
     ----------
     probabilities
-        of each class, float[N, C], rows sum to 1.
+        probability of each class, float[N, C]; rows sum to 1.
     truth
-        class numbers, int64[N]. AUROC is None where a class does not occur.
+        class numbers, int64[N]. AUROC is None if a class does not occur.
     """
     predicted = probabilities.argmax(axis=1)
     num_classes = probabilities.shape[1]
     auroc = None
     if len(np.unique(truth)) == num_classes:
-        # one binary AUROC a class on the probabilities as they are: roc_auc_score(multi_class="ovr") wants rows that
-        # sum to 1 to the last bits, and dividing by the sum makes ties out of distinct values and the other way round
+        # one binary AUROC per class on the unchanged probabilities: roc_auc_score(multi_class="ovr") requires rows that
+        # sum to # 1 exactly, and dividing by the sum creates and breaks ties
         classes = [1] if num_classes == 2 else range(num_classes)
         auroc = float(np.mean([roc_auc_score(truth == c, probabilities[:, c]) for c in classes]))
     return {

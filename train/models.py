@@ -55,7 +55,7 @@ def build_model(model: str, vocabulary: Vocabulary, *, max_positions: int = 512)
     Raises
     ------
     ValueError
-        for an unknown name, or a configuration that makes no masked LM.
+        for an unknown name, or a configuration that is not for a masked LM.
     """
     config = _config(model)
     config.vocab_size = vocabulary.size
@@ -66,20 +66,20 @@ def build_model(model: str, vocabulary: Vocabulary, *, max_positions: int = 512)
     try:
         with torch.device("meta"):
             table = num_positions(AutoModelForMaskedLM.from_config(config))
-        if table is not None:  # some begin behind a padding row (RoBERTa, ESM)
+        if table is not None:  # some begin after a padding row (RoBERTa, ESM)
             config.max_position_embeddings += max_positions - table
         return AutoModelForMaskedLM.from_config(config)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--model {model}: {config.model_type} makes no masked LM: {error}") from error
+        raise ValueError(f"--model {model}: {config.model_type} cannot be a masked LM: {error}") from error
 
 
 def load_model(folder: str | Path, vocabulary: Vocabulary, *, max_positions: int) -> PreTrainedModel:
-    """Load a Hugging Face checkpoint of a masked LM; raise ValueError when it does not fit the rows.
+    """Load a Hugging Face checkpoint of a masked LM; raise ValueError if it does not fit the rows.
 
-    Also loads DNABERT's published checkpoints: their additional tensors (pooler, next-sentence head) are left out.
+    Also loads DNABERT's published checkpoints: their additional tensors (pooler, next-sentence head) are ignored.
     """
     if not (Path(folder) / "config.json").exists():
-        raise ValueError(f"{folder} is no Hugging Face model folder (it has no config.json); give one, or --model")
+        raise ValueError(f"{folder} is not a Hugging Face model folder (it has no config.json); give one, or --model")
     config = _read_config(Path(folder))
     if config.vocab_size != vocabulary.size:
         raise ValueError(
@@ -98,16 +98,16 @@ def load_model(folder: str | Path, vocabulary: Vocabulary, *, max_positions: int
     table = num_positions(model) or config.max_position_embeddings
     if table < max_positions:
         raise ValueError(
-            f"{folder} takes {table} positions, the shards' rows need {max_positions};"
+            f"{folder} has {table} positions, the shards' rows need {max_positions};"
             f" make shards with --row-tokens {table - 2}"
         )
     return model
 
 
 def num_positions(model: PreTrainedModel) -> int | None:
-    """Return the most tokens of a row; None for models without a table of positions (ALiBi, rotary).
+    """Return the maximum number of tokens; None for models without a position table (ALiBi, rotary).
 
-    In tables with a padding row (RoBERTa, ESM) positions begin behind it.
+    In tables with a padding row (RoBERTa, ESM) positions begin after it.
     """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
@@ -117,7 +117,7 @@ def num_positions(model: PreTrainedModel) -> int | None:
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
-    """Silence transformers' progress bars and its lists of tensors that are left out or new."""
+    """Silence transformers' progress bars and its lists of unused or new tensors."""
     verbosity, with_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -155,4 +155,4 @@ def _read_config(path: Path) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no configuration of a Hugging Face model: {error}") from error
+        raise ValueError(f"{path} is not the configuration of a Hugging Face model: {error}") from error

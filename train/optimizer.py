@@ -1,4 +1,4 @@
-"""AdamW as BERT is trained with it, and its learning rate as a function of the step."""
+"""AdamW as used for BERT, and its learning rate as a function of the step."""
 
 from __future__ import annotations
 

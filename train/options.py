@@ -20,7 +20,7 @@ Config = TypeVar("Config")
 def option(help_text: str, default: Any = dataclasses.MISSING, *, name: str | None = None) -> Any:
     """Return a dataclass field that is a command-line option; without a default it is required.
 
-    ``name`` replaces the option's name, which is the field's with dashes (``peak_lr`` -> ``--peak-lr``).
+    ``name`` overrides the option's name, by default the field's name with dashes (``peak_lr`` -> ``--peak-lr``).
     """
     return dataclasses.field(default=default, metadata={"help": help_text, "option": name})
 
@@ -31,7 +31,7 @@ def argument(default: Any = dataclasses.MISSING) -> Any:
 
 
 def group(options: type) -> Any:
-    """Return a dataclass field that is itself a dataclass of options, whose metadata have ``help`` and ``option``."""
+    """Return a dataclass field that is itself a dataclass of options with the metadata ``help`` and ``option``."""
     return dataclasses.field(default_factory=options, metadata={"group": options})
 
 
@@ -42,10 +42,10 @@ def parsed(
     """Yield a ``config`` with the values of a command line (default: sys.argv), and whether ``--json`` was given.
 
     Inside the context `gemsdata.cli.output.is_quiet` and `say` follow ``--quiet``.
-    A bool field is a flag, ``--flag/--no-flag`` where it is not False by default; tuple[T, ...] takes one or more
+    A bool field is a flag, or ``--flag/--no-flag`` if it is not False by default; tuple[T, ...] takes one or more
     values (``--seeds 1 2 3``); ``T | None`` is optional; a `group` has an option for each of its own fields.
-    ``--help`` raises SystemExit(0); a mistake raises ValueError. Started as a sub-command of gemsdata, the program is
-    called by that name.
+    ``--help`` raises SystemExit(0); invalid arguments raise ValueError. If started as a sub-command of gemsdata, the
+    program has that name in messages.
     """
     outer = click.get_current_context(silent=True)
     layout = {}
@@ -93,7 +93,7 @@ def _command(config: type[Config], prog: str, description: str, epilog: str | No
 
 
 class _Command(click.Command):
-    """A command whose options with several values may take them after one name."""
+    """A command whose options can have several values after one name."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         several = {name for entry in self.params if getattr(entry, "multiple", False) for name in entry.opts}

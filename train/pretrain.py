@@ -2,8 +2,8 @@
 
     accelerate launch train/pretrain.py --shards SHARDS --model logo --masking cm-gems --output-dir RUN
 
-One update takes one batch of the loader, cut into micro-batches that fit in memory; its loss is the mean over the
-masked tokens of all processes, however it is cut. `train` is the whole program, read from top to bottom.
+One update takes one batch of the loader, split into micro-batches that fit in memory; its loss is the mean over the
+masked tokens of all processes, however it is split. `train` contains the whole program, in order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
-if __package__ in (None, ""):  # started as a file: make `train` importable, and nothing in it by its bare name
+if __package__ in (None, ""):  # started as a file: make the package `train` importable, not its modules
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
@@ -48,9 +48,9 @@ from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compila
 
 
 def train(config: PretrainConfig) -> bool:
-    """Run a pretraining; return False when it was interrupted (and saved) before its end.
+    """Run a pretraining; return False if it was interrupted (and saved) before its end.
 
-    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when the loss is no longer finite.
+    Raises ValueError and FileNotFoundError for invalid values in ``config``, `Stopped` if the loss is not finite.
     """
     config = config.resolved()
     run = Path(config.output_dir)
@@ -119,12 +119,12 @@ def _start(config: PretrainConfig, run: Path) -> Accelerator:
 
 
 def _checkpoint_to_resume(config: PretrainConfig, run: Path) -> Path | None:
-    """Return the newest checkpoint; raise ValueError when it must not be resumed, or is of a run with other options."""
+    """Return the newest checkpoint; raise ValueError if --resume is not given, or the run had other options."""
     found = checkpoint.all_of(run)
     if not found:
         return None
     if not config.resume:
-        raise ValueError(f"{run} holds a run already, up to {found[-1].name}; continue with --resume, or give another")
+        raise ValueError(f"{run} already has a run, up to {found[-1].name}; continue with --resume, or give another")
     config.check_resumable(checkpoint.read_state(found[-1])["config"])
     return found[-1]
 
@@ -167,7 +167,7 @@ def _state(config: PretrainConfig, rows: TrainingRows, accelerator: Accelerator)
 
 
 def _validation(config: PretrainConfig, rows: TrainingRows) -> list[ValidationRows]:
-    """Return the validation rows of each stage: one for all, unless the curriculum evaluates with its own maskings."""
+    """Return the validation rows of each stage: all the same, unless the curriculum evaluates with its own maskings."""
     curriculum = config.curriculum()
     maskings = [config.eval_masking] if curriculum.frozen_evaluation else curriculum.maskings()
     return [validation_rows(rows, masking, max_rows=config.eval_rows) for masking in maskings]
@@ -176,9 +176,9 @@ def _validation(config: PretrainConfig, rows: TrainingRows) -> list[ValidationRo
 def _backward(
     model: torch.nn.Module, batch: dict[str, Any], counts: BatchCounts, micro_batch_rows: int, accelerator: Accelerator
 ) -> tuple[float, float]:
-    """Compute the gradients of a batch; return its loss sum and number of correct guesses over all processes.
+    """Compute the gradients of a batch; return its loss sum and number of correct predictions over all processes.
 
-    Where the batch has ``loss_weights``, each masked token's loss counts so much.
+    If the batch has ``loss_weights``, they weight the loss of each masked token.
     """
     sums = torch.zeros(2, device=accelerator.device)
     micro_batches = list(_micro_batches(batch, micro_batch_rows))
@@ -188,7 +188,7 @@ def _backward(
             found = model(**micro_batch)
             losses = found.losses if weights is None else found.losses * weights[micro_batch["labels"] != IGNORED]
             loss_sum = losses.sum()
-            # gradients are averaged over processes; this makes it the mean over all masked tokens
+            # gradients are averaged over processes; this factor makes it the mean over all masked tokens
             accelerator.backward(loss_sum * accelerator.num_processes / max(counts.weight, 1e-9))
         sums += torch.stack([loss_sum.detach(), found.correct.sum().float()])
     loss_sum, num_correct = accelerator.reduce(sums, "sum").tolist()
@@ -196,7 +196,7 @@ def _backward(
 
 
 def _micro_batches(batch: dict[str, Any], num_rows: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield micro-batches of a process's batch: rows of similar length together, without columns of padding only."""
+    """Yield micro-batches of a process's batch: rows of similar length together, without all-padding columns."""
     lengths = batch["attention_mask"].sum(1)
     order = torch.argsort(lengths, stable=True)
     inputs = gd.model_inputs(batch)
@@ -208,7 +208,7 @@ def _micro_batches(batch: dict[str, Any], num_rows: int) -> Iterator[dict[str, t
 
 
 def _evaluate(state: TrainingState, validation: list[ValidationRows], config: PretrainConfig) -> dict[str, Any]:
-    """Evaluate the model, let an adaptive curriculum decide, and return the values to log."""
+    """Evaluate the model, report to an adaptive curriculum, and return the values to log."""
     loader = state.loader
     rows = validation[min(loader.stage, len(validation) - 1)]
     found = evaluate(state.model, rows, state.accelerator, micro_batch_rows=config.micro_batch_rows)
@@ -229,7 +229,7 @@ def _stop_diverged(run: Path, state: TrainingState, batch: dict[str, Any], loss:
     shown = ", ".join(str(row) for row in rows[:8]) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
     raise Stopped(
         f"at step {state.step} the loss is {loss:.4g} and the gradient norm {norm:.4g}, on rows {shown} (all in"
-        f" {folder / 'rows.json'}); the state before that step is saved beside; try a lower --peak-lr, or bf16 for fp16"
+        f" {folder / 'rows.json'}); the state before that step is saved too; try a lower --peak-lr, or bf16 for fp16"
     )
 
 
@@ -258,7 +258,7 @@ def _line(config: PretrainConfig, complete: bool) -> str:
 
 
 def _summary(config: PretrainConfig, complete: bool) -> dict[str, Any]:
-    """Return what a run has come to: the last values of its log, of the training and of the validation."""
+    """Return the summary of a run: the last logged values of the training and of the validation."""
     run = Path(config.output_dir)
     last: dict[str, Any] = {}
     for line in read_metrics(run / "metrics.jsonl"):
@@ -270,7 +270,7 @@ def _summary(config: PretrainConfig, complete: bool) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return its exit status."""
     transformers_logging.disable_progress_bar()
-    keep_freed_memory()  # activations are tens of megabytes; page faults on new ones cost a tenth of a step
+    keep_freed_memory()  # activations are tens of megabytes; page faults on new memory cost a tenth of a step
 
     def run() -> int:
         description = __doc__.split("\n")[0]

@@ -1,4 +1,4 @@
-"""What all programs of train/ and eval/ share: exit status, interrupts, the number of cores."""
+"""Shared by the programs of train/ and eval/: exit status, interrupts, number of cores."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from accelerate import Accelerator
 
 INTERRUPTED = 130
-"""exit status after ^C or SIGTERM, when everything is saved"""
+"""exit status after ^C or SIGTERM, with everything saved"""
 
 
 class Stopped(RuntimeError):
-    """A run cannot continue for a reason that is not a mistake in its arguments; the message is one line."""
+    """A run cannot continue, although its arguments are valid; the message is one line."""
 
 
 def exit_status(run: Callable[[], int], *, interrupted: str, report: Callable[[], bool] = lambda: True) -> int:
-    """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for a user's mistake, 1 after `Stopped`.
+    """Call ``run`` and return its exit status; 2 after one line ``error: ...`` for invalid input, 1 after `Stopped`.
 
     ``interrupted`` says what an interrupt leaves; ``report`` returns whether this process prints the message.
     """
@@ -67,7 +67,7 @@ class Interrupt:
 
 
 def num_cores() -> int:
-    """Return how many cores this process may run on; all of the machine where the system cannot tell (macOS)."""
+    """Return how many cores this process may use; all of the machine if the system cannot tell (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """The papers' hyper-parameters, by name.
 
 Sources: GeneMask (arXiv 2307.15933) and CM-GEMS (2408.07180), which share a recipe for pretraining and one for few-shot
-fine-tuning; DNABERT (Ji et al. 2021); GUE as DNABERT-2 (Zhou et al. 2024) sets it.
+fine-tuning; DNABERT (Ji et al. 2021); GUE as in DNABERT-2 (Zhou et al. 2024).
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
-    """How a model is pretrained: AdamW, linear warm-up, linear decay."""
+    """Hyper-parameters of pretraining: AdamW, linear warm-up, linear decay."""
 
     max_steps: int
     """updates of the run"""
     batch_rows: int
-    """rows of an update, all processes together"""
+    """rows per update, over all processes"""
     peak_lr: float
     warmup_steps: int
     eval_every: int
     """updates between evaluations"""
     weight_decay: float = 0.01
-    """on matrices; none on biases and LayerNorm"""
+    """weight decay of matrices; none on biases and LayerNorm"""
     beta2: float = 0.98
     """AdamW's second beta (the first is 0.9; epsilon is 1e-6)"""
     clip_norm: float = 1.0
@@ -39,7 +39,7 @@ _PRETRAIN = {
 
 
 def pretrain_recipe(name: str) -> PretrainRecipe:
-    """Return a recipe: "papers" (GeneMask and CM-GEMS), "dnabert-original", "small" (of ours) or "smoke"."""
+    """Return a recipe: "papers" (GeneMask and CM-GEMS), "dnabert-original", "small" (not from a paper) or "smoke"."""
     if name not in _PRETRAIN:
         raise ValueError(f"recipe {name!r} is unknown: use one of {', '.join(_PRETRAIN)}")
     return _PRETRAIN[name]
@@ -47,21 +47,21 @@ def pretrain_recipe(name: str) -> PretrainRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneRecipe:
-    """How a classifier is trained: AdamW, linear warm-up, linear decay."""
+    """Hyper-parameters of fine-tuning: AdamW, linear warm-up, linear decay."""
 
     peak_lr: float
     batch_rows: int
     epochs: int | None = None
     max_steps: int | None = None
-    """updates, in place of epochs"""
+    """updates, instead of epochs"""
     warmup_share: float = 0.0
     """of the run"""
     warmup_steps: int = 0
-    """in place of the share"""
+    """instead of the share"""
     eval_every: int | None = None
-    """updates between looks at the dev rows; None: each epoch"""
+    """updates between evaluations on the dev rows; None: each epoch"""
     dropout: float | None = 0.1
-    """None: as the pretrained model has it"""
+    """None: that of the pretrained model"""
     weight_decay: float = 0.01
 
 
@@ -77,7 +77,7 @@ def _gue(
     eval_every: int = 200,
     batch_rows: int = 32,
 ) -> FinetuneRecipe:
-    """Return what DNABERT-2's authors gave DNABERT, with the length and what differs from task to task."""
+    """Return the recipe that DNABERT-2's authors used for DNABERT, with the length and settings of each task."""
     return FinetuneRecipe(
         peak_lr=3e-5,
         batch_rows=batch_rows,
@@ -108,7 +108,7 @@ def finetune_recipe_names() -> list[str]:
 
 
 def finetune_recipe(name: str, *, num_rows: int, num_classes: int) -> FinetuneRecipe:
-    """Return a recipe; "fewshot" chooses by the rows per class: up to 100 shots the small one, beyond the large one."""
+    """Return a recipe; "fewshot" depends on the rows per class: the small one up to 100 shots, else the large one."""
     if name == "fewshot":
         return _FEWSHOT_SMALL if num_rows <= 100 * num_classes else _FEWSHOT_LARGE
     if name not in _FINETUNE:

@@ -1,4 +1,4 @@
-"""The rows that a model is pretrained on: those of shard sets, or of views of them."""
+"""The training rows of a run: rows of shard sets, or of views of them."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class TrainingRows:
 
     @property
     def fingerprints(self) -> list[str]:
-        """Identity of the rows of each source."""
+        """Fingerprint of the rows of each source."""
         return [source.fingerprint if isinstance(source, gd.View) else source.manifest.fingerprint
                 for source in self.sources]  # fmt: skip
 
     def tokenizer(self) -> Any:
-        """Return the `transformers` tokenizer, which AutoTokenizer loads once it is saved."""
+        """Return the `transformers` tokenizer, which AutoTokenizer can load after saving."""
         return self.tokens.tokenizer(self.max_positions)
 
     def kmer_counts(self) -> np.ndarray | None:
-        """Return how often each k-mer stands in the genomes, float64[4**k]; None for other tokens or without counts."""
+        """Return how often each k-mer occurs in the genomes, float64[4**k]; None for other tokens or without counts."""
         if self.tokens.varying:
             return None
         k = self.tokens.token_bases
@@ -62,9 +62,9 @@ class TrainingRows:
 def open_rows(folders: Sequence[str], options: ViewOptions) -> TrainingRows:
     """Open the shard sets of a run, in folders or at URLs.
 
-    A packed set is read through a view, whatever the options; a set of stored rows is as soon as one of them is given.
-    Several BED files of regions are several sources. Raises FileNotFoundError and ValueError as `gemsdata.view` does,
-    and ValueError when the rows of the sources differ in their tokens.
+    A packed set is always read through a view; a set of stored rows only if a view option is given. Several BED files
+    of regions are several sources. Raises FileNotFoundError and ValueError as `gemsdata.view` does, and ValueError if
+    the rows of the sources differ in their tokens.
     """
     sets = [gd.ShardSet.open(folder) for folder in folders]
     sources = [rows_of(sets[number], view) for number, view in options.of_sets(len(sets))]
@@ -77,7 +77,7 @@ def open_rows(folders: Sequence[str], options: ViewOptions) -> TrainingRows:
 
 
 def bases_of(source: Source, row_ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return the bases of training rows of the first epoch, digits uint8[N, W], `NO_BASE` behind the end of a row."""
+    """Return the bases of training rows of the first epoch, digits uint8[N, W], `NO_BASE` beyond the end of a row."""
     row_ids = np.sort(np.asarray(row_ids, np.int64))
     if isinstance(source, gd.View):
         rows = source.rows(row_ids).tokens
@@ -94,6 +94,6 @@ def bases_of(source: Source, row_ids: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def token_ids_of(source: Source, row_ids: np.ndarray) -> np.ndarray:
-    """Return the token ids of training rows of the first epoch, side by side, integers[n]."""
+    """Return the token ids of training rows of the first epoch, concatenated, integers[n]."""
     rows = source.rows(row_ids).tokens if isinstance(source, gd.View) else source.read("train", np.sort(row_ids))
     return rows.input_ids[np.arange(rows.input_ids.shape[1]) < np.asarray(rows.num_tokens)[:, None]]

@@ -21,7 +21,7 @@ from gemsdata.files.publish import write_text
 from gemsdata.kernels import mask
 
 SECONDS_BETWEEN_LINES = 30.0
-"""of progress, where standard error is not a terminal"""
+"""interval of progress lines, if standard error is not a terminal"""
 
 
 class BatchCounts(NamedTuple):
@@ -32,13 +32,13 @@ class BatchCounts(NamedTuple):
     rows: int
     tokens: int
     stops: int
-    """processes that were asked to stop"""
+    """processes that received a signal to stop"""
     weight: float
     """sum of the weights of the masked tokens in the loss; each is 1 unless the batch has ``loss_weights``"""
 
 
 def batch_counts(batch: dict[str, Any], stop: bool, accelerator: Accelerator) -> BatchCounts:
-    """Return the numbers of this update's batch, summed over all processes; all of them must call it."""
+    """Return the numbers of this update's batch, summed over all processes; must be called by all of them."""
     masked = batch["labels"] != -100
     num_masked, tokens = masked.sum(), batch["attention_mask"].sum()
     own = torch.stack([num_masked, tokens.new_tensor(len(batch["sample_ids"])), tokens, tokens.new_tensor(int(stop))])
@@ -109,7 +109,7 @@ class _Progress:
     last_line: float
 
     def line(self, step: int, shown: dict[str, str]) -> str | None:
-        """Return the line to print after update ``step``; None before the interval is over."""
+        """Return the line to print after update ``step``; None if the interval is not over."""
         now = time.monotonic()
         if now - self.last_line < SECONDS_BETWEEN_LINES and step < self.num_steps:
             return None
@@ -141,7 +141,7 @@ class RunLog:
         self._progress = _Progress(num_steps, step, now, now) if lines else None
         self._shown: dict[str, str] = {}
         if accelerator.is_main_process and self._path.exists():
-            kept = [line for line in read_metrics(self._path) if line["step"] <= step]  # later steps are run again
+            kept = [line for line in read_metrics(self._path) if line["step"] <= step]  # later steps are repeated
             write_text(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def __enter__(self) -> RunLog:
@@ -170,7 +170,7 @@ class RunLog:
 
 
 def note_compilation(speaks: bool, *, model: bool) -> None:
-    """Print that compiling comes first: of the masking kernels when their cache is empty, of the model when asked."""
+    """Print a note that kernels (if their cache is empty) or the model (if requested) are compiled first."""
     parts = [] if _kernels_are_compiled() else ["the masking kernels are compiled once on this machine (half a minute)"]
     parts += ["the model is compiled during the first updates (minutes)"] if model else []
     if speaks and parts and not is_quiet():
@@ -178,7 +178,7 @@ def note_compilation(speaks: bool, *, model: bool) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a metrics.jsonl, without a last line that was cut off."""
+    """Return the lines of a metrics.jsonl, without an incomplete last line."""
     lines = []
     for line in path.read_text().splitlines():
         try:
@@ -189,7 +189,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _kernels_are_compiled() -> bool:
-    """Return whether numba's cache on disk holds kernels."""
+    """Return whether numba's cache on disk contains kernels."""
     folders = {Path(kernel.stats.cache_path) for kernel in vars(mask).values() if hasattr(kernel, "stats")}
     return not folders or any(any(folder.glob("*.nbi")) for folder in folders)
 

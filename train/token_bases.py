@@ -1,4 +1,4 @@
-"""Which bases the tokens of a row stand for, so that tokens of any kind are scored by the bases under them."""
+"""The bases of each token, so that tokens of any kind can be scored by bases."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class TokenBases:
     """The bases of every token id."""
 
     digits: torch.Tensor
-    """uint8[ids, longest]: A0 T1 C2 G3, `NO_BASE` behind the end of a token"""
+    """uint8[ids, longest]: A0 T1 C2 G3, `NO_BASE` beyond the end of a token"""
     length: torch.Tensor
     """bases of each token, int64[ids]; 0 for ids that are not made of bases, such as [CLS] and [UNK]"""
     advance: torch.Tensor
-    """bases from the start of a token to that of the next, int64[ids]"""
+    """bases from the start of a token to the start of the next, int64[ids]"""
     mask_id: int
     kmers: bool
-    """whether tokens are k-mers of one length, numbered as DNABERT's"""
+    """whether tokens are k-mers of one length, with DNABERT's ids"""
 
     @classmethod
     def of(cls, tokens: Tokens) -> TokenBases:
@@ -64,7 +64,7 @@ class TokenBases:
         return self.digits.shape[1]
 
     def places(self, original_ids: torch.Tensor) -> torch.Tensor:
-        """Return the column of each base of each token, int64[B, L, longest], -1 behind the end of a token.
+        """Return the column of each base of each token, int64[B, L, longest], -1 beyond the end of a token.
 
         Columns count the bases of a row; tokens of fixed length begin at their position times the stride.
         """
@@ -75,6 +75,6 @@ class TokenBases:
         return torch.where(inside, columns, -1)
 
     def shows(self, input_ids: torch.Tensor, labels: torch.Tensor, ignored: int) -> torch.Tensor:
-        """Return which tokens show the bases that they stand for, bool[B, L]: those unmasked, and those kept."""
+        """Return which tokens show their bases, bool[B, L]: unmasked tokens, and masked ones that were kept."""
         real = self.length.to(input_ids.device)[input_ids] > 0
         return real & ((labels == ignored) | (input_ids == labels))

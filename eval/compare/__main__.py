@@ -1,9 +1,9 @@
-"""Studies: pretrain with several maskings at equal budgets and several seeds, fine-tune each model, compare.
+"""Studies: pretrain with several maskings at equal budgets and several seeds, fine-tune each model, and compare.
 
     python -m eval.compare eval/studies/masking.py --shards SHARDS --data fewshot --output-dir STUDY
 
 A study is a small Python file with a `Study` called STUDY. The same command continues after an interruption. Results
-are STUDY/results.md (one table, the comparisons named beforehand, the pretrainings) and STUDY/study.png.
+are STUDY/results.md (a table of scores, the planned comparisons, the pretrainings) and STUDY/study.png.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class CompareConfig:
     shards: tuple[str, ...] = option("shard sets to pretrain on, made by `gemsdata shard`")
     data: str = option("folder of the few-shot sets")
     output_dir: str = option("folder of the study")
-    workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
+    workers: int | None = option("number of processes; default: one per GPU, or one per core", None)
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
 
 
 def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
-    """Do the runs that are not complete, seed by seed; write tables and figure after each seed; return the runs.
+    """Do the missing runs, seed by seed; write tables and figure after each seed; return the runs.
 
-    Raises ValueError and FileNotFoundError for mistakes in the study or ``config``, `Stopped` when a run failed.
+    Raises ValueError and FileNotFoundError for invalid values in the study or ``config``, `Stopped` if a run failed.
     """
     study.check()
     out = Path(config.output_dir)
@@ -77,7 +77,7 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
         if study.random_weights:
             models.append(dataclasses.replace(models[0], name=RANDOM, random_weights=True))
         runs += [
-            fewshot_run(task, model, seed, mixed_precision=config.mixed_precision, threads=threads)
+            fewshot_run(task, model, seed, mixed_precision=config.mixed_precision, threads=threads, **study.finetune)
             for task in tasks
             for model in models
         ]

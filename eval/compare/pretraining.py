@@ -19,7 +19,7 @@ _NOT_COMPARED = ("output_dir", "threads", "resume", "shards", "workers")
 
 
 def pretraining_of(study: Study, arm: Arm, seed: int, out: Path, **options: Any) -> PretrainConfig:
-    """Return the options of one pretraining; ``options`` are those of all, which arm and study may replace."""
+    """Return the options of one pretraining; ``options`` apply to all arms; arm and study can override them."""
     own = {**study.pretrain, **arm.pretrain}
     unknown = set(own) - {entry.name for entry in dataclasses.fields(PretrainConfig)}
     if unknown:
@@ -30,7 +30,7 @@ def pretraining_of(study: Study, arm: Arm, seed: int, out: Path, **options: Any)
 
 
 def is_complete(config: PretrainConfig) -> bool:
-    """Return whether a pretraining is complete; raise ValueError when its folder holds another one."""
+    """Return whether a pretraining is complete; raise ValueError if its folder contains another one."""
     folder = Path(config.output_dir)
     for name in (_STARTED, _COMPLETE):
         if (folder / name).exists() and json.loads((folder / name).read_text()) != _identity(config):
@@ -39,7 +39,7 @@ def is_complete(config: PretrainConfig) -> bool:
 
 
 def pretrain(config: PretrainConfig) -> None:
-    """Run a pretraining and record that it is complete; raise `Stopped` when it was interrupted."""
+    """Run a pretraining and record that it is complete; raise `Stopped` if it was interrupted."""
     folder, identity = Path(config.output_dir), json.dumps(_identity(config), indent=1) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / _STARTED, identity)

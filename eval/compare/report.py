@@ -19,7 +19,7 @@ from train.run_log import read_metrics
 
 
 def pretrainings(runs: Sequence[PretrainConfig]) -> pd.DataFrame:
-    """Return a row for each complete pretraining: arm, seed, rows seen, perplexity on the frozen masks, switch."""
+    """Return a row for each complete pretraining: arm, seed, rows used, perplexity with frozen masks, stage switch."""
     rows = []
     for run in runs:
         last = [line for line in read_metrics(Path(run.output_dir) / "metrics.jsonl") if "valid_perplexity" in line][-1]
@@ -58,7 +58,7 @@ def write_results(found: pd.DataFrame, *, study: Study, runs: pd.DataFrame, rema
     shown = ", ".join(f"{name} = {value}" for name, value in study.pretrain.items())
     text = f"""# Study of {len(study.arms)} ways to pretrain
 
-Pretraining: {shown}; {seeds} of {len(study.seeds)} seeds. Arms with options of their own: {
+Pretraining: {shown}; {seeds} of {len(study.seeds)} seeds. Arms with their own options: {
         "; ".join(f"{arm.name} ({arm.masking}, {arm.pretrain})" for arm in study.arms if arm.pretrain) or "none"
     }.
 
@@ -70,16 +70,16 @@ Mean and Student's 95 % interval over {seeds} seeds; each is a pretraining and t
 
 ## Differences in accuracy
 
-The comparisons were named in the study's file. Means and their 95 % intervals are over seeds, which are independent.
+The comparisons were planned in the study's file. Means and their 95 % intervals are over seeds, which are independent.
 Pairs are runs of one data set, shots, draw and seed, compared by Wilcoxon's signed-rank test, two-sided, with Holm's
 correction over the lines of all sets together, and over the others. The runs of a seed share a pretraining, so these p
-are too small: read them beside the intervals.
+are too small: consider them together with the intervals.
 
 {comparisons_table(tests)}
 
 ## Pretrainings
 
-Perplexity of the validation rows at the end, under masks that are the same for all arms.
+Perplexity of the validation rows at the end, with the same masks for all arms.
 
 {_perplexities(runs)}
 

@@ -30,33 +30,33 @@ from train.program import exit_status
 class FewshotConfig:
     """Options of python -m eval.fewshot."""
 
-    data: str = option("folder that holds a folder for each data set")
+    data: str = option("folder with a subfolder for each data set")
     models: tuple[str, ...] = option("models as NAME=FOLDER, Hugging Face folders with their own tokenizers")
     output_dir: str = option("folder of the results")
     sets: tuple[str, ...] = option("data sets, by the names of their folders; default: all", ())
-    test: tuple[str, ...] = option("test files as SET=FILE, for a set that has none", ())
+    test: tuple[str, ...] = option("test files as SET=FILE, for sets without one", ())
     shots: tuple[int, ...] = option("training rows of each class", (10, 50, 100, 500, 1000))
-    draws: int = option("number of training sets of each size, where the files are large enough", 1)
+    draws: int = option("number of training sets of each size, if the files are large enough", 1)
     seeds: tuple[int, ...] = option("random seeds of the new head, dropout and the order of rows", (1, 2, 3))
-    controls: bool = option("add each model once more with random weights", False)
+    controls: bool = option("also evaluate each model with random weights", False)
     published: str | None = option(
-        "CSV of published results to show beside: dataset, shots, model, accuracy (and mcc)", None
+        "CSV file of published results to show as well: dataset, shots, model, accuracy (and mcc)", None
     )
     max_test_rows: int | None = option("score a random sample of this many test rows", None)
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code in a model's folder", False)
-    workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
+    workers: int | None = option("number of processes; default: one per GPU, or one per core", None)
 
 
 def fewshot(config: FewshotConfig) -> pd.DataFrame:
-    """Do the runs that are not complete, write tables and figure, return the table of all runs.
+    """Do the missing runs, write tables and figure, and return the table of all runs.
 
-    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when runs failed.
+    Raises ValueError and FileNotFoundError for invalid values in ``config``, `Stopped` if runs failed.
     """
     out = Path(config.output_dir)
     models = parse_models(config.models, controls=config.controls)
     if config.max_test_rows is not None and config.max_test_rows < 1:
-        raise ValueError(f"--max-test-rows {config.max_test_rows}; give 1 or more, or leave it out for all rows")
+        raise ValueError(f"--max-test-rows {config.max_test_rows}; give 1 or more, or omit it for all rows")
     if config.draws < 1 or not config.seeds or not config.shots:
         raise ValueError(f"--draws {config.draws}, --seeds {config.seeds}, --shots {config.shots}: give 1 or more each")
     published = read_published(config.published) if config.published else None

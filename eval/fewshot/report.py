@@ -1,4 +1,4 @@
-"""Tables and figure of a few-shot evaluation, with published figures beside."""
+"""Tables and figure of a few-shot evaluation, together with published results."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def write_results(
         parts.append(
             "## Differences in accuracy\n\nPairs of runs of one data set, shots, draw and seed; Wilcoxon's"
             " signed-rank test, two-sided, with Holm's correction over the lines of all sets together, and over the"
-            " others. Cells of one training set are not independent of each other, so these p are rather too small than"
-            " too large.\n\n" + comparisons_table(tests)
+            " others. Runs on one training set are not independent of each other, so these p are probably too"
+            " small.\n\n" + comparisons_table(tests)
         )
     parts.append("## Data\n\n" + "\n".join(f"* {remark}" for remark in remarks))
     write_text(out / "results.md", "\n\n".join(parts) + "\n")
 
 
 def _beside(means: pd.DataFrame, published: pd.DataFrame | None, metric: str) -> pd.DataFrame:
-    """Return the means with the published results of the same tasks as further models."""
+    """Return the means, with the published results of the same tasks as additional models."""
     if published is None or metric not in published:
         return means
     ran = set(zip(means["dataset"], means["shots"], strict=True))

@@ -1,11 +1,11 @@
-"""Few-shot data sets: training files of each size, random draws of them, and a test file that shares no row with them.
+"""Few-shot data sets: training files of each size, random draws of them, and a test file without training rows.
 
-A set is a folder with a folder for each number of shots (rows per class) that holds a ``train*.tsv``, and test rows in
+A set is a folder with a subfolder for each number of shots (rows per class) with a ``train*.tsv``, and test rows in
 ``test.tsv``, ``test_standin/test.tsv`` or ``<shots>/dev.tsv``. The published sets come in two kinds:
 
-* one balanced training set for each size (Prom-core, Prom-300, Cohn-enh). Draw 0 is that set; draws 1, 2, ... are drawn
-  from the largest file, a new random choice each time;
-* ten runs pooled in one file, ten times the shots of each class (Splice-40, Silencer). The run of a row is not
+* one balanced training set for each size (Prom-core, Prom-300, Cohn-enh). Draw 0 is that set; draws 1, 2, ... are
+independent random samples of the largest file; * ten runs pooled in one file, ten times the shots of each class
+(Splice-40, Silencer). The run of a row is not
   recorded, so the rows of each class are split at random into disjoint draws 0 .. 9.
 """
 
@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,10 +29,10 @@ from train.finetune import FinetuneConfig
 from train.labelled import Labelled, class_names, read_labelled
 
 DRAW_SEED = 20_240_810
-"""of draws and of sampled test files; a constant, so that results can be compared"""
+"""seed of draws and of sampled test files; a constant, so that results are comparable"""
 PUBLISHED_SETS = ("Prom-core", "Prom-300", "Cohn-enh", "Splice-40", "Silencer")
 PAIR_BY = ("dataset", "shots", "draw", "seed")
-"""columns in which runs agree that are compared as a pair"""
+"""columns in which the two runs of a pair agree"""
 _PROM_300_TEST = ("gue/prom/prom_300_all/dev.csv", "gue/prom/prom_300_all/test.csv")
 _SEQUENCE_COLUMNS = ("sequence", "seq")
 
@@ -47,13 +48,13 @@ class FewshotSet:
 
     @property
     def num_classes(self) -> int:
-        """Classes of the training files."""
+        """Number of classes in the training files."""
         return len(class_names(_read(self.train[min(self.train)]).labels or []))
 
 
 @dataclass(frozen=True)
 class Task:
-    """The files of one training and its test, written by `prepare`."""
+    """The training and test files of one run, written by `prepare`."""
 
     set_name: str
     shots: int
@@ -75,7 +76,7 @@ def find_tasks(
     """Write the files of all draws of the named sets under ``out``; return (tasks, remarks, chance accuracy by set).
 
     Default: all sets in the folder. Prom-300 was published without its test rows; those of GUE's prom_300_all are used
-    where the folder ``gue`` is beside ``data``.
+    if the folder ``gue`` is next to ``data``.
     """
     if not data.is_dir():
         raise FileNotFoundError(f"{data} does not exist; give the folder of the few-shot sets with --data")
@@ -114,8 +115,9 @@ def fewshot_run(
     mixed_precision: str | None,
     trust_remote_code: bool = False,
     threads: int = 1,
+    **options: Any,
 ) -> Run:
-    """Return the run of a model on a task with a seed, by the papers' recipe."""
+    """Return the run of a model on a task with a seed, by the papers' recipe; ``options`` are those that differ."""
     return Run(
         key={
             "dataset": task.set_name,
@@ -136,19 +138,22 @@ def fewshot_run(
             mixed_precision=mixed_precision,
             threads=threads,
             scores_only=True,
+            **options,
         ),
     )
 
 
 def find_set(folder: Path, test: Sequence[Path] = ()) -> FewshotSet:
-    """Return the files of a set; raise ValueError when it has no training files or no test rows."""
+    """Return the files of a set; raise ValueError if it has no training files or no test rows."""
     train = {}
     for child in sorted(folder.iterdir()) if folder.is_dir() else []:
         found = sorted(child.glob("train*.tsv")) if child.name.isdigit() else []
         if found:
             train[int(child.name)] = found[0]
     if not train:
-        raise ValueError(f"{folder} is no few-shot set: give a folder with folders 10, 100, ... that hold a train.tsv")
+        raise ValueError(
+            f"{folder} is not a few-shot set: give a folder with folders 10, 100, ... that have a train.tsv"
+        )
     candidates = [folder / "test.tsv", folder / "test_standin" / "test.tsv", *sorted(folder.glob("*/dev.tsv"))]
     paths = tuple(test) or tuple(path for path in candidates if path.exists())[:1]
     if not paths:
@@ -159,11 +164,11 @@ def find_set(folder: Path, test: Sequence[Path] = ()) -> FewshotSet:
 def prepare(
     found: FewshotSet, out: Path, *, shots: Sequence[int], num_draws: int, max_test_rows: int | None
 ) -> tuple[list[Task], list[str]]:
-    """Write the training files of all draws and the test file; return them, and remarks on what was left out.
+    """Write the training files of all draws and the test file; return them, and remarks on the rows that were dropped.
 
-    Test rows are left out that have a letter other than A, C, G, T, that repeat an earlier row, or that occur in any
-    training file of the set on either strand; of more than ``max_test_rows`` a random choice is kept. Everything is
-    published by rename and the same for the same files.
+    Test rows are dropped if they have a letter other than A, C, G, T, repeat an earlier row, or occur in any training
+    file of the set on either strand; if more than ``max_test_rows`` remain, a random sample is used. All files are
+    published by rename, and are the same for the same input.
     """
     folder = out / "data" / found.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -227,7 +232,7 @@ def _part(shuffled: dict[str, Rows], number: int, shots: int) -> Rows:
 
 
 def _test_rows(found: FewshotSet, training: dict[int, Labelled], max_rows: int | None) -> tuple[Rows, str]:
-    """Return the test rows, and what was left out of them."""
+    """Return the test rows, and a remark on the dropped ones."""
     seen = {sequence for rows in training.values() for sequence in rows.sequences}
     seen |= {reverse_complement(sequence) for sequence in seen}
     files = [_read(path) for path in found.test]
@@ -252,7 +257,7 @@ def _pairs(rows: Labelled) -> Rows:
 
 
 def _read(path: Path) -> Labelled:
-    """Read a file of the sets, whatever it calls its column of sequences."""
+    """Read a file of the sets, whatever the name of its sequence column."""
     with open(path, encoding="utf-8-sig") as stream:
         header = stream.readline().replace(",", "\t").replace('"', "").split()
     column = next((name for name in _SEQUENCE_COLUMNS if name in header), _SEQUENCE_COLUMNS[0])
@@ -264,5 +269,5 @@ def _write(path: Path, rows: Rows) -> None:
 
 
 def _number(name: str) -> int:
-    """Return a number of a set's name, for seeds."""
+    """Return a number computed from a set's name, for seeds."""
     return zlib.crc32(name.encode())

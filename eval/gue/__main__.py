@@ -1,4 +1,4 @@
-"""GUE: every task with its published recipe, for each model and seed, beside the published results.
+"""GUE: every task with its published recipe, for each model and seed, together with published results.
 
     python -m eval.gue --data GUE --list
     python -m eval.gue --data GUE --models mine=RUN/final --controls --output-dir OUT --seeds 1 2 3
@@ -38,25 +38,25 @@ class GueConfig:
     data: str = option("folder of GUE: EMP, mouse, prom, splice, tf, virus")
     models: tuple[str, ...] = option("models as NAME=FOLDER, Hugging Face folders with their own tokenizers", ())
     output_dir: str | None = option("folder of the results; the same folder again continues", None)
-    list: bool = option("list the tasks and the files that they lack, and exit", False)
-    tasks: tuple[str, ...] = option("names of tasks; default: all that are complete", ())
+    list: bool = option("list the tasks and their missing files, and exit", False)
+    tasks: tuple[str, ...] = option("names of tasks; default: all tasks with complete files", ())
     seeds: tuple[int, ...] = option(
         "random seeds of the new head, dropout and the order of rows; the papers have 42 only", (42,)
     )
-    controls: bool = option("add each model once more with random weights", False)
+    controls: bool = option("also evaluate each model with random weights", False)
     published: tuple[str, ...] = option("published columns to show; default: those of CM-GEMS", ())
     max_steps: int | None = option(
-        "updates of every training in place of the recipe's, which departs from the protocol", None
+        "updates of every training instead of the recipe's; deviates from the published protocol", None
     )
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code in a model's folder", False)
-    workers: int | None = option("number of processes; default: one a GPU, or one a core", None)
+    workers: int | None = option("number of processes; default: one per GPU, or one per core", None)
 
 
 def evaluate(config: GueConfig) -> pd.DataFrame:
-    """Do the runs that are not complete; write gue.parquet and gue.md; return the table, a row for each run.
+    """Do the missing runs; write gue.parquet and gue.md; return the table, a row for each run.
 
-    Raises ValueError and FileNotFoundError for mistakes in ``config``, `Stopped` when runs failed.
+    Raises ValueError and FileNotFoundError for invalid values in ``config``, `Stopped` if runs failed.
     """
     gue = _folder(config.data)
     models = parse_models(config.models, controls=config.controls)
@@ -80,7 +80,7 @@ def evaluate(config: GueConfig) -> pd.DataFrame:
 
 
 def listing(gue: Path) -> str:
-    """Return a line for each task: complete, or the files that it lacks."""
+    """Return a line for each task: complete, or its missing files."""
     missing = _missing(gue)
     return "\n".join(
         f"{one.name:<22}{'no ' + ', '.join(missing[one.name]) if one.name in missing else 'complete'}" for one in TASKS
@@ -137,8 +137,8 @@ def _cell(config: GueConfig, gue: Path, one: Task, model: Model, seed: int, thre
 def _with_unseen(found: pd.DataFrame, runs: list[Run], out: Path, gue: Path) -> pd.DataFrame:
     """Add columns from the files of the runs.
 
-    metric; score, in that metric; unseen_rows and unseen_score, of the test rows that train and dev lack; and
-    test_rows_cut, those that are longer than the model takes.
+    metric; score, in that metric; unseen_rows and unseen_score, of the test rows that are not in train or dev; and
+    test_rows_cut, the number of rows that were truncated.
     """
     masks = {name: unseen(gue / task(str(name)).folder) for name in found["task"].unique()}
     extra = []

@@ -71,8 +71,8 @@ CM_GEMS = {
 }
 """MCC on the tasks without Covid, from CM-GEMS (arXiv 2408.07180).
 
-dnabert, dnabert-2 and dnabert-2-kmers were pretrained for 120,000 steps; those with a masking behind dnabert or logo
-for 10,000. dnabert and nt-500m-human are figures of the DNABERT-2 paper.
+dnabert, dnabert-2 and dnabert-2-kmers were pretrained for 120,000 steps; those with a masking after dnabert or logo for
+10,000. dnabert and nt-500m-human are figures of the DNABERT-2 paper.
 """
 
 DNABERT_2 = {
@@ -127,5 +127,5 @@ DNABERT_2 = {
         64.23, 86.28, 81.28, 73.49, 50.80, 68.49,
     ),
 }
-"""MCC, of Covid macro F1, from DNABERT-2 (arXiv 2306.15006); dnabert-2-gue was pretrained on GUE's train rows too."""
+"""MCC, for Covid macro F1, from DNABERT-2 (arXiv 2306.15006); dnabert-2-gue was pretrained on GUE's train rows too."""
 # fmt: on

@@ -1,4 +1,4 @@
-"""gue.md: the table of CM-GEMS with published results and ours side by side."""
+"""gue.md: the table of CM-GEMS with published and new results side by side."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PUBLISHED = CM_GEMS | {_OTHER_PAPER + name: figures for name, figures in DNABER
 
 
 def published_names(names: Sequence[str]) -> list[str]:
-    """Return the published columns of these names, of none the columns of CM-GEMS; ValueError for an unknown one."""
+    """Return the published columns of these names, by default those of CM-GEMS; ValueError for an unknown one."""
     for name in names:
         if name not in _PUBLISHED:
             raise ValueError(f"published column {name!r} is unknown: use {', '.join(_PUBLISHED)}")
@@ -40,12 +40,12 @@ def report(
     missing
         files that tasks lack.
     max_steps
-        updates of every training, where they replace the recipe's.
+        updates of every training, if they replace the recipe's.
     """
     seeds = sorted(found["seed"].unique())
     parts = [
         "# GUE\n",
-        f"Percent of the official test sets: MCC, of Covid macro F1. Published results are of one seed each; ours of"
+        f"Percent on the official test sets: MCC, for Covid macro F1. Published results are of one seed each; ours of"
         f" {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         f"{'' if len(seeds) > 1 else ', so without an interval'}."
         f"{' In brackets the 95 % interval over seeds.' if len(seeds) > 1 else ''}\n",
@@ -55,7 +55,7 @@ def report(
     parts += [_scores_table(found, published), ""]
     cut = found[found["test_rows_cut"] > 0].drop_duplicates(["model", "task"])
     if len(cut):
-        parts.append("Test rows that are longer than a model takes, and so seen in part only:\n")
+        parts.append("Test rows that are longer than the model's input and were truncated:\n")
         for name, part in cut.groupby("model", sort=False):
             shares = [f"{row.test_rows_cut} of {row.test_rows} of {row.task}" for row in part.itertuples()]
             parts.append(f"* {name}: {', '.join(shares)}")
@@ -80,7 +80,7 @@ def report(
 
 
 def _scores_table(found: pd.DataFrame, published: Sequence[str]) -> str:
-    """Return a line for each task in the published order, with means behind the human and the other tasks."""
+    """Return a line for each task in the published order, with means after the human and the other tasks."""
     entries, ran = list(dict.fromkeys(found["model"])), set(found["task"])
 
     def line(group: str, dataset: str, tasks: Sequence[Task]) -> list[str]:
@@ -101,7 +101,7 @@ def _scores_table(found: pd.DataFrame, published: Sequence[str]) -> str:
 
 
 def _unseen_table(found: pd.DataFrame) -> str:
-    """Return a line for each task that ran: how many test rows are repeated, scores with and without them."""
+    """Return a line for each task that ran: number of repeated test rows, scores with and without them."""
     entries = list(dict.fromkeys(found["model"]))
     lines = []
     for one in TASKS:
@@ -119,13 +119,13 @@ def _unseen_table(found: pd.DataFrame) -> str:
 
 
 def _published_mean(name: str, tasks: Sequence[Task]) -> float:
-    """Return the mean of a published column over tasks, NaN where it lacks one."""
+    """Return the mean of a published column over tasks, NaN if one is missing."""
     figures = dict(zip((one.name for one in TASKS), _PUBLISHED[name], strict=False))  # CM-GEMS has no Covid
     return float(np.mean([figures.get(one.name, math.nan) for one in tasks]))
 
 
 def _mean_over_seeds(found: pd.DataFrame, tasks: Sequence[Task], entry: str, column: str = "score") -> str:
-    """Return the mean over seeds, with its interval, of the mean over tasks; a dash where one has not run."""
+    """Return the mean over seeds, with its interval, of the mean over tasks; a dash if one has not run."""
     own = found[(found["model"] == entry) & found["task"].isin([one.name for one in tasks])]
     if own["task"].nunique() < len(tasks):
         return _percent(math.nan)

@@ -20,17 +20,17 @@ class Task:
 
     name: str
     folder: str
-    """under the folder of GUE"""
+    """path below the folder of GUE"""
     species: str
     group: str
     dataset: str
-    """group and dataset as CM-GEMS' table calls them"""
+    """group and dataset as in CM-GEMS' table"""
     recipe: str
-    """of train/recipes.py"""
+    """name of the recipe in train/recipes.py"""
     metric: str = "mcc"
 
     def missing(self, gue: Path) -> list[str]:
-        """Return which of its files are not there."""
+        """Return the names of its missing files."""
         names = [f"{split}.csv" for split in SPLITS]
         return [name for name in names if not (gue / self.folder / name).exists()]
 
@@ -48,7 +48,7 @@ TASKS = (
     *(Task(f"mouse_{i}", f"mouse/{i}", "Mouse", "TFP (Mouse)", str(i), "gue-mouse") for i in range(5)),
     Task("virus_covid", "virus/covid", "Virus", "Covid", "covid", "gue-covid", "f1"),
 )
-"""in the order of CM-GEMS' table (human, then the others), and Covid, which it leaves out"""
+"""in the order of CM-GEMS' table (human, then the others), and Covid, which is not in it"""
 
 
 def task(name: str) -> Task:

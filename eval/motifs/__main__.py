@@ -2,7 +2,7 @@
 
     python -m eval.motifs --npmi SET --motifs JASPAR.pfm --genome GENOME.fa --labelled prom=train.tsv --output-dir OUT
 
-`evaluate` is the whole program, read from top to bottom; docs/motifs.md has the method and results.
+`evaluate` contains the whole program, in order; docs/motifs.md has the method and results.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ class MotifConfig:
     output_dir: str = option("folder of the results")
     genome: str | None = option("soft-masked FASTA or .2bit file, to count occurrences in repeats", None)
     labelled: tuple[str, ...] = option("labelled sequences, NAME=FILE or NAME=FILE:ROWS for the first ROWS rows", ())
-    top: int = option("number of k-mers with the best NPMI ranks that are the top", 100)
+    top: int = option("number of top k-mers, those with the best NPMI ranks", 100)
     k: int | None = option("bases of a k-mer; default: that of the set", None)
     estimator: str | None = option("estimator of NPMI; default: that of the table", None)
     draws: int = option("number of permutations of a test", 10_000)
-    match_q: float = option("largest q-value at which a k-mer matches a motif", 0.1)
+    match_q: float = option("largest q-value of a match of a k-mer and a motif", 0.1)
     fimo_p: float = option("largest p-value of a motif's hit in a sequence", 1e-4)
     seed: int = option("random seed of the permutations", 1)
 

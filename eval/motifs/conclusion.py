@@ -15,7 +15,7 @@ ALPHA = 0.05
 LARGE_DELTA = 0.474
 """Cliff's delta of a large effect (Romano et al., 2006)"""
 CORRELATION_WORDS = ((0.5, "strong"), (0.3, "moderate"), (0.1, "weak"), (0.0, "negligible"))
-"""of the absolute rho (Cohen, 1988)"""
+"""thresholds of the absolute rho (Cohen, 1988)"""
 _ANSWERS = {
     "holds": "holds",
     "weak association": "does not hold (there is an association, but a weak one)",
@@ -25,17 +25,17 @@ _ANSWERS = {
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The answer with the statistics behind it."""
+    """The answer and the statistics that it is based on."""
 
     answer: str
     """``holds``, ``weak association`` or ``does not hold``"""
     sentence: str
     adjusted: Mapping[str, float]
-    """Holm's p-value of the comparison with each kind of control"""
+    """Holm-adjusted p-value of the comparison with each kind of control"""
 
 
 def correlations(pairs: Pairs, score: np.ndarray) -> dict[str, Correlation]:
-    """Return Spearman's rho of NPMI and match score over all pairs: plain, and with covariates held fixed."""
+    """Return Spearman's rho of NPMI and match score over all pairs: without and with covariates held fixed."""
     num_gc, num_cpg = gc_and_cpg(pairs)
     frequency = np.argsort(np.argsort(pairs.count, kind="stable")).astype(float)[:, None]
     classes = np.unique(np.stack([num_gc, num_cpg], axis=1), axis=0, return_inverse=True)[1]
@@ -52,9 +52,9 @@ def correlations(pairs: Pairs, score: np.ndarray) -> dict[str, Correlation]:
 def conclude(subject: str, compared: Mapping[str, Comparison], related: Mapping[str, Correlation]) -> Conclusion:
     """Return the conclusion from the match scores of the top against each kind of control, and the correlations.
 
-    The claim holds when the top exceeds every kind of control (Holm's p below 0.05) by a large effect. With a smaller
-    effect there is an association, but a weak one. The correlation over all k-mers does not enter, because the claim is
-    about the top only.
+    The claim holds if the top exceeds every kind of control (Holm's p below 0.05) with a large effect. With a smaller
+    effect there is a weak association. The correlation over all k-mers is not used, because the claim is only about the
+    top.
     """
     adjusted = dict(zip(compared, holm(np.array([c.p_value for c in compared.values()])).tolist(), strict=True))
     rho = related["nothing"]

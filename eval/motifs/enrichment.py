@@ -29,12 +29,12 @@ class LabelledSet:
     codes: list[np.ndarray]
     """base digits A0 T1 C2 G3 of each sequence"""
     positive: np.ndarray
-    """bool[sequences]: the class that sorts last, 1 of 0 and 1"""
+    """bool[sequences]: the class that sorts last, such as 1 of 0 and 1"""
 
 
 @dataclass(frozen=True)
 class Enrichment:
-    """In how many sequences each of m k-mers or motifs occurs; arrays [m]."""
+    """Number of sequences in which each of m k-mers or motifs occurs; arrays [m]."""
 
     num_positive: int
     num_negative: int
@@ -46,7 +46,7 @@ class Enrichment:
     p_value: np.ndarray
     """Fisher's exact test, two-sided"""
     q_value: np.ndarray
-    """Benjamini and Hochberg over the m of this set"""
+    """Benjamini and Hochberg over the m tests of this set"""
 
     @property
     def log2_odds(self) -> np.ndarray:
@@ -74,9 +74,9 @@ class Repeats:
 
 
 def read_set(argument: str) -> LabelledSet:
-    """Read ``NAME=FILE`` or ``NAME=FILE:ROWS`` (the first ROWS rows); rows with letters other than ACGT are left out.
+    """Read ``NAME=FILE`` or ``NAME=FILE:ROWS`` (the first ROWS rows); rows with letters other than ACGT are dropped.
 
-    Raises FileNotFoundError or ValueError when that is no labelled file of two classes.
+    Raises FileNotFoundError, or ValueError if it is not a labelled file with two classes.
     """
     name, _, rest = argument.partition("=")
     path, colon, number = rest.rpartition(":")
@@ -88,7 +88,7 @@ def read_set(argument: str) -> LabelledSet:
     labels = (rows.labels or [])[:most]
     classes = class_names(labels)
     if len(classes) != 2:
-        raise ValueError(f"{rows.path} has {len(classes)} classes; enrichment is that of positives over negatives")
+        raise ValueError(f"{rows.path} has {len(classes)} classes; enrichment needs two: positives and negatives")
     return LabelledSet(
         name=name,
         codes=[base_codes(sequence).astype(np.int64) for sequence in rows.sequences[:most]],
@@ -132,7 +132,7 @@ def motif_enrichment(labelled: LabelledSet, motifs: Sequence[Motif], p_value: fl
 def count_in_repeats(genome: str | Path, pairs: Pairs) -> Repeats:
     """Count the k-mers of a FASTA or .2bit file inside soft-masked intervals and anywhere.
 
-    Raises ValueError when the genome is not soft-masked.
+    Raises ValueError if the genome is not soft-masked.
     """
     report = GenomeReport()
     inside, total = NgramCounter(pairs.k), NgramCounter(pairs.k)

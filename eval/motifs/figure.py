@@ -21,7 +21,7 @@ from gemsdata.genome.vocab import reverse_complement
 from gemsdata.inspect.plot.style import BASE_COLOURS, BLUE, FAINT, INK, RED, THOUSANDS
 
 LOGO_P_VALUE = 1e-3
-"""a k-mer stands under a motif when TOMTOM's p-value, uncorrected, is at most this"""
+"""largest uncorrected p-value of TOMTOM for which a k-mer is shown below a motif"""
 _MOST_LOGOS = 6
 _RUNNING_PAIRS = 100
 _WIDTH, _UPPER_HEIGHT, _ROW_HEIGHT = 7.0, 2.65, 1.75
@@ -31,7 +31,7 @@ _NAMED_KMERS = 5
 
 @dataclass(frozen=True)
 class Cluster:
-    """A motif and the top k-mers that it explains best."""
+    """A motif and the top k-mers that match it best."""
 
     motif: int
     members: np.ndarray
@@ -39,9 +39,9 @@ class Cluster:
 
 
 def clusters(found: Alignments, most: int = _MOST_LOGOS) -> list[Cluster]:
-    """Choose motifs one by one, each time the one that explains the k-mers left over best; each k-mer goes to one.
+    """Choose motifs greedily, each time the one that best explains the remaining k-mers; each k-mer is in one cluster.
 
-    A motif explains a k-mer by the decades that its p-value lies below 1e-3.
+    A motif explains a k-mer by the number of decades by which its p-value is below 1e-3.
     """
     weight = np.maximum(0, np.log10(LOGO_P_VALUE) - np.log10(found.p_value))
     chosen: list[Cluster] = []
@@ -66,8 +66,8 @@ def draw(
     chosen = clusters(found)
     kmers = [kmer for kmer, is_top in zip(pairs.kmers, top, strict=True) if is_top]
     height = _UPPER_HEIGHT + _ROW_HEIGHT * -(-len(chosen) // 2)
-    # Positions are fixed, because the last digits of a layout solver differ from run to run. layout="none" is lost
-    # at the first savefig, after which matplotlib reads the settings again.
+    # Positions are fixed, because the last digits of a layout solver differ between runs. layout="none" is reset by #
+    # the first savefig, after which matplotlib reads the settings again.
     figure = Figure(figsize=(_WIDTH, height), layout=PlaceHolderLayoutEngine(True, False))
 
     def axes(left: float, top: float, width: float, tall: float) -> Axes:
@@ -124,7 +124,7 @@ def _beside_controls(axes: Axes, compared: Mapping[str, Comparison]) -> None:
 
 
 def _logo(upper: Axes, lower: Axes, cluster: Cluster, motif: Motif, kmers: Sequence[str], found: Alignments) -> None:
-    """Draw a motif in bits and, below it, the k-mers of its cluster along it."""
+    """Draw a motif in bits and, below it, the aligned k-mers of its cluster."""
     width, k = motif.probabilities.shape[1], len(kmers[0])
     placed = []
     for i in cluster.members:

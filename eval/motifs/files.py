@@ -11,7 +11,7 @@ from memelite.io import read_meme
 
 LETTERS = "ACGT"
 PSEUDO_SITES = 1.0
-"""sites of equal composition that are added to the counts of a motif"""
+"""number of pseudo-count sites of equal composition that are added to the counts of a motif"""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Motif:
 def read_motifs(path: str | Path) -> list[Motif]:
     """Read the motifs of a file: MEME, or headers ``>name`` over counts.
 
-    Counts stand in rows of four (A C G T, one row a position: HOMER, gimmemotifs) or in four rows (one a letter:
-    JASPAR, with or without ``A [ ... ]``).
+    Counts are rows of four (A C G T, one row per position: HOMER, gimmemotifs) or four rows (one per letter: JASPAR,
+    with or without ``A [ ... ]``).
 
     Raises
     ------
     FileNotFoundError, ValueError
-        with the file, the motif and what is wrong with it.
+        the message has the file, the motif and the problem.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,7 +46,7 @@ def read_motifs(path: str | Path) -> list[Motif]:
     text = path.read_text(errors="replace")
     motifs = _meme(path) if text.lstrip().startswith("MEME version") else _matrices(text, path)
     if not motifs:
-        raise ValueError(f"{path} holds no motif; a file in JASPAR, PFM or MEME format is needed")
+        raise ValueError(f"{path} contains no motif; a file in JASPAR, PFM or MEME format is needed")
     names = [motif.name for motif in motifs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)

@@ -14,7 +14,7 @@ from eval.motifs.statistics import benjamini_hochberg
 from gemsdata.genome.vocab import BASES
 
 FEWEST_MOTIFS = 25
-"""with fewer, the columns of the motifs are too few for a background (memelite warns, MEME's tomtom below 50)"""
+"""with fewer motifs, there are too few columns for a background (memelite warns; MEME's tomtom warns below 50)"""
 _SMALLEST_P = 1e-16
 
 
@@ -38,21 +38,21 @@ class Matches:
     q_value: np.ndarray
     """float64, Benjamini and Hochberg over all pairs and motifs"""
     motif: np.ndarray
-    """int64, its number"""
+    """int64, index of the motif"""
     offset: np.ndarray
     reverse: np.ndarray
 
     @property
     def score(self) -> np.ndarray:
-        """-log10 of the p-value, float64[P]: what the tests compare."""
+        """-log10 of the p-value, float64[P]: the quantity that the tests compare."""
         return -np.log10(self.p_value)
 
 
 def align(digits: np.ndarray, motifs: Sequence[Motif]) -> Alignments:
     """Align k-mers, base digits (A0 T1 C2 G3) int64[n, k], with motifs (Gupta et al., 2007; memelite's TOMTOM).
 
-    A k-mer is a matrix of ones and zeros: with pseudo-counts of its own it would come closest to motifs that happen to
-    have the same pseudo-counts, those of few sites, rather than to the most certain ones. Raises ValueError for fewer
+    A k-mer is a matrix of ones and zeros, without pseudo-counts: with them it would be closest to motifs that happen to
+    have the same pseudo-counts, those with few sites, and not to the most certain ones. Raises ValueError for fewer
     than 25 motifs.
     """
     if len(motifs) < FEWEST_MOTIFS:

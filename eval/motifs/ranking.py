@@ -1,4 +1,4 @@
-"""An NPMI ranking as pairs of a k-mer and its reverse complement, with the strata of the controls."""
+"""An NPMI ranking of pairs of a k-mer and its reverse complement, with the strata of the controls."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Ranking:
     name: str
     k: int
     npmi: np.ndarray
-    """float64, NaN where there is no score"""
+    """float64, NaN without a score"""
     count: np.ndarray
     """int64, occurrences on the strand that was counted"""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """The P pairs of a k-mer and its reverse complement of which at least one has a score.
+    """The P pairs of a k-mer and its reverse complement in which at least one has a score.
 
-    Both match the same motifs and their ranks go together, so a pair is the unit of every test. A k-mer that is its
-    own reverse complement is a pair by itself.
+    Both match the same motifs and their ranks are correlated, so a pair is the unit of every test. A k-mer that is its
+    own reverse complement is a pair of its own.
     """
 
     k: int
@@ -64,7 +64,7 @@ class Pairs:
 
     @property
     def index(self) -> np.ndarray:
-        """The pair of every k-mer, int64[4**k]; -1 where neither strand has a score."""
+        """The pair of every k-mer, int64[4**k]; -1 if neither strand has a score."""
         out = np.full(num_kmers(self.k), -1, np.int64)
         out[self.value] = out[self.partner] = np.arange(len(self))
         return out
@@ -78,8 +78,8 @@ class Pairs:
 def read_ranking(path: str | Path, *, k: int | None = None, estimator: str | None = None) -> Ranking:
     """Read a ranking from a shard set, an NPMI table (Parquet) or a CSV file with columns kmer, count and npmi.
 
-    In a CSV file the names of the published table (ngram, norm_dp_true_pmi) do as well. Raises FileNotFoundError or
-    ValueError for anything else.
+    A CSV file may also have the column names of the published table (ngram, norm_dp_true_pmi). Raises FileNotFoundError
+    or ValueError for anything else.
     """
     path = Path(path)
     if not path.exists():
@@ -87,7 +87,7 @@ def read_ranking(path: str | Path, *, k: int | None = None, estimator: str | Non
     if path.suffix == ".csv":
         ranking = _from_csv(path)
         if estimator or (k and k != ranking.k):
-            raise ValueError(f"{path} holds one score of {ranking.k}-mers; leave --k and --estimator out")
+            raise ValueError(f"{path} has one score of {ranking.k}-mers; omit --k and --estimator")
         return ranking
     if path.is_dir():
         own_k = ShardSet.open(path).k
@@ -104,7 +104,7 @@ def read_ranking(path: str | Path, *, k: int | None = None, estimator: str | Non
 
 
 def pairs_of(ranking: Ranking) -> Pairs:
-    """Return the pairs of a ranking; raise ValueError when no k-mer has a score."""
+    """Return the pairs of a ranking; raise ValueError if no k-mer has a score."""
     k = ranking.k
     if not np.isfinite(ranking.npmi).any():
         raise ValueError(f"{ranking.name}: no {k}-mer has an NPMI")
@@ -126,11 +126,11 @@ def gc_and_cpg(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def strata(pairs: Pairs) -> Mapping[str, np.ndarray]:
-    """Return what controls have in common with the top: {name: number of the stratum, int64[P]}.
+    """Return the strata within which controls are compared with the top: {name: stratum, int64[P]}.
 
     ``shuffled``  the same letters in any order, on either strand.
     ``frequency-matched``  neighbours by number of occurrences, in blocks of 40 pairs.
-    ``G+C- and CpG-matched``  as many G or C and as many CpG.
+    ``G+C- and CpG-matched`` the same number of G or C and of CpG.
     """
     letters = np.stack([(pairs.digits == digit).sum(axis=1) for digit in range(4)], axis=1)
     one_strand = letters @ (pairs.k + 1) ** np.arange(4)
@@ -166,7 +166,7 @@ def _from_csv(path: Path) -> Ranking:
             kmer = row[kmer_column]
             value = kmer_value(kmer)
             if len(kmer) != k or np.isfinite(npmi[value]):
-                raise ValueError(f"{kmer!r} is no {k}-mer, or stands twice")
+                raise ValueError(f"{kmer!r} is not a {k}-mer, or occurs twice")
             npmi[value], count[value] = float(row[score_column]), int(row["count"])
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None

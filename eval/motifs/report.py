@@ -1,4 +1,4 @@
-"""motifs.md: the conclusion first, then the tables behind it."""
+"""motifs.md: the conclusion, then the tables that it is based on."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ class Results:
     """largest q-value of a match"""
     repeats: Repeats | None
     kmer_sets: Mapping[str, Enrichment]
-    """{labelled set: of the P pairs}"""
+    """{labelled set: enrichment of the P pairs}"""
     motif_sets: Mapping[str, Enrichment]
-    """{labelled set: of the motifs}"""
+    """{labelled set: enrichment of the motifs}"""
     correlations: Mapping[str, Correlation]
     comparisons: Comparisons
     conclusion: Conclusion
@@ -61,7 +61,7 @@ class Results:
 def enrichment_of_top_motifs(results: Results, name: str) -> tuple[float, float] | None:
     """Return superiority and p-value (Mann-Whitney) of the log odds of motifs that the top matches in a set.
 
-    Superiority is the probability that such a motif exceeds another; None when the top matches no motif, or all.
+    Superiority is the probability that such a motif exceeds another; None if the top matches no motif, or all.
     """
     chosen, odds = results.motifs_of_top, results.motif_sets[name].log2_odds
     if not 0 < chosen.sum() < chosen.size:
@@ -71,7 +71,7 @@ def enrichment_of_top_motifs(results: Results, name: str) -> tuple[float, float]
 
 
 def kmer_table(results: Results) -> pa.Table:
-    """Return one row per k-mer in token-id order; null where its pair has no score."""
+    """Return one row per k-mer in token-id order; null if its pair has no score."""
     pairs, matches, k = results.pairs, results.matches, results.ranking.k
     values = np.arange(4**k)
     reverse_complement = reverse_complement_values(k).astype(np.int64)

@@ -15,10 +15,10 @@ class Comparison:
     """The top k-mers compared with controls of the same strata."""
 
     num_top: int
-    """top pairs whose stratum holds controls as well; the others cannot be compared"""
+    """top pairs whose stratum also has controls; the others cannot be compared"""
     mean_top: float
     mean_control: float
-    """mean of the controls, strata weighted by their number of top pairs"""
+    """mean of the controls, with strata weighted by their number of top pairs"""
     superiority: float
     """probability that a top pair exceeds a control of its stratum, ties counting half; 0.5: no difference"""
     spread: float
@@ -28,7 +28,7 @@ class Comparison:
 
     @property
     def z(self) -> float:
-        """Difference of the means in standard deviations of its permutations; 0 when all permutations are alike."""
+        """Difference of the means in standard deviations of its permutations; 0 if all permutations are equal."""
         return (self.mean_top - self.mean_control) / self.spread if self.spread > 0 else 0.0
 
     @property
@@ -53,11 +53,11 @@ class Correlation:
 def compare_within_strata(
     values: np.ndarray, top: np.ndarray, strata: np.ndarray, *, draws: int, rng: np.random.Generator
 ) -> Comparison:
-    """Compare ``values`` float64[P] of the top (bool[P]) with those of the others in the same stratum (integers[P]).
+    """Compare ``values`` float64[P] of the top (bool[P]) with those of other pairs in the same stratum (integers[P]).
 
     The statistic is the difference of means, strata weighted by their number of top pairs. Under the null hypothesis
     membership of the top is exchangeable within a stratum, so permuting it there gives exact p-values (Phipson and
-    Smyth, 2010, for the 1 that is added). NaN values are left out. Raises ValueError when no stratum holds both.
+    Smyth, 2010, for the added 1). NaN values are ignored. Raises ValueError if no stratum has both.
     """
     known = np.isfinite(values)
     _, stratum = np.unique(strata, return_inverse=True)
@@ -78,7 +78,7 @@ def compare_within_strata(
     step = max(1, _PERMUTED_AT_ONCE // x.size)
     for first in range(0, draws, step):
         shape = (min(step, draws - first), x.size)
-        within = np.argsort(group + rng.random(shape), axis=1)  # shuffles each stratum in its own places
+        within = np.argsort(group + rng.random(shape), axis=1)  # shuffles within each stratum
         permuted.append(x[within] @ weight)
     null = np.concatenate(permuted)
     as_extreme = int((np.abs(null) >= abs(difference) * (1 - 1e-12)).sum())
@@ -96,7 +96,7 @@ def compare_within_strata(
 def rank_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = None) -> Correlation:
     """Return Spearman's rho of x and y float64[P], or the partial one ``given`` covariates float64[P, g].
 
-    Covariates are taken out of the ranks by least squares; the p-value is that of Student's t with P - 2 - g degrees
+    Covariates are removed from the ranks by least squares; the p-value is that of Student's t with P - 2 - g degrees
     of freedom, the interval that of Fisher's z with the standard error of Bonett and Wright (2000, eq. 7).
     """
     columns = np.ones((x.size, 1)) if given is None else np.column_stack([np.ones(x.size), given])
@@ -108,7 +108,7 @@ def rank_correlation(x: np.ndarray, y: np.ndarray, given: np.ndarray | None = No
     norm = float(np.linalg.norm(rest[0]) * np.linalg.norm(rest[1]))
     freedom = x.size - 2 - num_given
     if norm == 0 or freedom < 2:
-        raise ValueError(f"{x.size} k-mers are too few, or all alike: no rank correlation")
+        raise ValueError(f"{x.size} k-mers are too few, or all equal: no rank correlation")
     rho = float(np.clip(rest[0] @ rest[1] / norm, -1, 1))
     t = rho * np.sqrt(freedom / max(1 - rho**2, np.finfo(float).tiny))
     error = np.sqrt((1 + rho**2 / 2) / (freedom - 1)) * stats.norm.ppf(0.975)

@@ -1,1 +1,1 @@
-"""What the evaluations share: runs kept in files, jobs in processes, statistics, tables, figures."""
+"""Shared by the evaluations: runs stored in files, jobs in processes, statistics, tables, figures."""

@@ -24,9 +24,9 @@ def draw_scores(summary: pd.DataFrame, path: Path, *, of: str, metric: str, chan
     summary
         columns dataset, shots, ``of``, mean, low, high (see `eval.results.statistics.summary`).
     of
-        the column that names what is compared: a line each.
+        the column whose values are compared, one line each.
     metric
-        the name of the axis.
+        the score on the axis.
     chance
         the score of guessing, by data set.
     """

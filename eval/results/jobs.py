@@ -1,4 +1,4 @@
-"""Independent jobs in a pool of processes, one a GPU or a core."""
+"""Independent jobs in a pool of processes, one per GPU or core."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Job:
 
 
 def default_workers() -> int:
-    """Return the number of GPUs, or of cores where there is no GPU."""
+    """Return the number of GPUs, or of cores if there is no GPU."""
     return torch.cuda.device_count() or num_cores()
 
 
@@ -48,14 +48,14 @@ def threads_of_each(workers: int) -> int:
 
 
 def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> None:
-    """Run all jobs, ``workers`` at a time, also when one of them fails.
+    """Run all jobs, ``workers`` at a time, even if one of them fails.
 
     The output of the jobs is appended to the file ``log``.
 
     Raises
     ------
     Stopped
-        when jobs failed, after all others have run, with the message of the first; or when a process was killed.
+        if jobs failed, after all others have run, with the message of the first; or if a process was killed.
     """
     if not jobs:
         return
@@ -107,7 +107,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _start_worker(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -> None:
-    """Redirect the output to the log, end when the parent ends, select a GPU where there are several."""
+    """Redirect the output to the log, end when the parent ends, and select a GPU if there are several."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
@@ -127,6 +127,6 @@ def _start_worker(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -
 
 
 def _exit_with(sentinel: int) -> None:
-    """End this process when its parent has ended, also when that was killed."""
+    """End this process when its parent has ended, even if it was killed."""
     wait([sentinel])
     os._exit(1)

@@ -1,4 +1,4 @@
-"""Runs: the single fine-tunings of an evaluation. Each is run once, kept in its own file, and is a row of one table.
+"""Runs: the single fine-tunings of an evaluation. Each is run once, stored in its own file, and is a row of one table.
 
 OUT/runs/<values of the key>/run.json holds the key, the scores on the test file and the hashes of all inputs. It is
 published last, so a run is either complete or started again.
@@ -31,7 +31,7 @@ RANDOM_SUFFIX = "-random"
 
 @dataclass(frozen=True)
 class Model:
-    """A model folder under a name."""
+    """A model folder with a name."""
 
     name: str
     folder: str
@@ -40,7 +40,7 @@ class Model:
 
 
 def parse_models(words: Sequence[str], *, controls: bool = False) -> list[Model]:
-    """Return the models of ``NAME=FOLDER`` words; with ``controls`` each also with random weights.
+    """Return the models of ``NAME=FOLDER`` words; with ``controls``, each also with random weights.
 
     Raises ValueError for a word of another form, a name with a slash, or a name that occurs twice.
     """
@@ -66,7 +66,7 @@ class Run:
     key: Mapping[str, str | int]
     """columns of the table that identify the run, such as dataset, shots, draw, model, seed"""
     config: FinetuneConfig
-    """what to run; its output_dir is set by `run_all`"""
+    """the fine-tuning to run; its output_dir is set by `run_all`"""
 
     @property
     def name(self) -> str:
@@ -79,9 +79,9 @@ class Run:
 
 
 def run_all(runs: Sequence[Run], out: Path, *, workers: int, report: Callable[[pd.DataFrame], None]) -> pd.DataFrame:
-    """Do the runs that are not complete, ``workers`` at a time; call ``report`` with the `table` of all and return it.
+    """Do the missing runs, ``workers`` at a time; call ``report`` with the `table` of all runs and return it.
 
-    Raises ValueError when ``out`` holds a run of the same key made from other files or options, or when a model needs
+    Raises ValueError if ``out`` contains a run of the same key made from other files or options, or if a model needs
     code that is not allowed; and `Stopped` as `run_jobs` does, after the complete runs have been reported.
     """
     hashes = _Hashes()
@@ -113,7 +113,7 @@ def run_all(runs: Sequence[Run], out: Path, *, workers: int, report: Callable[[p
 
 
 def read_run(run: Run, out: Path) -> dict[str, Any] | None:
-    """Return the contents of a run's file; None when it is not complete."""
+    """Return the contents of a run's file; None if it is not complete."""
     path = run.folder(out) / "run.json"
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -165,7 +165,7 @@ def _inputs(config: FinetuneConfig, hashes: _Hashes) -> dict[str, Any]:
     options["predict"] = [hashes[_existing(path)] for path in config.predict]
     folder = Path(config.model)
     if not (folder / "config.json").exists():
-        raise FileNotFoundError(f"{folder} is no Hugging Face model folder (it has no config.json); give RUN/final")
+        raise FileNotFoundError(f"{folder} is not a Hugging Face model folder (it has no config.json); give RUN/final")
     if not config.trust_remote_code:
         refuse_code(folder)
     files = sorted(path for path in folder.glob("*") if path.is_file())

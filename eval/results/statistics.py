@@ -39,7 +39,7 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
 def wilcoxon_p(differences: Sequence[float] | np.ndarray) -> float:
     """Return the two-sided p of Wilcoxon's signed-rank test that differences are symmetric around 0.
 
-    Differences of 0 are left out, as in Wilcoxon's paper; p is 1 when all are 0.
+    Differences of 0 are ignored, as in Wilcoxon's paper; p is 1 if all are 0.
     """
     found = _exact(differences)
     found = found[found != 0]
@@ -87,7 +87,7 @@ def paired(
     table
         a row for each run.
     of
-        the column that names what is compared, such as model.
+        the column whose values are compared, such as model.
     metric
         the column of numbers, higher is better.
     pair_by
@@ -97,7 +97,7 @@ def paired(
     pairs
         values to compare; default: all pairs.
     unit
-        one of ``pair_by``: runs that agree in it are not independent, so the interval is over their means.
+        one of ``pair_by``: runs with the same value are not independent, so the interval is computed from their means.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def paired(
 
 
 def _comparison(each: pd.Series, unit: str | None) -> dict[str, float | int]:
-    """Return the statistics of paired differences; with ``unit`` the interval is over its means."""
+    """Return the statistics of paired differences; with ``unit``, the interval is computed from its means."""
     differences = _exact(each.to_numpy())
     found = interval(each.groupby(unit).mean() if unit else differences)
     return {

@@ -28,7 +28,7 @@ def print_results(found: pd.DataFrame, text: Path, as_json: bool) -> None:
 
 
 def mean_with_interval(mean: float, low: float, high: float, *, digits: int = 3) -> str:
-    """Return ``0.744 [0.738, 0.750]``; the mean alone where there is no interval, a dash where there is no value."""
+    """Return ``0.744 [0.738, 0.750]``; the mean alone without an interval, a dash without a value."""
     if math.isnan(mean):
         return "–"
     shown = f"{mean:.{digits}f}"
@@ -41,7 +41,7 @@ def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, best
     Parameters
     ----------
     summary
-        what `eval.results.statistics.summary` returns.
+        the result of `eval.results.statistics.summary`.
     best
         the highest mean of each "row" or each "column" is bold.
     """
@@ -64,7 +64,7 @@ def wide_table(summary: pd.DataFrame, *, rows: Sequence[str], columns: str, best
 
 
 def comparisons_table(found: pd.DataFrame, *, digits: int = 3) -> str:
-    """Return the table of `eval.results.statistics.paired`, with a note where pairs are too few for any result."""
+    """Return the table of `eval.results.statistics.paired`, with a note if there are too few pairs for any result."""
     lines = [
         [
             str(entry.where), f"{entry.a} − {entry.b}", str(entry.num_pairs),

@@ -5,7 +5,8 @@
         --mixed-precision bf16
 
 A reduced model on short rows, so that three seeds of all arms take about an hour and a half on two cores. Every row has
-exactly 15 % of its tokens masked, whatever the strategy: rates of their own would give some more to learn from.
+exactly 15 % of its tokens masked, whatever the strategy: with their own rates, some would have more tokens to learn
+from.
 """
 
 from eval.compare.study import Arm, Study
@@ -38,7 +39,7 @@ STUDY = Study(
         "eval_every": 60,
         "eval_rows": 512,
         "save_every": 600,
-        "switch_threshold": 80.0,  # of 1500: the papers' 1.0 belongs to 10,000 steps and is not reached in a short run
+        "switch_threshold": 80.0,  # of 1500: the papers' 1.0 is for 10,000 steps and is not reached in a short run
     },
     seeds=(1, 2, 3),
     sets=("Prom-core", "Splice-40"),
@@ -47,7 +48,7 @@ STUDY = Study(
     comparisons=[
         # the control that neither paper ran: spans as long as those chosen by NPMI, at random places
         *((name, "random-span") for name in STRATEGIES if name != "random-span"),
-        ("genemask", "genemask-released"),  # does content matter?
+        ("genemask", "genemask-released"),  # does the content of the spans matter?
         ("cm-gems", "genemask"),
         ("cm-gems", "cm-step"),
         ("genemask-30", "genemask"),  # the papers' last experiment

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import click
 
-from gemsdata.cli.options import folder_argument, workers_option
+from gemsdata.cli.options import shards_argument, workers_option
 from gemsdata.cli.output import json_option, print_json, say
 from gemsdata.cli.progress import ProgressBars
-from gemsdata.shards.work_folder import all_encoded, is_complete
-from gemsdata.shards.write import encode_parts, open_plan
+from gemsdata.files.remote_folder import is_url
+from gemsdata.shards.work_folder import is_complete
+from gemsdata.shards.write import encode_slice
 
 
 @click.command("encode")
-@folder_argument
+@shards_argument
 @click.option("--slice", "part_slice", default="0/1", show_default=True, help="I/N: every N-th part from part I on.")
 @workers_option
 @json_option
-def command(shards: Path, part_slice: str, workers: int, as_json: bool) -> None:
+def command(shards: str | Path, part_slice: str, workers: int, as_json: bool) -> None:
     """Encode parts of the shard set SHARDS that `gemsdata shard --plan-only` planned; finished parts are skipped.
 
     \b
@@ -31,20 +32,21 @@ def command(shards: Path, part_slice: str, workers: int, as_json: bool) -> None:
     index, _, count = part_slice.partition("/")
     if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise ValueError(f"--slice {part_slice}; give I/N with 0 <= I < N, such as 0/8 to 7/8 for eight machines")
-    if all_encoded(shards):
+    with ProgressBars() as progress:
+        encoded = encode_slice(shards, int(index), int(count), workers=workers, progress=progress)
+    if encoded is None:
         if as_json:
-            print_json({"folder": str(shards), "num_encoded": 0, "complete": is_complete(shards)})
+            print_json(
+                {"folder": str(shards), "num_encoded": 0, "complete": is_url(shards) or is_complete(Path(shards))}
+            )
         else:
             say(f"{shards}: every part was encoded before; `gemsdata finalise {shards}` reports on the set")
         return
-    plan = open_plan(shards)
-    parts = plan.parts[int(index) :: int(count)]
-    with ProgressBars() as progress:
-        encode_parts(plan, parts, workers=workers, progress=progress)
+    num_encoded, num_parts = encoded
     if as_json:
-        print_json({"folder": str(shards), "num_encoded": len(parts), "num_parts": len(plan.parts)})
+        print_json({"folder": str(shards), "num_encoded": num_encoded, "num_parts": num_parts})
     else:
         say(
-            f"{shards}: {len(parts)} of {len(plan.parts)} parts encoded; after all parts are encoded, run "
+            f"{shards}: {num_encoded} of {num_parts} parts encoded; after all parts are encoded, run "
             f"`gemsdata finalise {shards}`"
         )

@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from gemsdata.files.remote_folder import is_url
 from gemsdata.shards.engines import ENGINES, open_engine
+from gemsdata.shards.storage import place_name
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,10 +39,11 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def opened_engine(name: str, pairs: tuple[str, ...], workers: int, out: Path) -> Iterator[Executor | None]:
+def opened_engine(name: str, pairs: tuple[str, ...], workers: int, out: str | Path) -> Iterator[Executor | None]:
     """Open the executor of an engine; None for "local", whose threads the library starts itself.
 
-    Logs of Slurm jobs go to a folder beside ``out``. Raises ValueError for a pair that is not KEY=VALUE.
+    Logs of Slurm jobs go to a folder beside ``out``, or in the working directory where that is a URL. Raises
+    ValueError for a pair that is not KEY=VALUE.
     """
     options: dict[str, str] = {}
     for pair in pairs:
@@ -51,5 +54,6 @@ def opened_engine(name: str, pairs: tuple[str, ...], workers: int, out: Path) ->
     if name == "local" and not options:
         yield None
         return
-    with open_engine(name, workers, options, out.absolute().with_name(f"{out.name}.jobs")) as executor:
+    beside = Path(place_name(out)) if is_url(out) else Path(out)
+    with open_engine(name, workers, options, beside.absolute().with_name(f"{beside.name}.jobs")) as executor:
         yield executor

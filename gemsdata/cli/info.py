@@ -48,13 +48,11 @@ def command(shards: str | Path, as_json: bool) -> None:
     ]
     unit = ("blocks", "bases") if manifest.packed else ("rows", "tokens")
     for split, entries in manifest.splits.items():
-        num_bytes = sum(file.num_bytes for shard in entries for file in shard.files.values())
-        tokens = sum(shard.num_tokens for shard in entries)
         rows.append(
             (
                 split,
-                f"{manifest.num_rows(split):,} {unit[0]}, {tokens:,} {unit[1]}, {len(entries):,} shards,"
-                f" {num_bytes:,} bytes",
+                f"{manifest.num_rows(split):,} {unit[0]}, {manifest.num_tokens(split):,} {unit[1]},"
+                f" {len(entries):,} shards, {manifest.num_bytes(split):,} bytes",
             )
         )
     width = max(len(name) for name, _ in rows)

@@ -28,7 +28,6 @@ PLACE = PlaceType()
 
 genome_argument = click.argument("genome", nargs=-1, required=True, type=str)
 shards_argument = click.argument("shards", metavar="SHARDS", type=PLACE)
-folder_argument = click.argument("shards", metavar="SHARDS", type=PATH)
 other_option = click.option("--other", type=PLACE, help="Another shard set or NPMI table to compare with.")
 ESTIMATOR_HELP = "Estimator of the NPMI scores and ranks that masking uses"
 min_count_option = click.option(
@@ -44,7 +43,7 @@ workers_option = click.option(
     type=int,
     default=lambda: os.cpu_count() or 1,
     show_default="all cores",
-    help="Number of threads that encode.",
+    help="Number of encoding threads.",
 )
 region_option = click.option(
     "--region",

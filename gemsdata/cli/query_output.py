@@ -68,8 +68,8 @@ def write(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out
 def write_table(result: duckdb.DuckDBPyConnection, stream: TextIO, max_rows: int | None = None) -> None:
     """Write the pending result as aligned text.
 
-    With ``max_rows``, only so many rows are written, with a note on standard error. The column widths are those of the
-    first 1,000 rows; the rest is streamed.
+    With ``max_rows``, at most that many rows are written, with a note on standard error. The column widths are those of
+    the first 1,000 rows; the rest is streamed.
     """
     names = [printable(column[0]) for column in result.description]
     values = result.fetchmany(_WIDTH_ROWS)

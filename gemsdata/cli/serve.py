@@ -27,7 +27,7 @@ _ALL_SEEDS = f"0-{(1 << 64) - 1}"
     show_default=True,
     help="0 for any free port.",
 )
-@click.option("--workers", type=click.IntRange(1), help="Batches computed at a time; default: one per processor.")
+@click.option("--workers", type=click.IntRange(1), help="Batches computed in parallel; default: one per processor.")
 @click.option("--token-file", help="File with the token that clients must send.")
 @click.option("--tls-cert", help="Certificate chain, PEM.")
 @click.option("--tls-key", help="Private key of the certificate, PEM.")
@@ -52,7 +52,7 @@ def command(
     (gemsdata.Servers.view). With several --regions, one for each set or all of one set, the rows of each are mixed.
 
     A host that other machines can reach requires a token and TLS. Clients pass the printed address to
-    gemsdata.build_loader instead of a folder. SIGTERM stops the server after it has finished its open answers.
+    gemsdata.build_loader instead of a folder. SIGTERM stops the server after it has finished the responses in progress.
 
     \b
     Examples:
@@ -86,9 +86,9 @@ def command(
         ready=ready,
     )
     if not finished:
-        click.echo(f"stopped; some clients did not read their answers within {GRACE_S:.0f} s", err=True)
+        click.echo(f"stopped; some clients did not read their responses within {GRACE_S:.0f} s", err=True)
         sys.stdout.flush()
-        os._exit(0)  # the threads of these answers cannot be ended
+        os._exit(0)  # the threads of these responses cannot be ended
     say("stopped")
 
 

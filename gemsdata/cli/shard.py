@@ -12,7 +12,7 @@ import click
 from gemsdata.cli.engine_options import engine_options, opened_engine
 from gemsdata.cli.options import (
     ESTIMATOR_HELP,
-    PATH,
+    PLACE,
     canonical_option,
     genome_argument,
     given,
@@ -35,13 +35,13 @@ from gemsdata.views.options import ViewOptions
 
 _FORMAT_HELP = "Format of the shards."
 _NOT_OF_VIEWS = {"k": "-k", "scheme": "--windows", "rank_column": "--rank-column", "rows_per_shard": "--rows-per-shard"}
-"""parameters that say what the rows of a set are, and their options; a view says it otherwise"""
+"""parameters that define the rows of a set, and their options; they do not apply to rows of a view"""
 _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the rows of random length."
 
 
 @click.command("shard")
 @genome_argument
-@click.option("-o", "--out", required=True, type=PATH, help="Folder to write the shard set to.")
+@click.option("-o", "--out", required=True, type=PLACE, help="Folder or URL to write the shard set to.")
 @click.option(
     "--format", "file_format", type=click.Choice(list(FORMATS)), default="arrow", show_default=True, help=_FORMAT_HELP
 )
@@ -81,7 +81,7 @@ _WINDOWS_HELP = "fixed: consecutive rows of full length; dnabert: half of the ro
 @json_option
 def command(
     genome: tuple[str, ...],
-    out: Path,
+    out: str | Path,
     file_format: str,
     valid_contigs: str,
     workers: int,
@@ -97,7 +97,8 @@ def command(
 ) -> None:
     """Convert a genome to a shard set of tokenized rows, or of packed bases.
 
-    With --tokens, --row-bases or --regions, rows are those of a view. --format packed leaves all of that to the reader.
+    With --tokens, --row-bases or --regions, rows are those of a view. With --format packed, they are chosen when the
+    set is read.
 
     GENOME is FASTA (plain, gzip, bgzip, bzip2, xz or zstd; - is standard input) or .2bit. Several files are one genome.
 
@@ -108,6 +109,7 @@ def command(
       gemsdata shard hg38.fa.gz -o human --resume
       gemsdata shard hg38.fa.gz -o human --format packed
       gemsdata shard hg38.fa.gz -o human --tokens base --row-bases 1024
+      gemsdata shard hg38.fa.gz -o s3://bucket/human
       gemsdata shard assemblies/*.fa.gz -o many --engine slurm --engine-option slurm_partition=cpu --workers 32
     """
     refuse_both("valid_contigs", "valid_fraction")
@@ -152,13 +154,13 @@ def command(
 
 def _shard_view(
     genome: tuple[str, ...],
-    out: Path,
+    out: str | Path,
     view: ViewOptions,
     file_format: str,
     options: dict[str, Any],
     run: dict[str, Any],
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Write rows of a view; ``options`` are those of the command, some of which do not apply."""
+    """Write rows of a view; ``options`` are the options of the command, some of which do not apply."""
     _refuse_with_views(file_format)
     if given("row_tokens"):
         view = dataclasses.replace(view, row_tokens=options["row_tokens"])
@@ -181,7 +183,7 @@ def _refuse_with_views(file_format: str) -> None:
 
 
 def report_set(
-    out: Path, manifest: Manifest, summary: dict[str, Any], *, as_json: bool, seconds: float | None = None
+    out: str | Path, manifest: Manifest, summary: dict[str, Any], *, as_json: bool, seconds: float | None = None
 ) -> None:
     """Print the summary of a complete shard set, as text or as JSON."""
     if as_json:
@@ -192,7 +194,7 @@ def report_set(
         say(summary_text(out, manifest, summary, seconds))
 
 
-def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds: float | None = None) -> str:
+def summary_text(out: str | Path, manifest: Manifest, summary: dict[str, Any], seconds: float | None = None) -> str:
     """Return the summary of a complete shard set as text."""
     lines = [
         f"{summary['bases']:,} bases in {_counted(summary['contigs'], 'contig')}, "
@@ -203,10 +205,10 @@ def summary_text(out: Path, manifest: Manifest, summary: dict[str, Any], seconds
     num_rows = 0
     for split in SPLITS:
         shards = manifest.shards(split)
-        tokens = sum(shard.num_tokens for shard in shards)
+        tokens = manifest.num_tokens(split)
         rows = manifest.num_rows(split)
         num_rows += rows
-        num_bytes += sum(file.num_bytes for shard in shards for file in shard.files.values())
+        num_bytes += manifest.num_bytes(split)
         units = ("blocks", "bases") if manifest.packed else ("rows", "tokens")
         lines.append(f"{split}: {rows:,} {units[0]}, {tokens:,} {units[1]} in {_counted(len(shards), 'shard')}")
     written = f"{num_bytes:,} bytes as {' and '.join(manifest.formats)}"

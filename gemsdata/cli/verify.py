@@ -24,9 +24,9 @@ from gemsdata.shards.verify.shard_set import verify
 )
 @json_option
 def command(shards: str | Path, fasta: tuple[str, ...], as_json: bool) -> None:
-    """Check files, hashes and rows of the shard set SHARDS; with --fasta also everything that follows from the genome.
+    """Check files, hashes and rows of the shard set SHARDS; with --fasta also everything derived from the genome.
 
-    Each check that holds is printed. If one does not, the first difference is printed and the exit status is 1.
+    Each check that passes is printed. If one fails, the first difference is printed and the exit status is 1.
 
     \b
     Examples:

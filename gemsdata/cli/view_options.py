@@ -14,13 +14,13 @@ import click
 from gemsdata.views.options import UNKNOWN, ViewOptions
 
 PREFIX = "view_"
-"""of the names of the parameters, which so do not clash with other parameters of a command"""
+"""prefix of the parameter names, so that they do not clash with other parameters of a command"""
 
 
 def view_options(*without: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that adds the options of views; the command gets ``view``, a `ViewOptions`.
 
-    ``without`` are fields of `ViewOptions` that the command has an option of its own for.
+    ``without`` are the fields of `ViewOptions` for which the command has its own option.
     """
     fields = [field for field in dataclasses.fields(ViewOptions) if field.name not in without]
     hints = typing.get_type_hints(ViewOptions)

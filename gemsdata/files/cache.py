@@ -1,9 +1,9 @@
 """A folder of bounded size that keeps fetched files under the hash of their content.
 
-A file is downloaded to a temporary name, compared with its sha256 and size, and renamed; so what has its final name is
-whole and right, and never checked again. Any number of processes share a folder: the one that downloads a file holds a
-lock on its temporary file, which dies with the process. A reader pins a file by a shared lock on it; only files that
-nobody pins are evicted, the one that was used longest ago first.
+A file is downloaded to a temporary name, checked against its sha256 and size, and renamed; a file with its final name
+is therefore complete and correct, and is not checked again. Any number of processes can share a folder: the process
+that downloads a file locks its temporary file, and the lock ends with the process. A reader pins a file with a shared
+lock; only unpinned files are evicted, the least recently used first.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gemsdata.files.hashing import sha256_of_stream
 _PARTIAL = ".part"
 _LOCK, _TURN = "lock", "turn"
 WAIT_S = 600.0
-"""how long a reader waits for room, or for the download of another process"""
+"""how long a reader waits for free space, or for the download of another process"""
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
 _IN_VAIN_S = 1.0
 """how long a reader waits for files that its own process uses, in other threads"""
 
 
 class _Pause:
-    """Sleeps longer and longer, until ``limit_s`` have passed since it was made."""
+    """Increasing sleeps, until ``limit_s`` seconds have passed since it was created."""
 
     def __init__(self, limit_s: float) -> None:
         self._end = time.monotonic() + limit_s
         self._pause_s = _SHORTEST_PAUSE_S
 
     def __call__(self) -> bool:
-        """Sleep; return False, at once, when the time is over."""
+        """Sleep; when the time limit is reached, return False at once."""
         left_s = self._end - time.monotonic()
         if left_s <= 0:
             return False
@@ -55,15 +55,15 @@ class Pin:
         self.path = path
         self.num_bytes = os.fstat(descriptor).st_size
         self._descriptor = descriptor
-        self._close = os.close  # still there when the interpreter ends
+        self._close = os.close  # kept for use at the exit of the interpreter
 
     @property
     def pinned(self) -> bool:
-        """Whether it was not released."""
+        """Whether the file is still pinned."""
         return self._descriptor >= 0
 
     def release(self) -> None:
-        """Let the file go."""
+        """Release the pin; the file may be evicted."""
         if self._descriptor >= 0:
             self._close(self._descriptor)
             self._descriptor = -1
@@ -79,13 +79,13 @@ class _Together(threading.local):
 
 
 class ContentError(ValueError):
-    """What was fetched is not what the hash says."""
+    """The downloaded content does not match its hash."""
 
 
 class FileCache:
-    """Files by content hash in ``folder``, at most ``max_bytes`` of them together.
+    """Files by content hash in ``folder``, with a total size of at most ``max_bytes``.
 
-    ``wait_s`` limits how long `fetch` waits for room, or for another process that downloads the same file.
+    ``wait_s`` limits how long `fetch` waits for free space, or for another process that downloads the same file.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int, wait_s: float = WAIT_S) -> None:
@@ -142,11 +142,11 @@ class FileCache:
             return self._owns_turn()
 
     def fetch(self, sha256: str, num_bytes: int, download: Callable[[BinaryIO], None]) -> Pin:
-        """Return a pin on the file whose content hashes to ``sha256`` (hex), downloaded if it is not there.
+        """Return a pin on the file whose content hashes to ``sha256`` (hex); download it if it is not in the cache.
 
-        ``download`` writes the content to the stream it gets. Raises ContentError when that is not what the hash says,
-        ValueError when it is larger than the whole cache, OSError when the disk is full or the files in use leave no
-        room for ``wait_s``, TimeoutError when another process holds its download for as long.
+        ``download`` writes the content to the stream it gets. Raises ContentError if it does not match the hash,
+        ValueError if it is larger than the whole cache, OSError if the disk is full or the files in use leave no free
+        space for ``wait_s``, TimeoutError if the download by another process takes longer than ``wait_s``.
         """
         if num_bytes > self.max_bytes:
             raise ValueError(
@@ -204,7 +204,7 @@ class FileCache:
         found = sha256_of_stream(partial)
         if found != path.name or written != num_bytes:
             raise ContentError(
-                f"what was fetched has sha256 {found} and {written:,} bytes, wanted are {path.name} and {num_bytes:,}:"
+                f"what was fetched has sha256 {found} and {written:,} bytes instead of {path.name} and {num_bytes:,}:"
                 " it is damaged, truncated, or of another version of the set"
             )
         os.fsync(partial.fileno())
@@ -219,9 +219,10 @@ class FileCache:
             yield
 
     def _reserve(self, partial: BinaryIO, num_bytes: int) -> int:
-        """Evict until there is room and give ``partial`` its size, so that other downloads count it; return 0.
+        """Evict files until ``partial`` fits and give it its size, so that other downloads count it; return 0.
 
-        When the files in use leave no room, ``partial`` stays empty, and the bytes that would be needed are returned.
+        If the files in use do not leave enough space, ``partial`` stays empty and the size that the cache would need is
+        returned.
         """
         with self._counting():
             partial.truncate(0)
@@ -238,7 +239,7 @@ class FileCache:
             return 0
 
     def _pinned_bytes(self) -> int:
-        """Return how many bytes this process keeps from being evicted."""
+        """Return the number of bytes that are pinned by this process."""
         return sum({pin.path: pin.num_bytes for pin in self._pins if pin.pinned}.values())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -256,16 +257,16 @@ class FileCache:
 
 
 class _Bounded:
-    """The stream of a download, which takes no more bytes than were announced."""
+    """The output stream of a download; it accepts no more bytes than the manifest announces."""
 
     def __init__(self, stream: BinaryIO, num_bytes: int) -> None:
         self._stream, self._num_bytes = stream, num_bytes
         self.tell, self.flush = stream.tell, stream.flush
 
     def write(self, content: bytes) -> int:
-        """Write ``content``; raise ContentError when it is too much."""
+        """Write ``content``; raise ContentError if it exceeds the announced size."""
         if self.tell() + len(content) > self._num_bytes:
-            raise ContentError(f"what is fetched has more than the {self._num_bytes:,} bytes of the manifest")
+            raise ContentError(f"the download has more than the {self._num_bytes:,} bytes of the manifest")
         return self._stream.write(content)
 
 
@@ -277,7 +278,7 @@ def _no_room(folder: Path, why: str, wanted: int, allowed: int) -> str:
 
 
 def _pinned(path: Path) -> Pin | None:
-    """Return a pin on ``path``; None when it is not there, or was evicted meanwhile."""
+    """Return a pin on ``path``; None if it does not exist or was evicted in the meantime."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -302,7 +303,7 @@ def _evicted(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO | None]:
-    """Hold the temporary file ``path``, alone, and remove it in the end; None when another process holds it.
+    """Lock the temporary file ``path`` and remove it at the end; None if another process holds the lock.
 
     Never waits for a lock: the file gets its final name and is then pinned, for as long as somebody uses it.
     """

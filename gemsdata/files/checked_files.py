@@ -1,8 +1,8 @@
-"""Files compared with a hash once: a record keeps which files had it, so that no process hashes them again.
+"""Check files against a hash once: a record lists the files that matched, so that no process hashes them again.
 
-The record has a line for each file that was found right: a hash of its device, inode, size, times of change and
+The record has a line for each file that matched: a hash of its device, inode, size, times of change and
 expected content. Any write or replacement changes at least one of them (programs cannot set an inode's time of change).
-What a disk loses without a write is found by ``gemsdata verify``, which takes nothing from the record.
+Content that a disk loses without a write is found by ``gemsdata verify``, which does not use the record.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _MOST_RECORD_BYTES = 4 << 20
 
 
 def has_hash(path: Path, xxh3_64: str, record: Path | None, *, lock: bool = True) -> bool:
-    """Return whether the content of a file has a hash (64-bit xxh3, hex), by the record or by reading all of it.
+    """Return whether the content of a file has a hash (64-bit xxh3, hex), from the record or by reading it.
 
     Parameters
     ----------
     path, xxh3_64
         the file, and the hash that it should have.
     record
-        file that keeps what was found; None, or one that cannot be written: every process reads the file.
+        file with the results; if it is None or cannot be written, every process reads ``path``.
     lock
-        whether processes that come to the file at the same time wait for the first one's result.
+        whether processes that check the file at the same time wait for the result of the first one.
     """
     known = None if record is None else _record(record)
     with open(path, "rb") as stream:
@@ -54,7 +54,7 @@ def has_hash(path: Path, xxh3_64: str, record: Path | None, *, lock: bool = True
 
 
 class _Record:
-    """The lines of a record that this process has read."""
+    """The part of a record that this process has read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,7 +68,7 @@ class _Record:
         return key in self._keys
 
     def add(self, key: bytes) -> None:
-        """Append ``key``; nothing happens where the record cannot be written."""
+        """Append ``key``; do nothing if the record cannot be written."""
         self._keys.add(key)
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class _Record:
                 os.close(descriptor)
 
     def _read(self) -> None:
-        """Read the lines that others have added; start again where the record has become shorter."""
+        """Read the lines that other processes have added; start again if the record has become shorter."""
         with contextlib.suppress(OSError), open(self._path, "rb") as stream:
             if os.fstat(stream.fileno()).st_size < self._num_bytes:
                 self._num_bytes = 0
@@ -98,7 +98,7 @@ def _record(path: Path) -> _Record:
 
 
 def _key(stream: BinaryIO, xxh3_64: str) -> bytes:
-    """Return what changes when the file does, or what it should be."""
+    """Return a key that changes when the file or its expected content changes."""
     status = os.fstat(stream.fileno())
     parts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, xxh3_64)
     return xxhash.xxh3_128(":".join(map(str, parts)).encode()).hexdigest().encode()
@@ -111,7 +111,7 @@ def _is_settled(stream: BinaryIO) -> bool:
 
 @contextlib.contextmanager
 def _alone(stream: BinaryIO) -> Iterator[None]:
-    """Hold the lock of an open file, where its file system has locks."""
+    """Hold an exclusive lock on an open file, if its file system supports locks."""
     with contextlib.suppress(OSError):
         fcntl.flock(stream, fcntl.LOCK_EX)
     yield

@@ -14,6 +14,7 @@ EXTRA_OF = {
     "markdown_it": "plot",
     "matplotlib": "plot",
     "obstore": "s3",
+    "dask": "dask",
     "ray": "ray",
     "distributed": "dask",
     "submitit": "slurm",
@@ -32,7 +33,7 @@ EXTRA_OF = {
 def missing_module(error: ModuleNotFoundError, what: str, *, extra: str | None = None) -> ImportError:
     """Return an ImportError that names the extra which installs a missing module; ``what`` is the part that needs it.
 
-    ``extra`` is the extra of that part; without it, the one of the module. The error itself is returned if no extra
+    ``extra`` is the extra of that part; by default, the extra of the module. The error itself is returned if no extra
     installs the module.
     """
     module = (error.name or "").partition(".")[0]

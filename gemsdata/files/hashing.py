@@ -12,7 +12,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class HashedStream:
-    """A write-only stream that computes xxh3 and sha256 of what is written to the stream beneath it."""
+    """A write-only stream that computes xxh3 and sha256 of the data that it passes on to an underlying stream."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -35,10 +35,10 @@ class HashedStream:
         return self.num_bytes
 
     def flush(self) -> None:
-        """Do nothing: the owner of the stream beneath flushes it."""
+        """Do nothing: the owner of the underlying stream flushes it."""
 
     def close(self) -> None:
-        """Mark the end; the stream beneath stays open for its owner."""
+        """Mark the stream as closed; the underlying stream stays open for its owner."""
         self.closed = True
 
     def digests(self) -> dict[str, str]:

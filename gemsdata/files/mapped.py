@@ -1,9 +1,9 @@
 """Memory-mapped files that others may truncate or overwrite while they are read.
 
-A read beyond the end of a file that was truncated after it was mapped is a SIGBUS, which ends the process without a
-word. On Linux a handler puts zeros in the place of the lost pages and notes which file they were of, so that the reader
-goes on and can raise an error that names the file. What a signal does not show (a file that was overwritten, or the
-rest of its last page) is found by comparing size and time of change at intervals, which costs a microsecond a file.
+Reading beyond the end of a file that was truncated after it was mapped raises SIGBUS, which ends the process without a
+message. On Linux, a handler replaces the lost pages by zeros and records the file, so that the reader continues and can
+raise an error that names the file. Changes that cause no signal (a file that was overwritten, or truncated within its
+last page) are found by comparing size and modification time at intervals, which costs a microsecond per file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 INTERVAL_S = 1.0
-"""how often the files are looked at"""
+"""interval between two checks of a file's size and time of change"""
 _SI_ADDR_OFFSET = 16  # of siginfo_t.si_addr on 64-bit Linux
 _SA_SIGINFO, _SA_NODEFER = 4, 0x40000000
 _MAP_FIXED = 0x10
@@ -40,13 +40,13 @@ class _Map:
     lost_pages: bool = field(default=False)
 
     def check(self) -> None:
-        """Raise ValueError when the content that is mapped has changed."""
+        """Raise ValueError if the mapped content has changed."""
         if self.lost_pages:
             self._raise("was truncated")
         try:
             now = os.stat(self.path)
         except OSError:
-            return  # renamed or removed: what is mapped stays as it is
+            return  # renamed or removed: the mapped content stays as it is
         if (now.st_dev, now.st_ino) != (self.status.st_dev, self.status.st_ino):
             return  # replaced by another file: likewise
         if now.st_size != self.status.st_size:
@@ -69,18 +69,19 @@ _lock = threading.Lock()
 
 
 class MappedFiles:
-    """The mapped files of one reader; each is compared with what it was when it was added."""
+    """The mapped files of one reader; each is compared with its state at the time when it was added."""
 
     def __init__(self) -> None:
         self._own: dict[Hashable, _Map] = {}
         self._checked_at = time.monotonic()
-        # not __del__, which at the end of the interpreter finds this module's names gone
+        # not __del__, which may run after the interpreter has cleared this module's names
         weakref.finalize(self, _forget, self._own).atexit = False
 
     def add(self, key: Hashable, path: Path, buffer: Any, is_intact: Callable[[Path], bool]) -> None:
         """Watch a file that is mapped at ``buffer`` (`pyarrow.Buffer`) until it is removed.
 
-        ``is_intact`` says whether the content of a file whose time of change is new is what it should be.
+        ``is_intact`` is called for a file with a new modification time and returns whether its content is still
+        correct.
         """
         install_handler()
         entry = _Map(
@@ -95,13 +96,13 @@ class MappedFiles:
             globals()["_maps"] = {**_maps, entry.address: entry}
 
     def remove(self, key: Hashable) -> None:
-        """Stop to watch a file; do so before it is unmapped."""
+        """Stop watching a file; call this before it is unmapped."""
         entry = self._own.pop(key, None)
         if entry is not None:
             _forget({key: entry})
 
     def check(self, *, now: bool = False) -> None:
-        """Raise ValueError when a file has lost pages, or, looked at once a second or ``now``, was changed."""
+        """Raise ValueError if a file has lost pages or (checked once a second, or ``now``) was changed."""
         if _handler.num_faults and any(entry.lost_pages for entry in self._own.values()):
             now = True
         if not now and time.monotonic() < self._checked_at + INTERVAL_S:
@@ -112,7 +113,7 @@ class MappedFiles:
 
 
 def _forget(entries: dict[Hashable, _Map]) -> None:
-    """Stop to watch the files of ``entries``."""
+    """Stop watching the files of ``entries``."""
     global _maps
     with _lock:
         gone = {id(entry) for entry in entries.values()}
@@ -131,7 +132,7 @@ class _SigAction(ctypes.Structure):
 
 
 class _Handler:
-    """The handler of SIGBUS: a fault in a mapped file of ours is noted and answered with zeros, others passed on."""
+    """The handler of SIGBUS: it fills a fault in a registered file with zeros and records it, and passes on others."""
 
     def __init__(self) -> None:
         self.num_faults = 0
@@ -145,14 +146,14 @@ class _Handler:
         self._previous = _SigAction()
 
     def install(self) -> None:
-        """Handle SIGBUS from here on; nothing happens when it does so already."""
+        """Install the handler of SIGBUS; do nothing if it is installed already."""
         current = _SigAction()
         self._libc.sigaction(signal.SIGBUS, None, ctypes.byref(current))
         if current.handler != self._own.handler:
             self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._own), ctypes.byref(self._previous))
 
     def _on_fault(self, _: int, info: int, __: int) -> None:
-        """Run in the thread that faulted, which holds no lock of the interpreter or of malloc: it was reading."""
+        """Handle a fault, in the thread that was reading and so holds no lock of the interpreter or of malloc."""
         address = ctypes.c_void_p.from_address(info + _SI_ADDR_OFFSET).value or 0
         for entry in _maps.values():
             if entry.address <= address < entry.address + entry.num_bytes:
@@ -163,11 +164,11 @@ class _Handler:
                     entry.lost_pages = True
                     self.num_faults += 1
                     return
-        self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._previous), None)  # not ours: the read faults again
+        self._libc.sigaction(signal.SIGBUS, ctypes.byref(self._previous), None)  # not registered: the read faults again
 
 
 class _NoHandler:
-    """Where signals are not handled: only looking at the files finds a change."""
+    """Replacement for systems without the handler: changes are found only by checking the files."""
 
     num_faults = 0
 
@@ -181,5 +182,5 @@ _handler: _Handler | _NoHandler = (
 
 
 def install_handler() -> None:
-    """Handle SIGBUS in this process; call it again where others (such as torch, in workers) replace the handler."""
+    """Handle SIGBUS in this process; call it again if others (such as torch, in workers) replace the handler."""
     _handler.install()

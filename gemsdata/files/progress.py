@@ -1,4 +1,4 @@
-"""How long-running functions say how far they are."""
+"""Progress callbacks of long-running functions."""
 
 from __future__ import annotations
 

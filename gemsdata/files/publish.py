@@ -18,10 +18,10 @@ _TEMPORARY = re.compile(r"_.+\.[0-9A-Za-z-]*-[0-9]+-[0-9a-f]{8}\.tmp")
 def publish(path: Path) -> Iterator[BinaryIO]:
     """Open a file without a name in the folder of ``path``; flush it to disk and give it that name on success.
 
-    Nothing is left of it on failure, also when the process is killed, unless that happens while it replaces another
-    file. Where the file system has no unnamed files, it
-    is a temporary file, which a killed process leaves; its name begins with an underscore, so that readers of the
-    folder skip it. Two writers of one path never share a file: the last rename wins.
+    On failure nothing is left behind, even if the process is killed, unless that happens while it replaces another
+    file. On file systems without unnamed files, a temporary file is used, which a killed process leaves behind; its
+    name begins with an underscore, so that readers of the folder skip it. Two writers of one path never write to the
+    same file: the last rename wins.
     """
     temporary = path.with_name(temporary_name(path.name))
     descriptor = _open_unnamed(path.parent)
@@ -55,13 +55,13 @@ def _linked(descriptor: int, path: Path) -> bool:
 
 
 def _open_unnamed(folder: Path) -> int | None:
-    """Return the descriptor of a new file without a name in ``folder``; None where that is not possible."""
+    """Return the descriptor of a new file without a name in ``folder``; None if that is not possible."""
     if not (hasattr(os, "O_TMPFILE") and os.path.exists("/proc/self/fd")):
         return None
     try:
         return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     except OSError:
-        return None  # the temporary file raises, with its name, what is wrong with the folder
+        return None  # creating the temporary file will raise an error that names the folder
 
 
 def temporary_name(name: str) -> str:
@@ -71,7 +71,7 @@ def temporary_name(name: str) -> str:
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether ``name`` is one that `temporary_name` makes."""
+    """Return whether ``name`` was made by `temporary_name`."""
     return _TEMPORARY.fullmatch(name) is not None
 
 

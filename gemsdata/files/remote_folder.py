@@ -1,8 +1,8 @@
 """Files of a folder at a URL: ``s3://``, ``gs://``, ``az://`` and ``http(s)://`` by obstore, others by fsspec.
 
 A request that fails (no connection, a 5xx or 429 status, no byte for `READ_TIMEOUT_S`) is repeated by obstore, with
-exponential back-off, for ``retry_s``. An answer that breaks off is continued where it did, until no byte has come for
-``retry_s``.
+exponential back-off, for ``retry_s``. A response that breaks off is continued from the same byte, until no byte has
+arrived for ``retry_s``.
 """
 
 from __future__ import annotations
@@ -24,22 +24,27 @@ RETRY_VARIABLE = "GEMSDATA_RETRY_S"
 READ_TIMEOUT_S = 60.0
 _CONNECT_TIMEOUT_S = 20.0
 _MOST_RETRIES = 1000  # the time limit comes first
-_PIECE_BYTES = 1 << 18  # what an answer that breaks off may lose
+_PIECE_BYTES = 1 << 18  # bytes that a broken response may lose
 _PAUSE_S = 0.1
 _BROKE_OFF = "response body error"
-"""what obstore says of an answer that began and did not end"""
+"""obstore's message for a response that broke off"""
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
-"""what obstore opens"""
-_METADATA_ADDRESS = "169.254.169.254"
+"""URL schemes that obstore opens"""
+_METADATA_ADDRESSES = ("169.254.169.254", "/latest/api/token", "/latest/meta-data/")
+"""of the service of a cloud's machines that is asked for credentials last"""
 _used_by: int | None = None
-"""the process that first used obstore, or whose parent did"""
+"""id of the process that first used obstore"""
+
+
+class MissingBucketError(FileNotFoundError):
+    """The bucket does not exist."""
 
 
 class RemoteFolder(Protocol):
     """A folder whose files are read whole."""
 
     survives_fork: bool
-    """whether a forked process can go on reading where its parent has read"""
+    """whether a forked process can continue to use the client of its parent"""
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """Append the content of a file to ``target``.
@@ -65,13 +70,13 @@ def downloaded(url: str) -> Iterator[Path]:
 
 
 def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | None = None) -> RemoteFolder:
-    """Return the folder at a URL; nothing is read, and no package is imported, until a file is.
+    """Return the folder at a URL; no connection is opened and no package imported before the first read.
 
     ``storage_options`` are settings of the store (`obstore.store.S3Store` and so on) or of the fsspec file system;
     ``retry_s`` is by default $GEMSDATA_RETRY_S or `RETRY_S`.
     """
     if url.partition("://")[0] in _SCHEMES:
-        return _ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
+        return ObjectStore(url, storage_options, default_retry_s() if retry_s is None else retry_s)
     return _FileSystem(url, storage_options)
 
 
@@ -84,16 +89,19 @@ def default_retry_s() -> float:
         raise ValueError(f"{RETRY_VARIABLE} = {given!r}; give a number of seconds, such as 120") from None
 
 
-class _ObjectStore:
+class ObjectStore:
+    """A folder of an object store, or of a web server, by obstore."""
+
     survives_fork = False
 
     def __init__(self, url: str, storage_options: dict[str, Any], retry_s: float) -> None:
         self.url, self.retry_s = url.rstrip("/"), retry_s
-        self._storage_options = storage_options
+        self.storage_options = storage_options
         self._store: Any = None
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        store = self._opened()
+        """See `RemoteFolder`."""
+        store = self.opened()
         import obstore.exceptions as failures
 
         progress_s = time.monotonic()
@@ -102,24 +110,34 @@ class _ObjectStore:
             try:
                 self._append(store, name, target)
                 return
-            except FileNotFoundError:
-                raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
-            except (failures.PermissionDeniedError, failures.UnauthenticatedError) as error:
-                raise PermissionError(f"{self.url}/{name}: access denied ({_reason(error)}); {_CREDENTIALS}") from None
-            except failures.BaseError as error:
+            except (FileNotFoundError, failures.BaseError) as error:
                 if target.tell() > begin:
                     progress_s = time.monotonic()
                 if _BROKE_OFF in str(error) and time.monotonic() < progress_s + self.retry_s:
                     time.sleep(_PAUSE_S)
                     continue
-                if _METADATA_ADDRESS in str(error):  # where credentials are looked for last
-                    raise PermissionError(f"{self.url}/{name}: no credentials were found; {_CREDENTIALS}") from None
-                if "ExpiredToken" in str(error):
-                    raise PermissionError(f"{self.url}/{name}: the credentials have expired; {_CREDENTIALS}") from None
-                raise ConnectionError(
-                    f"{self.url}/{name} cannot be read: {_reason(error)}; retried for up to {self.retry_s:g} s: check"
-                    f" address and server, or set {RETRY_VARIABLE} to more seconds"
-                ) from None
+                raise self.failure(name, error, "read") from None
+
+    def failure(self, name: str, error: Exception, done: str) -> OSError:
+        """Return the exception for an error of obstore; ``done`` names the failed operation, such as "read"."""
+        import obstore.exceptions as failures
+
+        place = f"{self.url}/{name}" if name else self.url
+        text = str(error)
+        if "NoSuchBucket" in text:
+            return MissingBucketError(f"{self.url}: there is no such bucket; create it, or check its name")
+        if isinstance(error, FileNotFoundError):
+            return FileNotFoundError(f"{place}: no such file")
+        if isinstance(error, (failures.PermissionDeniedError, failures.UnauthenticatedError)):
+            return PermissionError(f"{place}: access denied ({_reason(error)}); {_CREDENTIALS}")
+        if any(address in text for address in _METADATA_ADDRESSES):
+            return PermissionError(f"{place}: no credentials were found; {_CREDENTIALS}")
+        if "ExpiredToken" in text:
+            return PermissionError(f"{place}: the credentials have expired; {_CREDENTIALS}")
+        return ConnectionError(
+            f"{place} cannot be {done}: {_reason(error)}; retried for up to {self.retry_s:g} s: check address and"
+            f" server, or set {RETRY_VARIABLE} to more seconds"
+        )
 
     @staticmethod
     def _append(store: Any, name: str, target: BinaryIO) -> None:
@@ -130,7 +148,8 @@ class _ObjectStore:
         for piece in obstore.get(store, name, options=options).stream(min_chunk_size=_PIECE_BYTES):
             target.write(piece)
 
-    def _opened(self) -> Any:
+    def opened(self) -> Any:
+        """Return the store of obstore; raise ValueError for settings that it does not accept."""
         global _used_by
         if _used_by is not None and _used_by != os.getpid():
             raise RuntimeError(
@@ -143,7 +162,7 @@ class _ObjectStore:
             except ModuleNotFoundError as error:
                 raise missing_module(error, f"the URL {self.url}") from None
             _used_by = os.getpid()
-            config = dict(self._storage_options)
+            config = dict(self.storage_options)
             client = {
                 "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
                 "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
@@ -176,7 +195,7 @@ class _FileSystem:
         self._root = ""
 
     def copy(self, name: str, target: BinaryIO) -> None:
-        """See `RemoteFolder`; a file system has its own retries."""
+        """See `RemoteFolder.copy`; retries are those of the fsspec file system."""
         self._open()
         try:
             with self._filesystem.open(f"{self._root}/{name}", "rb") as source:
@@ -210,13 +229,13 @@ _CREDENTIALS = "check the credentials in the environment or in storage_options (
 
 
 def _is_plain_http(url: str, config: dict[str, Any]) -> bool:
-    """Return whether the user asks for a server without TLS."""
+    """Return whether the URL or the configured endpoint is a server without TLS."""
     endpoints = [str(value) for key, value in config.items() if "endpoint" in key.lower()]
     endpoints += [os.environ.get(name, "") for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
     return any(place.startswith("http://") for place in (url, *endpoints))
 
 
 def _reason(error: Exception) -> str:
-    """Return an error of obstore as one line, without what it says of itself for debugging."""
+    """Return an error of obstore as one line, without its debugging details."""
     text = str(error).split("Debug source:")[0]
     return " ".join(text.split()).removesuffix(":")[:300]

@@ -7,12 +7,12 @@ import functools
 import json
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 _Reader = Callable[[Any, str], Any]
-"""called with (value, where it stands); returns what the field gets, or raises ValueError"""
+"""called with (value, its place in the document); returns the value of the field, or raises ValueError"""
 
 
 def parse_object(text: bytes | str) -> dict[str, Any]:
@@ -27,11 +27,12 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
 
 
 def from_json(kind: type[T], value: Any, where: str) -> T:
-    """Return ``value``, as `json.loads` gave it, as the dataclass ``kind``.
+    """Convert ``value``, the result of `json.loads`, to the dataclass ``kind``.
 
-    Fields may be int, float, str, bool, None, dataclasses, and lists, tuples of fixed length, string-keyed dicts and
-    unions with None of these. A value keeps its type: a whole number stands for a float and stays an int. Raises
-    ValueError with the place, which begins with ``where``, for a missing or unknown name or a wrong type.
+    Fields may be int, float, str, bool, None, dataclasses, and lists (also for `Sequence`), tuples of fixed length,
+    dicts with names that are strings (also for `Mapping`) and unions with None of these. A value keeps its type: an int
+    is accepted for a float and stays an int. Raises ValueError with the place, which begins with ``where``, for a
+    missing or unknown name or a wrong type.
     """
     result: T = _reader(typing.cast(Any, kind))(value, where)
     return result
@@ -46,11 +47,11 @@ def _reader(kind: Any) -> _Reader:
         (inner,) = [argument for argument in arguments if argument is not type(None)]
         read = _reader(inner)
         return lambda value, where: None if value is None else read(value, where)
-    if origin is list:
+    if origin in (list, Sequence):
         return _list_reader(_reader(arguments[0]))
     if origin is tuple:
         return _tuple_reader([_reader(argument) for argument in arguments])
-    if origin is dict:
+    if origin in (dict, Mapping):
         return _dict_reader(_reader(arguments[1]))
     if kind is float:
         return _scalar_reader(float, int)
@@ -123,7 +124,7 @@ def _check_encodable(value: str, where: str) -> None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{where} is {value!r:.80}, which is no Unicode text") from None
+        raise ValueError(f"{where} is {value!r:.80}, which is not Unicode text") from None
 
 
 def _refuse_constant(name: str) -> None:

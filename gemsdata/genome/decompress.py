@@ -1,8 +1,8 @@
 """Decompress byte streams block by block: gzip, bgzip, bzip2, xz and zstd, recognised by their first bytes.
 
 The codecs are libraries (ISA-L, the standard library's bz2 and lzma, zstd). The loop over their members is here,
-because the file objects of the standard library take a damaged second member for the end of the file (bz2, xz), and
-none of them notices a bgzip file that was cut between two members.
+because the file objects of the standard library treat a damaged second member as the end of the file (bz2, xz), and
+none of them detects a bgzip file that was truncated between two members.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ else:
 
 BLOCK_BYTES = 1 << 20
 MOST_WHOLE_BYTES = 1 << 30
-"""of compressed files that are read at once: a small one expands a thousandfold and more"""
+"""limit for compressed files that are read at once: a small one can expand a thousandfold and more"""
 _RAW_BYTES = 1 << 17
 _XZ_MEMORY_BYTES = 1 << 30
 _ZSTD_WINDOW_LOG = 31
-"""as large as `zstd --long=31` writes, which is worth its while for genomes"""
+"""the window size of `zstd --long=31`, which compresses genomes well"""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class _Codec:
     name: str
     signatures: tuple[bytes, ...]
     decompressor: Callable[[], Any]
-    """makes an object for one member, with the interface of bz2.BZ2Decompressor"""
+    """returns a decompressor for one member, with the interface of bz2.BZ2Decompressor"""
 
 
 _CODECS = (
@@ -57,9 +57,9 @@ def is_compressed(head: bytes) -> bool:
 
 
 def blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    """Yield the content of a byte stream in non-empty blocks of about 1 MiB, decompressed where it is compressed.
+    """Yield the content of a byte stream in non-empty blocks of about 1 MiB, decompressed if it is compressed.
 
-    ``name`` is what messages call the stream. Raises ValueError for compressed data that is truncated, damaged or
+    ``name`` is the name of the stream in messages. Raises ValueError for compressed data that is truncated, damaged or
     followed by something else.
     """
     raw = stream.read(_RAW_BYTES)
@@ -73,19 +73,19 @@ def blocks(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def whole(stream: BinaryIO, name: str) -> bytes:
-    """Return all content of a file, decompressed where it is compressed.
+    """Return all content of a file, decompressed if it is compressed.
 
-    Raises ValueError as `blocks` does, and when compressed data expands to more than MOST_WHOLE_BYTES.
+    Raises ValueError as `blocks` does, and if compressed data expands to more than MOST_WHOLE_BYTES.
     """
     parts: list[bytes] = []
     num_bytes = 0
     for block in blocks(stream, name):
         parts.append(block)
         num_bytes += len(block)
-        if num_bytes > max(MOST_WHOLE_BYTES, stream.tell()):  # a plain file has as many as were read
+        if num_bytes > max(MOST_WHOLE_BYTES, stream.tell()):  # the size of a plain file is known
             raise ValueError(
                 f"{name} expands to more than {MOST_WHOLE_BYTES:,} bytes, and is read at once; decompress it first if"
-                " that is right"
+                " it is valid"
             )
     return b"".join(parts)
 
@@ -109,7 +109,7 @@ def _decompressed(stream: BinaryIO, raw: bytes, codec: _Codec, name: str) -> Ite
                 block = decompressor.decompress(raw, BLOCK_BYTES)
             except MemoryError:
                 raise
-            except Exception as error:  # each codec has an exception of its own
+            except Exception as error:  # each codec has its own exception type
                 text = " ".join(str(error).split())
                 raise ValueError(f"{name} is truncated or damaged: its {codec.name} data is invalid ({text})") from None
             raw = b""

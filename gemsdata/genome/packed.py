@@ -1,4 +1,4 @@
-"""The packed genome: 2 bits a base, plus the intervals that are not ACGT and those that are soft-masked."""
+"""The packed genome: 2 bits per base, plus the intervals that are not ACGT and those that are soft-masked."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from gemsdata.files.npy_writer import NpyWriter, open_npy
 from gemsdata.files.progress import Progress
 from gemsdata.files.publish import write_text
 from gemsdata.genome import fasta
@@ -22,7 +23,7 @@ _INTERVAL_CHUNK = 1 << 16
 
 
 GENOME_FILES = ("packed.bin", "gaps.npy", "soft.npy", "ambiguous.npy", "genome.json")
-"""what a GenomeWriter leaves in its folder"""
+"""the files that a GenomeWriter writes"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Contig:
     letters: dict[str, int]
     """how often each letter other than ACGT occurs, in upper case"""
     ambiguous: np.ndarray
-    """the gaps again, an interval for each maximal run of one letter: (start, end, upper-case letter) int64[m, 3]"""
+    """the gaps, split into maximal runs of one letter: (start, end, upper-case letter) int64[m, 3]"""
     num_rna: int = 0
     """how many U were read as T"""
 
@@ -52,7 +53,7 @@ class Contig:
 
 @dataclass
 class GenomeReport:
-    """What reading a genome showed, for the summary."""
+    """Statistics collected while a genome is read, for the summary."""
 
     files: list[fasta.FileReport] = field(default_factory=list)
     num_contigs: int = 0
@@ -75,7 +76,7 @@ class GenomeReport:
         return sum(self.letters.values())
 
     def add(self, contig: Contig) -> None:
-        """Take one more contig into the totals."""
+        """Add a contig to the totals."""
         self.num_contigs += 1
         self.num_bases += contig.num_bases
         self.num_soft_masked += int((contig.soft[:, 1] - contig.soft[:, 0]).sum())
@@ -85,7 +86,7 @@ class GenomeReport:
             self.letters[letter] = self.letters.get(letter, 0) + count
 
     def merge(self, other: GenomeReport) -> None:
-        """Add what reading other files showed."""
+        """Add the report of other files."""
         self.files += other.files
         self.num_contigs += other.num_contigs
         self.num_bases += other.num_bases
@@ -142,19 +143,19 @@ def read_file(path: str, report: GenomeReport, *, soft: bool = True) -> Iterator
     report.files.append(file_report)
     for record in fasta.records(path, file_report):
         contig = pack_record(record, path, soft=soft)
-        del record  # the text is not needed any more: memory holds one chromosome at a time
+        del record  # free the text, so that memory holds one chromosome at a time
         report.add(contig)
         yield contig
 
 
 class ContigNames:
-    """The names of the contigs so far, each of which may occur once."""
+    """The contig names read so far; each name may occur only once."""
 
     def __init__(self) -> None:
         self._path: dict[str, str] = {}
 
     def add(self, name: str, path: str) -> None:
-        """Note a name; raise ValueError when it occurred before."""
+        """Add a name; raise ValueError if it occurred before."""
         if name in self._path:
             raise ValueError(
                 f"contig name {name!r} occurs twice (in {self._path[name]} and in {path}); "
@@ -164,7 +165,7 @@ class ContigNames:
 
 
 def check_any_acgt(report: GenomeReport) -> None:
-    """Raise ValueError when no file has an A, C, G or T."""
+    """Raise ValueError if no file contains an A, C, G or T."""
     if report.num_bases == report.num_not_acgt:
         names = ", ".join(file.path for file in report.files)
         raise ValueError(
@@ -173,7 +174,7 @@ def check_any_acgt(report: GenomeReport) -> None:
 
 
 def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig:
-    """Pack one record, U as T; raise ValueError when it holds letters that no nucleic acid has."""
+    """Pack one record, with U as T; raise ValueError if it contains letters other than IUPAC nucleotides."""
     name, sequence = record
     gaps = _intervals(sequence, kmer.NOT_ACGT)
     letters = _letters_within(sequence, gaps)
@@ -183,7 +184,7 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
             kind = "it is FASTQ, not FASTA" if letter in "@+" else "DNA is needed, not protein or text"
             raise ValueError(f"{path}: record {name} holds {count} x {shown}, which is no IUPAC nucleotide; {kind}")
     num_rna = letters.pop("U", 0)
-    if num_rna:  # RNA: what counts as a gap has to be found again
+    if num_rna:  # RNA: find the gaps again, as U is not one
         sequence = np.where(sequence & 0xDF == ord("U"), sequence - 1, sequence)
         gaps = _intervals(sequence, kmer.NOT_ACGT)
     packed = np.empty((sequence.size + 3) // 4, np.uint8)
@@ -194,13 +195,13 @@ def pack_record(record: fasta.Record, path: str, *, soft: bool = True) -> Contig
 
 
 class GenomeDigest:
-    """The digest of a genome: of names, bases and intervals, whatever the file format or the length of its lines."""
+    """The digest of names, bases and intervals of a genome; independent of file format and line length."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
     def add(self, contig: Contig) -> None:
-        """Take in the next contig."""
+        """Add the next contig."""
         self._digest.update(json.dumps([contig.name, contig.num_bases, len(contig.gaps), len(contig.soft)]).encode())
         for array in (contig.packed, contig.gaps, contig.soft):
             self._digest.update(np.ascontiguousarray(array).data)
@@ -211,16 +212,16 @@ class GenomeDigest:
 
 
 class GenomeWriter:
-    """Writes contigs to a folder as they come; the folder is complete once ``finish`` has returned."""
+    """Writes contigs to a folder one by one; the folder is complete once ``finish`` has returned."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._stream = open(folder / "packed.bin", "wb")  # noqa: SIM115  (closed by __exit__)
         self._contigs: list[dict[str, Any]] = []
-        self._gaps: list[np.ndarray] = []
-        self._soft: list[np.ndarray] = []
-        self._ambiguous: list[np.ndarray] = []
+        self._gaps = NpyWriter(folder / "gaps.npy", np.int64, (3,))
+        self._soft = NpyWriter(folder / "soft.npy", np.int64, (3,))
+        self._ambiguous = NpyWriter(folder / "ambiguous.npy", np.int64, (4,))
         self._digest = GenomeDigest()
         self._byte_offset = 0
 
@@ -239,14 +240,12 @@ class GenomeWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stream.close()
+        for stream in (self._stream, self._gaps, self._soft, self._ambiguous):
+            stream.close()
 
     def finish(self) -> PackedGenome:
         """Complete the folder and open it."""
-        self._stream.close()
-        for name, parts in (("gaps", self._gaps), ("soft", self._soft)):
-            np.save(self._folder / f"{name}.npy", np.concatenate([np.empty((0, 3), np.int64), *parts]))
-        np.save(self._folder / "ambiguous.npy", np.concatenate([np.empty((0, 4), np.int64), *self._ambiguous]))
+        self.__exit__()
         index = {"sha256": self._digest.hexdigest(), "contigs": self._contigs}
         write_text(self._folder / "genome.json", json.dumps(index))
         return PackedGenome.open(self._folder)
@@ -262,7 +261,7 @@ class PackedGenome:
     num_bases: np.ndarray
     """bases of each contig, int64[C]"""
     base_offset: np.ndarray
-    """where each contig begins in ``packed``, in bases, int64[C]"""
+    """offset of each contig in ``packed``, in bases, int64[C]"""
     packed: np.ndarray
     """uint8[...], four bases a byte"""
     gaps: np.ndarray
@@ -274,7 +273,7 @@ class PackedGenome:
 
     @classmethod
     def open(cls, folder: Path) -> PackedGenome:
-        """Map the genome that a GenomeWriter left in ``folder``."""
+        """Memory-map the genome that a GenomeWriter wrote to ``folder``."""
         index = json.loads((folder / "genome.json").read_text())
         contigs = index["contigs"]
         size = (folder / "packed.bin").stat().st_size
@@ -284,9 +283,9 @@ class PackedGenome:
             num_bases=np.array([contig["num_bases"] for contig in contigs], np.int64),
             base_offset=4 * np.array([contig["byte_offset"] for contig in contigs], np.int64),
             packed=np.memmap(folder / "packed.bin", np.uint8, mode="r") if size else np.empty(0, np.uint8),
-            gaps=np.load(folder / "gaps.npy"),
-            soft=np.load(folder / "soft.npy"),
-            ambiguous=np.load(folder / "ambiguous.npy"),
+            gaps=open_npy(folder / "gaps.npy"),
+            soft=open_npy(folder / "soft.npy"),
+            ambiguous=open_npy(folder / "ambiguous.npy"),
         )
 
 
@@ -307,7 +306,7 @@ def _letters_within(sequence: np.ndarray, intervals: np.ndarray) -> dict[str, in
     """Return how often each letter, in upper case, occurs inside the intervals."""
     counts = np.zeros(256, np.int64)
     for start, end in intervals.tolist():
-        for first in range(start, end, 1 << 20):  # a chunk, because bincount casts to int64
+        for first in range(start, end, 1 << 20):  # in chunks, because bincount casts to int64
             counts += np.bincount(sequence[first : min(end, first + (1 << 20))], minlength=256)
     letters: dict[str, int] = {}
     for code in np.flatnonzero(counts).tolist():
@@ -318,7 +317,7 @@ def _letters_within(sequence: np.ndarray, intervals: np.ndarray) -> dict[str, in
 
 def _letter_runs(sequence: np.ndarray, intervals: np.ndarray) -> np.ndarray:
     """Cut intervals int64[m, 2] where the letter changes; return (start, end, upper-case letter) int64[r, 3]."""
-    single = intervals[:, 1] - intervals[:, 0] == 1  # most of them where a genome has ambiguity letters
+    single = intervals[:, 1] - intervals[:, 0] == 1  # many runs only if a genome has ambiguity letters
     starts = [intervals[single, 0]]
     for start, end in intervals[~single].tolist():
         letters = _upper(sequence[start:end])

@@ -1,6 +1,6 @@
 """Token ids of overlapping k-mers: DNABERT's vocabulary for every k.
 
-Ids 0..4 are the special tokens; then all k-mers in the order of the product over A, T, C, G, so that
+Ids 0..4 are the special tokens; all k-mers follow in the order of the product over A, T, C, G, so that
 ``token_id = 5 + value`` where ``value`` reads the k-mer as a base-4 number with the digits A0 T1 C2 G3.
 """
 

@@ -25,7 +25,7 @@ LONGEST_RUN = 40
 NUM_TOP_KMERS = 20
 RATE_TOLERANCE = 0.015
 SAME_MASKS = 0.5
-"""share of pairs of different rows with identical masks from which masks are reported as independent of the sequence"""
+"""from this share of pairs of different rows with identical masks, masks are reported as independent of the sequence"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Alert:
     """``alarm``: the strategy does not do what it claims; ``warning``: valid, but unusual"""
     text: str
     is_expected: bool = False
-    """the strategy does not claim otherwise, as for random masks that are independent of the sequence"""
+    """the strategy is expected to have this property, as random masks are independent of the sequence"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,8 @@ class Audit:
     rate_by_position: list[float | None]
     """masked share of the tokens at each position; None where no row has a token"""
     rate_by_rank_decile: list[float | None] | None
-    """share of n-grams that are masked, of other tokens than n-grams all of whose bases are, by rank decile, the best
-    first; None for a decile without n-grams, or without ranks"""
+    """share of n-grams that are masked (with tokens other than n-grams: all of whose bases are masked) by rank decile,
+    best first; None for a decile without n-grams, or without ranks"""
     rate_in_soft_masked: float | None
     """masked share of the tokens whose middle base is soft-masked (repeats)"""
     rate_outside_soft_masked: float | None
@@ -85,7 +85,7 @@ class Audit:
 
     @property
     def alarms(self) -> list[Alert]:
-        """The alerts that mean that the strategy does not do what it claims."""
+        """The alerts of level "alarm": the strategy does not do what it claims."""
         return [alert for alert in self.alerts if alert.level == "alarm"]
 
 
@@ -104,7 +104,7 @@ def audit(
     Parameters
     ----------
     shards
-        an open shard set, a view (`gemsdata.view`), or the folder of a set; of a packed set the default view.
+        an open shard set, a view (`gemsdata.view`), or the folder of a set; a packed set is read with the default view.
     masking
         a strategy, or the name of one.
     num_rows

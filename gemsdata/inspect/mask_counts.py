@@ -1,4 +1,4 @@
-"""Counts over masked rows, from which an audit is computed."""
+"""Counts over masked rows, the basis of an audit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class MaskCounts:
         self.grams = np.zeros(num_kmers(masker.n) + NUM_SPECIAL, np.int64)
         """how often each n-gram occurs, by its id"""
         self.masked_grams = np.zeros(num_kmers(masker.n) + NUM_SPECIAL, np.int64)
-        """how often all of its bases lie under masked tokens; of tokens that are n-grams, how often it is masked"""
+        """how often all of its bases are covered by masked tokens; for tokens that are n-grams, how often it is
+        masked"""
         self.soft = np.zeros((2, 2), np.int64)  # [soft-masked, masked]
         self.run_lengths = np.zeros(row_tokens + 1, np.int64)
         self.chosen_rank_sum = self.num_chosen = 0
@@ -102,7 +103,7 @@ class MaskCounts:
 
 
 def token_ends(rows: TokenRows) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first base of each token and one past its last, int64[B, L] each; beyond the tokens they are equal."""
+    """Return the first base and one past the last base of each token, int64[B, L] each; equal beyond the tokens."""
     real = np.arange(rows.input_ids.shape[1]) < rows.num_tokens[:, None]
     if rows.token_start is not None:
         return rows.token_start[:, :-1].astype(np.int64), rows.token_start[:, 1:].astype(np.int64)

@@ -44,10 +44,10 @@ class MaskedRow:
     hidden: np.ndarray
     """bases that are in no unmasked token, bool[W]"""
     ranks: np.ndarray
-    """NPMI rank of the n-gram that begins at the token's first base, [T]; 0 where it is not whole"""
+    """NPMI rank of the n-gram that begins at the token's first base, [T]; 0 if it extends beyond the row"""
     marks: str
-    """one character per base: - in a narrow span, = in a wide one, ^ at the anchor of a span, else a space; of
-    overlapping tokens under the first base of each"""
+    """one character per base: - in a narrow span, = in a wide one, ^ at the anchor of a span, else a space; for
+    overlapping tokens, below the first base of each"""
     num_spans: int
 
     def as_dict(self, first: int = 0, last: int | None = None) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def mask_row(
 ) -> MaskedRow:
     """Return row number ``row`` of a split of a shard set, or of a view of one, before and after masking.
 
-    Rows of a view are those of epoch 0; of a packed set the default view is taken. Raises ValueError if there is no
+    Rows of a view are those of epoch 0; a packed set is read with the default view. Raises ValueError if there is no
     such row.
     """
     view = open_view(shards)
@@ -136,7 +136,7 @@ def _marks(spans: Spans, rows: TokenRows, first_base: np.ndarray, anchors_are_to
                 stop = borders[hi - 1] + 1 if overlapping else borders[hi]
                 marks[borders[lo] : stop] = mark * (stop - borders[lo])
     for lo, hi, anchor, _ in spans.row(0):
-        if anchors_are_tokens and not lo <= anchor < hi:  # a budget may cut the anchor off
+        if anchors_are_tokens and not lo <= anchor < hi:  # a budget may trim the anchor off
             continue
         if 0 <= anchor < end and marks[anchor] != " ":
             marks[anchor] = ANCHOR
@@ -148,7 +148,7 @@ def render_row(
 ) -> Iterator[str]:
     """Yield lines of text: the nucleotides of the row with its spans, then tokens first .. last-1 one by one.
 
-    Of a row longer than 4,000 bases only the bases under these tokens are shown.
+    For a row longer than 4,000 bases, only the bases of these tokens are shown.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _mark_of(row: MaskedRow, t: int) -> str:
 
 
 def _centred(mark: str, width: int) -> str:
-    """Return a mark as wide as a token, an anchor between the signs of its span."""
+    """Return a mark as wide as a token, with an anchor centred between the signs of its span."""
     return f"{mark:{WIDE if mark == ANCHOR else mark}^{width}}"
 
 

@@ -129,7 +129,7 @@ def _add_table(connection: duckdb.DuckDBPyConnection, schema: str, path: Path) -
 
 
 def _relation(connection: duckdb.DuckDBPyConnection, shards: ShardSet, name: str, schema: str) -> str:
-    """Return a Parquet file of a set as it stands behind FROM: the file, or a copy in memory of one at a URL."""
+    """Return the SQL relation of a Parquet file of a set: the file, or an in-memory copy if it is at a URL."""
     if not is_url(shards.store):
         path = shards.folder / name
         if not path.exists():
@@ -163,7 +163,7 @@ def _add_macros(connection: duckdb.DuckDBPyConnection, schema: str, k: int) -> N
 
 
 def _add_absent(connection: duckdb.DuckDBPyConnection, view: str, columns: dict[str, str], message: str) -> None:
-    """Create a view of which any query fails with ``message``."""
+    """Create a view on which every query fails with ``message``."""
     error = "error('" + message.replace("'", "''") + "')"
     chosen = ", ".join(f"{error}::{sql_type} AS {name}" for name, sql_type in columns.items())
     connection.execute(f"CREATE VIEW {view} AS SELECT {chosen} WHERE {error} IS NULL")

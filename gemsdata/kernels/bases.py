@@ -29,7 +29,7 @@ def unpack_rows(
 
     Row i begins at base offset[i] (int64[B]) of the stretch whose first block is first_block[i] (int64[B]) and has
     num_bases[i] (int64[B]) bases; each block holds ``block_bases`` bases (a multiple of 4), and block b lies at address
-    block_address[b] (int64). Positions beyond a row's bases keep what they held.
+    block_address[b] (int64). Positions beyond a row's bases are not written.
     """
     block_bytes = block_bases >> 2
     for i in range(offset.size):
@@ -56,7 +56,7 @@ def _unpack(packed: np.ndarray, start: int, length: int, out: np.ndarray) -> Non
     first = (start + head) >> 2
     whole = (length - head) >> 2
     source, body = packed[first : first + whole], out[head:]
-    for b in range(source.size):  # from 0: indices that may be negative would hinder vector instructions
+    for b in range(source.size):  # from 0: indices that may be negative would prevent vectorisation
         byte = source[b]
         body[4 * b] = byte >> 6
         body[4 * b + 1] = (byte >> 4) & 3
@@ -110,7 +110,7 @@ def reverse_rows(flip: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> No
 
 @jit
 def reverse_complement_rows(flip: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
-    """Turn rows out uint8[B, W] of bases into their other strand where flip[i] (uint8[B]) is set; 4 stays 4."""
+    """Reverse-complement the rows of out uint8[B, W] where flip[i] (uint8[B]) is set; 4 stays 4."""
     for i in range(flip.size):
         if flip[i] == 0:
             continue
@@ -126,7 +126,7 @@ def reverse_complement_rows(flip: np.ndarray, num_bases: np.ndarray, out: np.nda
 
 @jit
 def _largest(values: np.ndarray) -> int:
-    """Return the largest of uint8[W], 0 of none."""
+    """Return the maximum of uint8[W]; 0 if it is empty."""
     largest = np.uint8(0)
     for i in range(values.size):
         largest = max(largest, values[i])
@@ -135,9 +135,9 @@ def _largest(values: np.ndarray) -> int:
 
 @jit
 def _shift_in(bases: np.ndarray, k: int, out: np.ndarray) -> None:
-    """Write the ids of all overlapping k-mers of bases that are A, C, G or T, by a pass of vector instructions a base.
+    """Write the ids of all overlapping k-mers of ACGT bases, in one vectorised pass per base of the k-mer.
 
-    Passes are three times as fast as one loop that keeps the last k bases, which depends on its last step.
+    Three times as fast as one loop that keeps the last k bases, each step of which depends on the one before.
     """
     for t in range(out.size):
         out[t] = bases[t]
@@ -190,7 +190,7 @@ def encode_kmers(bases: np.ndarray, num_tokens: np.ndarray, k: int, stride: int,
 
 @jit
 def decode_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, stride: int, out: np.ndarray) -> None:
-    """Write the bases under rows of k-mers (`encode_kmers`) to out uint8[B, W]; 4 where only unknown k-mers lie."""
+    """Write the bases under rows of k-mers (`encode_kmers`) to out uint8[B, W]; 4 where all k-mers are unknown."""
     for i in range(num_tokens.size):
         tokens = np.int64(num_tokens[i])
         if tokens > 0:
@@ -207,30 +207,48 @@ def decode_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, stride: int, o
 
 @jit
 def decode_varying(
-    ids: np.ndarray, num_tokens: np.ndarray, digits: np.ndarray, first: np.ndarray, out: np.ndarray, start: np.ndarray
+    ids: np.ndarray,
+    num_tokens: np.ndarray,
+    words: np.ndarray,
+    digits: np.ndarray,
+    first: np.ndarray,
+    out: np.ndarray,
+    start: np.ndarray,
 ) -> None:
-    """Write the bases under rows of tokens to out uint8[B, W], and where tokens begin to start int32[B, L + 1].
+    """Write the bases under rows of tokens to out uint8[B, W], and the start of each token to start int32[B, L + 1].
 
-    Token id v has the bases digits[first[v] : first[v + 1]] (uint8, int64). Beyond a row's tokens start is its end; a
-    row ends before the token that would reach beyond W.
+    Token id v has the bases digits[first[v] : first[v + 1]] (uint8, int64); words[v] (uint64) holds the first eight of
+    them, the first in the lowest byte. Beyond a row's tokens, start is the row's end and out is 0; a row ends before a
+    token that would extend beyond W.
     """
+    width = np.uint64(out.shape[1])
+    eight = np.uint64(8)
     for i in range(num_tokens.size):
-        place = np.int64(0)
-        for t in range(ids.shape[1]):
-            start[i, t] = place
-            if t < num_tokens[i]:
-                low, high = first[ids[i, t]], first[ids[i, t] + 1]
-                for j in range(low, min(high, low + out.shape[1] - place)):
-                    out[i, place + j - low] = digits[j]
-                place = min(place + high - low, out.shape[1])
-        start[i, ids.shape[1]] = place
+        row, row_ids, row_start = out[i], ids[i], start[i]
+        place = np.uint64(0)  # indices that may be negative cost a comparison
+        for t in range(np.uint64(num_tokens[i])):
+            row_start[t] = place
+            token_id = np.uint64(row_ids[t])
+            low = np.uint64(first[token_id])
+            length = min(np.uint64(first[token_id + np.uint64(1)]) - low, width - place)
+            copied = np.uint64(0)
+            if place + eight <= width:  # what is too much is written over
+                word = words[token_id]
+                for j in range(np.uint64(8)):
+                    row[place + j] = np.uint8(word >> (eight * j))
+                copied = eight
+            for j in range(copied, length):
+                row[place + j] = digits[low + j]
+            place += length
+        row[place:] = 0
+        row_start[num_tokens[i] :] = place
 
 
 @jit
 def copy_packed(packed: np.ndarray, offset: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
-    """Copy stretches of packed bases to out uint8[B, W], each to the beginning of its row; what is left is 0.
+    """Copy intervals of packed bases to out uint8[B, W], each to the beginning of its row; the rest is 0.
 
-    Stretch i has num_bases[i] (int64[B]) bases and begins at base offset[i] (int64[B]) of packed uint8[...].
+    Interval i has num_bases[i] (int64[B]) bases and begins at base offset[i] (int64[B]) of packed uint8[...].
     """
     for i in range(offset.size):
         first = offset[i] >> 2
@@ -255,9 +273,9 @@ def copy_packed(packed: np.ndarray, offset: np.ndarray, num_bases: np.ndarray, o
 def can_be_predicted(
     bases: np.ndarray, num_bases: np.ndarray, maskable: np.ndarray, token_bases: int, out: np.ndarray
 ) -> None:
-    """Set out[i] (uint8[B]) to whether row i has ``token_bases`` ACGT in a row of which one at least may be hidden.
+    """Set out[i] (uint8[B]) to whether row i has ``token_bases`` consecutive ACGT, one of which may be hidden.
 
-    bases uint8[B, W], num_bases int64[B]; maskable bool[B, W] says which may, [0, 0] that all may.
+    bases uint8[B, W], num_bases int64[B]; maskable bool[B, W] marks those that may; [0, 0]: all.
     """
     for i in range(num_bases.size):
         out[i] = 0
@@ -281,8 +299,8 @@ def token_means(
 ) -> None:
     """Write the mean of values float32[B, W] over each token's bases to out float32[B, L], 0 beyond its tokens.
 
-    Token t covers bases [token_start[i, t], token_start[i, t + 1]) (int32[B, L + 1]), or where that is [0, 0] bases
-    [t * stride, t * stride + k).
+    Token t covers bases [token_start[i, t], token_start[i, t + 1]) (int32[B, L + 1]), or bases [t * stride, t * stride
+    + k) if token_start is [0, 0].
     """
     for i in range(num_tokens.size):
         for t in range(num_tokens[i]):

@@ -1,7 +1,7 @@
-"""Spans over the best-ranked n-grams of a row, by `global` and its variants.
+"""Spans over the best-ranked n-grams of a row, for `global` and its variants.
 
-While they are chosen, RANK of the work space holds the rank of every n-gram; those near a chosen one are raised by
-`_SKIPPED`, the chosen ones set to `_TAKEN`, so that neither is found again.
+Meanwhile, RANK of the work space holds the rank of every n-gram; `_SKIPPED` is added to ranks near a chosen n-gram, and
+the chosen ones are set to `_TAKEN`, so that neither is found again.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _least_of(rank: np.ndarray, block: int) -> int:
 
 @jit_inline
 def _places_of(values: np.ndarray, wanted: int) -> tuple[int, int]:
-    """Return how many values are ``wanted``, and the sum of their places: where it is, if there is one."""
+    """Return how many values equal ``wanted``, and the sum of their indices: the index, if there is one."""
     count, places = 0, 0
     for i in range(values.size):
         count += values[i] == wanted
@@ -80,7 +80,7 @@ def _places_of(values: np.ndarray, wanted: int) -> tuple[int, int]:
 
 @jit
 def _winner(rank: np.ndarray, least: np.ndarray, best_rank: int, tie_key: np.uint64) -> int:
-    """Return the n-gram that wins the tie among all of the best rank."""
+    """Return the n-gram that wins the tie among all n-grams of the best rank."""
     best = -1
     for block in range(least.size):
         if least[block] == best_rank:
@@ -96,7 +96,7 @@ def _place_few(
 ) -> tuple[int, int]:
     """Write spans one by one, each over the best n-gram left; return (n-grams chosen, spans).
 
-    ``least`` keeps the best rank of every block, so that an n-gram costs a look at all blocks and at a few n-grams.
+    ``least`` keeps the best rank of every block, so that choosing an n-gram scans all blocks but only a few n-grams.
     """
     skip, tie_key = task.first, fold(task.key, TIES)
     num_blocks = (rank.size + _BLOCK - 1) // _BLOCK
@@ -127,8 +127,8 @@ def _place_many(
 ) -> tuple[int, int]:
     """Write spans over the best n-grams, sorted; return (n-grams chosen, spans).
 
-    A histogram of the ranks says down to which rank n-grams must be looked at; those are sorted, so that the cost is
-    that of a few passes over the row. When skipping leaves too few, the next ranks follow, twice as many each time.
+    A histogram of the ranks gives the rank down to which n-grams are needed; those are sorted, so that the cost is a
+    few passes over the row. If skipping leaves too few, the next ranks follow, twice as many each time.
     """
     tie_key, order, histogram = fold(task.key, TIES), work[ORDER : ORDER + 3], work[BINS]
     shift = max(0, 2 * task.n - 8)

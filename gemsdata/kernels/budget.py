@@ -44,9 +44,9 @@ NUM_HALVES_ROWS = NUM_WORK_ROWS + 8
 
 @jit
 def start_masked(task: Task, marks: np.ndarray, masked: np.ndarray) -> int:
-    """Clear the mask of a row in ``masked``, int64[T + 2 * reach]; return where its first token stands.
+    """Clear the mask of a row in ``masked``, int64[T + 2 * reach]; return the index of its first token.
 
-    Ones stand before and behind the row, and at tokens that are never masked because they show nothing.
+    It is 1 before and after the row, and at tokens that are never masked because they show nothing.
     """
     before = reach(task.token_bases, task.token_stride, task.varies)
     masked[:before] = 1
@@ -62,9 +62,9 @@ def start_masked(task: Task, marks: np.ndarray, masked: np.ndarray) -> int:
 def trim(task: Task, marks: np.ndarray, spans: np.ndarray, count: int, masked: np.ndarray) -> int:
     """Shorten spans[:count] in place so that together they mask (hide) no more than ``task.target``.
 
-    Each span grows token by token, from its left or its right end as one bit of the row key says, up to the first token
-    that would exceed the target. Returns how many spans are kept, or -1 when they do not reach the target (where tokens
-    have several bases of their own: when one more token could still be masked). ``masked`` is scratch, int64[>= T + 2 *
+    Each span grows token by token, from its left or right end depending on a bit of the row key, up to the first token
+    that would exceed the target. Returns how many spans are kept, or -1 if they do not reach the target (if tokens have
+    several bases of their own: if one more token could still be masked). ``masked`` is scratch, int64[>= T + 2 *
     reach].
     """
     target, by_base = task.target, task.by_base
@@ -106,9 +106,9 @@ def place_halves_exactly(
 ) -> int:
     """Write GeneMask's spans for the smallest number of centres that reaches the target, trimmed; return how many.
 
-    More centres do not always mask more, because the better half grows only with every second one; so the number is
-    searched one by one. What the untrimmed spans mask is kept up to date: a new centre, and the one that changes
-    halves for it, cost a few tokens each.
+    More centres do not always mask more, because the better half grows only with every second one; so all numbers are
+    tried in turn. The mask of the untrimmed spans is updated incrementally: a new centre, and the one that changes
+    halves because of it, cost a few tokens each.
     """
     order, tie_key = work[ORDER : ORDER + 3], fold(task.key, TIES)
     high, low = work[HIGH], work[LOW]
@@ -167,9 +167,9 @@ def place_halves_exactly(
 
 @jit
 def _cover(task: Task, marks: np.ndarray, num_changes: int, work: np.ndarray) -> int:
-    """Add and remove spans of entries; return by how much what is masked grows.
+    """Add and remove spans of entries; return the increase of the masked amount.
 
-    The changes stand in work[CHANGES] in pairs: 2 * entry + whether it hides its n-gram; 1 to add the span, or -1.
+    The changes are pairs in work[CHANGES]: 2 * entry + whether it hides its n-gram; 1 to add the span, or -1.
     """
     before = reach(task.token_bases, task.token_stride, task.varies)
     masked, cover = work[UNTRIMMED], work[COVER]

@@ -1,7 +1,7 @@
-"""Random centres of spans: independent ones with a probability, or the first of a shuffle.
+"""Random centres of spans: independent with a given probability, or the first places of a shuffle.
 
 Every random number of a row comes from its row key, in one stream per purpose (``fold(row_key, STREAM)``), so that the
-corruption mode cannot move a span and a tie cannot move a centre.
+corruption mode does not change the spans, and a tie does not change the centres.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _GUIDE_SHIFT = np.uint64(64 - GUIDE_BITS)
 def bernoulli_centres(key: np.uint64, num_places: int, tail: np.ndarray, guide: np.ndarray, centre: np.ndarray) -> int:
     """Write the places chosen independently with probability p, in order, to ``centre``; return how many.
 
-    One draw per chosen place instead of one per place: the gap before the next one is the number of ``tail[g]`` =
-    floor((1-p)**(g+1) * 2**64) above the draw (uint64, falling); ``guide[h]`` is the smallest gap of the draws whose
-    top bits are ``h``, from where to count on.
+    There is one draw per chosen place, not per place: the gap before the next one is the number of entries ``tail[g]``
+    = floor((1-p)**(g+1) * 2**64) above the draw (uint64, decreasing); ``guide[h]`` is the smallest gap of draws whose
+    top bits are ``h``, where the search begins.
     """
     key = fold(key, CENTRES)
     count = 0

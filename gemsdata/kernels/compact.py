@@ -1,10 +1,9 @@
 """Compact encoding of masked rows: two bits for each base, and two for the state of each token.
 
-Row i has tokens[i] tokens (uint16[B], without [CLS] and [SEP]). ``head`` (uint16[B]) holds the k-1 bases before the
-last one of its first token; byte g of ``bases`` (uint8[B, ceil(L / 4)]) the last bases of tokens 4g .. 4g+3, the first
-in the highest bits; byte g of ``token_states`` (the same shape) the states of those tokens. A token that this does not
-describe fully is LISTED, as (id that is seen, label), in the order of the batch. Any ids and labels are restored
-exactly.
+Row i has tokens[i] tokens (uint16[B], without [CLS] and [SEP]). ``head`` (uint16[B]) holds the first k-1 bases of its
+first token; byte g of ``bases`` (uint8[B, ceil(L / 4)]) the last bases of tokens 4g .. 4g+3, the first in the highest
+bits; byte g of ``token_states`` (the same shape) the states of those tokens. A token that this does not describe fully
+is LISTED as (id in the input, label), in the order of the batch. Any ids and labels are restored exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from gemsdata.kernels.jit import jit
 from gemsdata.kernels.special_ids import CLS_ID, MASK_ID, NUM_SPECIAL, PAD_ID, SEP_ID
 
 SHOWN, HIDDEN, KEPT, LISTED = 0, 1, 2, 3
-"""Seen and not asked for; [MASK], asked for; seen and asked for; in the list"""
+"""Unmasked without label; [MASK] with label; unmasked with label; in the list"""
 _S2, _S8, _THREE = np.uint64(2), np.uint64(8), np.uint64(3)
 
 
@@ -55,7 +54,7 @@ def compress(
 ) -> None:
     """Encode rows [B, L+2] compactly; row i's listed tokens are those ends[i] : ends[i+1].
 
-    ``ends`` is int32[B+1], of which the caller sets ends[0]: how many tokens are already listed.
+    ``ends`` is int32[B+1], of which the caller sets ends[0] to the number of tokens already listed.
     """
     tokens, head, bases, token_states = rows
     count = np.int64(ends[0])
@@ -93,7 +92,7 @@ def compress(
 
 @jit
 def _stored(seen: np.ndarray, label: np.ndarray, t: int) -> int:
-    """Return token t before it was masked."""
+    """Return token t before masking."""
     return int(seen[t]) if label[t] == UNMASKED else int(label[t])
 
 
@@ -104,7 +103,7 @@ def _find_digits(seen: np.ndarray, label: np.ndarray, k: int, digit: np.ndarray)
     first = _stored(seen, label, 0) - NUM_SPECIAL
     digit[0] = first & 3
     num_breaks = np.int64(not 0 <= first >> 2 <= low)
-    for t in range(1, seen.size):  # no token is carried over, so that the compiler vectorises it
+    for t in range(1, seen.size):  # no dependence between iterations, so that the compiler vectorises it
         before, kmer = _stored(seen, label, t - 1) - NUM_SPECIAL, _stored(seen, label, t) - NUM_SPECIAL
         num_breaks += kmer >> 2 != before & low
         digit[t] = kmer & 3
@@ -137,7 +136,7 @@ def expand(
         window = np.uint64(head[i])
         for g in range(whole):
             window = (window << _S8) | np.uint64(bases[i, g])
-            for j in range(4):  # of constant length, so that it becomes one store
+            for j in range(4):  # of constant length, so that it compiles to one store
                 input_ids[i, 4 * g + j + 1] = np.int64((window >> np.uint64(6 - 2 * j)) & low) + NUM_SPECIAL
         for t in range(4 * whole, num_tokens):
             window = (window << _S2) | np.uint64((bases[i, whole] >> (6 - 2 * (t & 3))) & 3)

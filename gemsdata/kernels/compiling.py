@@ -1,4 +1,4 @@
-"""Notification that numba compiles a kernel, for programs that tell their user why the first call is slow."""
+"""Notification of kernel compilations, for programs that tell their users why the first call is slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _callback: Callable[[], None] | None = None
 
 
 def notify_once(callback: Callable[[], None] | None) -> None:
-    """Call ``callback`` before the next compilation of a kernel, and then no more; None cancels it.
+    """Call ``callback`` once, before the next compilation of a kernel; None cancels it.
 
     Kernels in numba's cache on disk are not compiled. The callback runs in the thread that compiles.
     """
@@ -20,7 +20,7 @@ def notify_once(callback: Callable[[], None] | None) -> None:
 
 
 def compiling() -> None:
-    """Run the callback, if there is one."""
+    """Run and remove the callback, if there is one."""
     global _callback
     with _lock:
         callback, _callback = _callback, None

@@ -1,4 +1,4 @@
-"""From rows of tokens and their spans to masked batches: inputs, labels and attention mask."""
+"""Make masked batches (inputs, labels, attention mask) from rows of tokens and their spans."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _S32 = np.uint64(32)
 _LOW32 = np.uint64(0xFFFFFFFF)
 _ONE = np.uint64(1)
 _TENTHS = np.uint64(10)
-_NINTH = np.uint64(8)  # tenths 0..7 become [MASK], 8 a random token, 9 stays
+_NINTH = np.uint64(8)  # of ten equal parts of a draw, 0..7 give [MASK], 8 a random token, 9 the token itself
 
 
 class Corruption(NamedTuple):
-    """What becomes of masked tokens."""
+    """How masked tokens are replaced."""
 
     by_run: bool
     """decide once for each run of masked tokens, not for each token"""
     first_random: int
     num_random: int
     random_ids: np.ndarray
-    """uint32[n]: random replacements; where empty they are first_random .. first_random + num_random - 1"""
+    """uint32[n]: random replacements; if empty, they are first_random .. first_random + num_random - 1"""
     pad_id: int
     cls_id: int
     sep_id: int
@@ -37,7 +37,7 @@ class Corruption(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Where a masked batch is written, all [B, L+2]."""
+    """Output arrays of a masked batch, all [B, L+2]."""
 
     input_ids: np.ndarray
     labels: np.ndarray
@@ -81,7 +81,7 @@ def merge(spans: np.ndarray, order: np.ndarray, runs: np.ndarray) -> int:
 def corrupt(ids: np.ndarray, rows: Rows, found: SpanList, layout: Layout, rule: Corruption, out: Batch) -> None:
     """Write [CLS] tokens [SEP] [PAD]..., labels and attention mask of every row.
 
-    Masked token t gets the outcome of draw number t (``by_run``: the draw of the first token of its run of masked
+    The corruption of masked token t follows draw number t (``by_run``: the draw of the first token of its run of masked
     tokens); its random replacement comes from the low half of draw t.
     """
     input_ids, labels, attention_mask = out.input_ids, out.labels, out.attention_mask
@@ -128,7 +128,7 @@ def _corrupt_tokens(
     random_ids, size, listed = rule.random_ids, np.uint64(rule.num_random), rule.random_ids.size > 0
     by_run, first_random, mask_id = rule.by_run, rule.first_random, rule.mask_id
     run_tenth = below(draw(key, np.uint64(run[0])), _TENTHS) if by_run else _NINTH
-    for t in range(np.uint64(run[0]), np.uint64(run[1])):  # an index that may be negative costs a comparison
+    for t in range(np.uint64(run[0]), np.uint64(run[1])):  # unsigned: an index that may be negative costs a comparison
         bits = draw(key, t)
         tenth = run_tenth if by_run else below(bits, _TENTHS)
         token_id = np.int64(ids[t])
@@ -141,5 +141,5 @@ def _corrupt_tokens(
 
 @jit
 def select_and_corrupt(ids: np.ndarray, how: Selection, rule: Corruption, out: Batch) -> None:
-    """Select spans and write the batch, as `corrupt` does: one call, since passing the arguments takes microseconds."""
+    """Select spans and write the batch as `corrupt` does; one call, because passing arguments takes microseconds."""
     corrupt(ids, how.rows, select(how), how.layout, rule, out)

@@ -1,7 +1,7 @@
-"""Gather rows from wherever they are mapped in memory, by address, in one pass that releases the GIL.
+"""Gather rows from memory-mapped files by address, in one pass that releases the GIL.
 
-A batch of a shuffled stream takes each row from another block. One call for all, instead of one numpy call a block,
-keeps the Python part of a batch constant, whatever the number of shards.
+A batch of a shuffled stream takes each row from another block. One call for all rows, instead of one numpy call per
+block, keeps the Python overhead of a batch independent of the number of shards.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def gather(
 ) -> None:
     """Copy rows to input_ids [B, L] and num_tokens uint16[B].
 
-    Row i's ids, in the dtype of input_ids, begin at address ids_address[i] (int64[B]; 0: there is no such row, write
-    an empty one); its number of tokens is the uint16 at count_address[i]. Where flip[i] (uint8[B]) the row becomes
-    its reverse complement: tokens in reversed order, each through ``complement`` (as vocab.reverse_complement_ids).
+    Row i's ids, in the dtype of input_ids, begin at address ids_address[i] (int64[B]; 0: no row, an empty one is
+    written); its number of tokens is the uint16 at count_address[i]. Where flip[i] (uint8[B]) the row becomes its
+    reverse complement: tokens in reversed order, each through ``complement`` (as vocab.reverse_complement_ids).
     """
     length = input_ids.shape[1]
     for i in range(ids_address.size):
@@ -65,6 +65,23 @@ def gather(
             token_id = source[tokens - 1 - t]
             input_ids[i, t] = complement[token_id] if token_id < complement.size else token_id
         input_ids[i, tokens:] = 0
+
+
+@jit
+def gather_places(contig_address: np.ndarray, start_address: np.ndarray, wide: bool, out: np.ndarray) -> None:
+    """Copy contig (uint16, ``wide``: uint32) and start (int64) of rows from int64[B] addresses to out int64[2, B].
+
+    Where an address of a contig is 0 there is no row: both become 0.
+    """
+    for i in range(contig_address.size):
+        out[0, i], out[1, i] = 0, 0
+        if contig_address[i] == 0:
+            continue
+        if wide:
+            out[0, i] = numba.carray(pointer(contig_address[i]), (1,), np.uint32)[0]
+        else:
+            out[0, i] = numba.carray(pointer(contig_address[i]), (1,), np.uint16)[0]
+        out[1, i] = numba.carray(pointer(start_address[i]), (1,), np.int64)[0]
 
 
 @jit

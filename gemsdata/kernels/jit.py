@@ -34,8 +34,8 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Never ``parallel=True``: a process forked after an OpenMP region dies in its first one. With
     ``NUMBA_DISABLE_JIT=1`` the function runs as plain Python, with numpy's warning about wrapping unsigned integers
-    silenced, because the kernels wrap on purpose. Where no folder for the cache can be written, every process compiles
-    anew, and says so once; likewise where the disk is full.
+    silenced, because the kernels wrap on purpose. If no cache folder is writable or the disk is full, every process
+    compiles again and warns once.
     """
     if not numba.config.DISABLE_JIT:
         return _compiled(function, inline=False)
@@ -49,7 +49,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def jit_inline(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a short function into the kernels that call it, for those that are called for every span or token."""
+    """Inline a short function in the kernels that call it, for functions that are called for every span or token."""
     return jit(function) if numba.config.DISABLE_JIT else _compiled(function, inline=True)
 
 
@@ -61,8 +61,8 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
             raise
         _say_that_nothing_is_cached()
         return numba.njit(nogil=True, forceinline=inline)(function)
-    # numba's cache notices a change of a kernel's own file, but not of the kernels that it calls or of the tuples that
-    # it takes (for those it fails); the version that stands in front of each index makes another source another cache
+    # numba's cache detects changes in a kernel's own file, but not in the kernels that it calls or in the tuples that
+    # it takes (for those it fails); the hash of all sources in each index's version gives every source its own cache
     cache = getattr(compiled, "_cache", None)
     index = getattr(cache, "_cache_file", None)
     if index is not None and hasattr(index, "_version"):
@@ -74,7 +74,7 @@ def _compiled(function: Callable[..., Any], *, inline: bool) -> Callable[..., An
 
 
 def _forgiving(access: Callable[..., Any]) -> Callable[..., Any]:
-    """Return an access to the cache that does nothing where it fails, such as on a full disk or for a damaged file."""
+    """Return a cache access that does nothing if it fails, such as on a full disk or for a damaged file."""
 
     @functools.wraps(access)
     def wrapper(*args: Any) -> Any:

@@ -1,7 +1,7 @@
 """Counter-based random keys: every random number is a pure function of named integers.
 
 A key is folded from words (seed, epoch, row, ...) with the finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA
-2014); draw number ``n`` under a key is the n-th output of splitmix64 seeded by that key. Nothing is ever stored, so a
+2014); draw number ``n`` under a key is the n-th output of splitmix64 seeded by that key. There is no stored state, so a
 worker, a rank or a resumed run computes the same number from the same words.
 """
 
@@ -37,7 +37,7 @@ def mix64(x: np.uint64) -> np.uint64:
 
 @jit
 def fold(key: np.uint64, word: np.uint64) -> np.uint64:
-    """Return the key that follows from ``key`` and one more word; the order of the words matters."""
+    """Return the key made from ``key`` and one more word; the order of the words matters."""
     return mix64((key ^ mix64(word + _GOLDEN)) + _GOLDEN)
 
 
@@ -86,7 +86,7 @@ def key_of(*words: int) -> int:
     """Return the 64-bit key of a sequence of non-negative words (< 2**64)."""
     key = np.uint64(0)
     for word in words:
-        key = np.uint64(fold(key, np.uint64(word)))  # a kernel gives back a Python int
+        key = np.uint64(fold(key, np.uint64(word)))  # a kernel returns a Python int
     return int(key)
 
 

@@ -1,6 +1,6 @@
 """Loops over bases: packing, finding intervals, counting n-grams, cutting windows into token ids.
 
-Packed DNA holds four bases a byte, the first in the highest bits, with the digits of the vocabulary: A0 T1 C2 G3.
+Packed DNA holds four bases per byte, the first in the highest bits, with the digits of the vocabulary: A0 T1 C2 G3.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ BLOCK = 64
 def pack(letters: np.ndarray, out: np.ndarray) -> None:
     """Pack ASCII letters uint8[n] to out uint8[ceil(n / 4)]; a letter other than ACGT gets an arbitrary digit.
 
-    The digit is read off the letter's bits 1 and 2 (A 00, T 10, C 01, G 11), with no table, so that the compiler
-    vectorises the loop: 27 Gbase/s, against 4 with a table.
+    The digit is computed from the letter's bits 1 and 2 (A 00, T 10, C 01, G 11), without a table, so that the compiler
+    vectorises the loop: 27 Gbase/s, instead of 4 with a table.
     """
     whole = letters.size // 4
     for b in range(whole):
@@ -62,8 +62,8 @@ def _is_gap(letter: np.uint8) -> np.uint8:
 def count_flags(letters: np.ndarray, what: int, out: np.ndarray) -> None:
     """Write to out uint8[letters.size // 64] how many letters of each block of 64 are not ACGT, or are lower case.
 
-    Counted in bytes, over a constant block and in a loop of its own, because only then the compiler vectorises it (30
-    Gbase/s, not 3).
+    Counts are bytes, blocks have constant size, and the loop does nothing else, because only then does the compiler
+    vectorise it (30 Gbase/s, not 3).
     """
     for b in range(out.size):
         block = letters[b * BLOCK : b * BLOCK + BLOCK]
@@ -81,7 +81,7 @@ def count_flags(letters: np.ndarray, what: int, out: np.ndarray) -> None:
 def find_intervals(letters: np.ndarray, what: int, flags: np.ndarray, state: np.ndarray, out: np.ndarray) -> int:
     """Write the maximal intervals of ``letters`` that are not ACGT, or that are lower case, to out int64[m, 2].
 
-    ``flags`` is what count_flags wrote; a block without a change is passed by it. ``state`` int64[2] holds (next
+    ``flags`` is the output of count_flags; it lets blocks without a change be skipped. ``state`` int64[2] holds (next
     position, start of the open interval or -1) and begins as (0, -1). Returns the number of intervals written; call
     again while state[0] < letters.size (``out`` was full). The last interval is closed at the end.
     """
@@ -181,8 +181,8 @@ def cut_pieces(
 ) -> int:
     """Cut [first, end) into DNABERT's pieces: full length with probability 0.5, else uniform in shortest..longest.
 
-    Writes (start, end) to out int64[m, 2] as long as there is room, and returns how many pieces there are. The last
-    is cut off at ``end``.
+    Writes (start, end) to out int64[m, 2] as long as they fit, and returns the number of pieces. The last piece is
+    truncated at ``end``.
     """
     pieces = 0
     position = first
@@ -202,7 +202,7 @@ def cut_pieces(
 
 @jit
 def bases_of_kmers(ids: np.ndarray, num_tokens: np.ndarray, k: int, bases: np.ndarray) -> None:
-    """Write the bases of rows of overlapping k-mers to uint8[B, L+k-1]: 4 where no k-mer shows one, 0 beyond."""
+    """Write the bases of rows of overlapping k-mers to uint8[B, L+k-1]: 4 where all are unknown, 0 beyond."""
     for i in range(num_tokens.size):
         bases[i, :] = 0
         if num_tokens[i] > 0:

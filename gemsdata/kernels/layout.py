@@ -12,12 +12,12 @@ _NOT_ACGT = 4
 
 
 START, BLOCKED, FROZEN = range(3)
-"""Parts of ``Layout.marks``: where token t starts; how many bases before b may not be hidden; whether token t is never
-masked"""
+"""Parts of ``Layout.marks``: start of token t; number of bases before b that may not be hidden; whether token t is
+never masked"""
 
 
 class Layout(NamedTuple):
-    """Where the tokens of B rows lie, and what may be masked."""
+    """Positions of the tokens of B rows, and which may be masked."""
 
     token_bases: int
     token_stride: int
@@ -25,16 +25,17 @@ class Layout(NamedTuple):
     varies: bool
     """tokens vary in length: token t covers bases [start[t], start[t+1])"""
     restricted: bool
-    """not everything may be masked"""
+    """some bases may not be hidden"""
     marks: np.ndarray
-    """int32[B, 3, >= L + 1 and W + 1]; [0, 0, 0] where tokens neither vary nor are restricted"""
+    """int32[B, 3, >= L + 1 and W + 1]; [B, 1, L + 1], START alone, where tokens vary without a restriction; [0, 0, 0]
+    where they do not vary either"""
 
 
 class Task(NamedTuple):
-    """One row, and what is to be done with it: numbers only.
+    """One row and how it is to be masked; numbers only.
 
-    Arrays are arguments of their own: numba counts a reference to each array of a tuple in every call, which made short
-    rows ten times as slow.
+    Arrays are passed separately: numba counts references to each array of a tuple in every call, which made short rows
+    ten times as slow.
     """
 
     row: int
@@ -48,7 +49,7 @@ class Task(NamedTuple):
     varies: bool
     restricted: bool
     method: int
-    """of `gemsdata.kernels.spans`, as are the next six"""
+    """one of `gemsdata.kernels.spans`; so are the next six fields"""
     first: int
     second: int
     n: int
@@ -65,7 +66,7 @@ class Task(NamedTuple):
 
 @jit_inline
 def uniform_tokens_over(task: Task, first_base: int, end_base: int) -> tuple[int, int]:
-    """Return `tokens_over` where tokens do not vary in length."""
+    """Return `tokens_over` for tokens of constant length."""
     stride = task.token_stride
     if stride == 1:
         lo, hi = first_base - task.token_bases + 1, end_base
@@ -80,23 +81,26 @@ def tokens_over(task: Task, marks: np.ndarray, first_base: int, end_base: int) -
     """Return the half-open range of tokens that touch a base of [first_base, end_base), clipped to the row."""
     if not task.varies:
         return uniform_tokens_over(task, first_base, end_base)
-    start = marks[task.row, START]
-    lo, beyond = 0, task.num_tokens  # start[lo] <= first_base < start[beyond], or the ends of the row
-    while beyond - lo > 1:
-        middle = (lo + beyond) // 2
-        if start[middle] <= first_base:
-            lo = middle
-        else:
-            beyond = middle
+    return varying_tokens_over(marks[task.row, START], task.num_tokens, first_base, end_base)
+
+
+@jit_inline
+def varying_tokens_over(start: np.ndarray, num_tokens: int, first_base: int, end_base: int) -> tuple[int, int]:
+    """Return `tokens_over` where tokens vary in length; ``start`` is that of the row."""
+    lo, size = 0, num_tokens  # the token over first_base is one of lo .. lo + size - 1
+    while size > 1:  # without a branch, which a processor could not predict
+        half = size >> 1
+        lo += half * int(start[np.uint64(lo + half)] <= first_base)
+        size -= half
     hi = lo
-    while hi < task.num_tokens and start[hi] < end_base:
+    while hi < num_tokens and start[hi] < end_base:
         hi += 1
     return lo, hi
 
 
 @jit
 def may_hide(task: Task, marks: np.ndarray, first_base: int, end_base: int) -> bool:
-    """Return whether all bases that are hidden together with [first_base, end_base) may be."""
+    """Return whether all bases that get hidden together with [first_base, end_base) may be hidden."""
     if not task.restricted:
         return True
     first, end = max(0, first_base), min(task.num_bases, end_base)
@@ -110,11 +114,11 @@ def may_hide(task: Task, marks: np.ndarray, first_base: int, end_base: int) -> b
 
 @jit_inline
 def newly_hidden(task: Task, masked: np.ndarray, token_pos: int) -> int:
-    """Return how many bases no unmasked token shows any more once ``token_pos`` is masked as well.
+    """Return how many more bases are hidden if ``token_pos`` is masked as well.
 
-    For tokens that do not vary in length. ``masked`` is int64[T + 2 * reach], the row's mask between ones on either
-    side (bases at an end of the row are covered by fewer tokens, as if those beyond it were masked). With ``left`` and
-    ``right`` masked neighbours the token hides those of its bases that no token further away covers.
+    For tokens of constant length. ``masked`` is int64[T + 2 * reach], the row's mask with ones on either side (bases at
+    an end of the row are covered by fewer tokens, as if those beyond it were masked). With ``left`` and ``right``
+    masked neighbours, the token hides those of its bases that no token further away covers.
     """
     stride = task.token_stride
     most = (task.token_bases - 1) // stride
@@ -161,7 +165,7 @@ def token_span(task: Task, marks: np.ndarray, token_pos: int) -> tuple[int, int]
 
 @jit
 def row_task(layout: Layout, row: int, num_tokens: int, num_bases: int) -> Task:
-    """Return a row of a layout with nothing to be done."""
+    """Return the task of a row of a layout, with nothing to mask."""
     return Task(
         row,
         num_tokens,
@@ -192,9 +196,9 @@ def find_blocked(
 ) -> None:
     """Fill the marks BLOCKED and FROZEN for bases uint8[B, W] and maskable bool[B, W] (or [0, 0]: all).
 
-    A base that is not A, C, G or T may not be hidden, and a token over one is frozen. Where tokens do not overlap, to
-    mask a token hides all of its bases: a token over a base that may not be hidden is frozen too, and all of its
-    bases are blocked.
+    A base that is not A, C, G or T may not be hidden, and a token over one is frozen. If tokens do not overlap, masking
+    a token hides all of its bases: a token over a base that may not be hidden is frozen too, and all of its bases are
+    blocked.
     """
     marks = layout.marks
     alone = layout.varies or layout.token_stride >= layout.token_bases
@@ -219,7 +223,7 @@ def find_blocked(
 
 @jit
 def _block_whole_tokens(task: Task, marks: np.ndarray) -> None:
-    """Write the blocked bases of a row again: all of frozen tokens, and between tokens those that were."""
+    """Update the blocked bases of a row: all bases of frozen tokens; bases between tokens stay as they were."""
     blocked = marks[task.row, BLOCKED]
     count, b, before = np.int32(0), 0, np.int32(0)
     for t in range(task.num_tokens):
@@ -234,8 +238,20 @@ def _block_whole_tokens(task: Task, marks: np.ndarray) -> None:
 
 
 @jit
+def starts_rise(start: np.ndarray, num_tokens: np.ndarray, num_bases: np.ndarray) -> bool:
+    """Return whether each token of rows has a base: 0 <= start[t] < start[t+1] <= num_bases, for int32[B, L+1]."""
+    for i in range(num_tokens.size):
+        rises = start[i, 0] >= 0
+        for t in range(num_tokens[i]):
+            rises &= start[i, t + 1] > start[i, t]
+        if not rises or start[i, num_tokens[i]] > num_bases[i]:
+            return False
+    return True
+
+
+@jit
 def count_maskable(num_tokens: np.ndarray, num_bases: np.ndarray, layout: Layout, out: np.ndarray) -> None:
-    """Set out[i] (int64[B]) to the bases of row i that a token covers and that may be hidden."""
+    """Set out[i] (int64[B]) to the number of bases of row i that a token covers and that may be hidden."""
     marks = layout.marks
     overlap = not layout.varies and layout.token_stride <= layout.token_bases
     for i in range(num_tokens.size):
@@ -256,7 +272,7 @@ def hidden_bases_of(
 ) -> None:
     """Set hidden[i, b] (bool[B, W]) for each base of a masked token that no unmasked token shows; masked is bool[B, L].
 
-    A token over a base that is not A, C, G or T among overlapping tokens is [UNK] and shows nothing.
+    If tokens overlap, a token over a base that is not A, C, G or T is [UNK] and shows nothing.
     """
     marks = layout.marks
     overlap = not layout.varies and layout.token_stride < layout.token_bases

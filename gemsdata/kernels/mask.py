@@ -1,4 +1,4 @@
-"""From rows of tokens to the spans that are masked, and to masks."""
+"""Select the spans of rows of tokens, and the tokens and bases that they hide."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Rate(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """How much of each row is to be masked."""
+    """The exact amount of each row to mask."""
 
     target: np.ndarray
     """int64[B]; empty: no budget, the number of spans is that of the Bernoulli centres"""
@@ -61,7 +61,7 @@ class SpanList(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Rows, and all by which their spans are selected."""
+    """Rows, and the settings by which their spans are selected."""
 
     chooser: Chooser
     layout: Layout
@@ -74,7 +74,7 @@ class Selection(NamedTuple):
 def task_of(
     chooser: Chooser, layout: Layout, row: tuple[int, int, int], key: np.uint64, goal: tuple[bool, bool, int, int]
 ) -> Task:
-    """Return what is to be done with ``row`` = (row, tokens, bases); ``goal`` = (exact, by_base, target, wanted)."""
+    """Return the task of ``row`` = (row, tokens, bases); ``goal`` = (exact, by_base, target, wanted)."""
     i, num_tokens, num_bases = row
     exact, by_base, target, wanted = goal
     return Task(
@@ -130,7 +130,7 @@ def with_wanted(task: Task, wanted: int) -> Task:
 
 @jit
 def select(how: Selection) -> SpanList:
-    """Return the spans of every row. Without a budget there are as many as Bernoulli centres."""
+    """Return the spans of every row. Without a budget, their number is that of Bernoulli centres."""
     chooser, layout, rows, budget = how.chooser, how.layout, how.rows, how.budget
     capacity = 1
     for i in range(rows.keys.size):
@@ -170,9 +170,9 @@ def select(how: Selection) -> SpanList:
 def _place_exactly(
     task: Task, marks: np.ndarray, source: np.ndarray, ranks: np.ndarray, work: np.ndarray, spans: np.ndarray
 ) -> int:
-    """Write the spans of ever more centres, until those that come first reach the target; return how many.
+    """Write the spans of an increasing number of centres, until the first ones reach the target; return how many.
 
-    The spans of fewer centres begin those of more, so the first ones that reach it are the same for any number.
+    The spans of fewer centres are a prefix of the spans of more, so the first ones that reach it are always the same.
     """
     places = num_places(task)
     drawn, count = 0, min(places, max(1, (task.target - task.n + 1) // (2 * task.n - 1)))
@@ -205,7 +205,7 @@ def paint(found: SpanList, layout: Layout, masked: np.ndarray) -> None:
 
 @jit
 def select_and_paint(how: Selection, masked: np.ndarray) -> None:
-    """Select spans and set what they mask, as `paint` does."""
+    """Select spans and set the tokens that they mask, as `paint` does."""
     paint(select(how), how.layout, masked)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 from gemsdata.kernels.jit import jit
 from gemsdata.kernels.keys import fold, mix64
 
-ROUNDS = 6  # even, so that the two halves end with the widths they began with
+ROUNDS = 6  # even, so that the two halves end with their initial widths
 _ONE = np.uint64(1)
 
 
 @jit
 def permute(i: np.uint64, n: np.uint64, key: np.uint64) -> np.uint64:
-    """Return where a permutation of 0..n-1, drawn by ``key``, sends ``i`` (0 <= i < n).
+    """Return the image of ``i`` (0 <= i < n) under the permutation of 0..n-1 that ``key`` selects.
 
     The network permutes the smallest power of two that holds n, so fewer than two walks are needed on average. The
     halves differ by a bit when the width is odd, and swap widths in every round.

@@ -1,4 +1,4 @@
-"""The tags that keep random streams apart: every use of random numbers folds one of its own into its keys."""
+"""Tags that separate random streams: every use of random numbers folds its own tag into its keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import enum
 class RandomStream(enum.IntEnum):
     """Second word of a key, after the seed: ``key_of(seed, RandomStream.X, ...)``.
 
-    The values decide what is drawn. Those used in shards decide the bytes of shards; none may ever change.
+    The values determine the random numbers, and for shards their bytes; no value may ever change.
     """
 
     VALID_REGION = 1
@@ -28,15 +28,15 @@ class RandomStream(enum.IntEnum):
     CURRICULUM_ARM = 0xA43
     """which masking of a curriculum a step gets"""
     WINDOW_SHIFT = 0x71
-    """how far the windows of a view are shifted in an epoch"""
+    """shift of the windows of a view in an epoch"""
     ROW_REDRAW = 0x72
-    """which row of a view stands in for one that holds nothing to predict"""
+    """which row of a view replaces one that has nothing to predict"""
     MASK = 0x3A5C
     """masks and corruption: the row keys"""
 
 
 class RowStream(enum.IntEnum):
-    """Word that is folded into a row key, one for each purpose, so that the draws of one move no other.
+    """Word that is folded into a row key, one for each purpose, so that their draws are independent.
 
     Numbers from 16 on are free for strategies outside gemsdata.
     """

@@ -1,4 +1,4 @@
-"""Where row i of an epoch lies, when rows are cut from stretches of tokens with a shift of its own in every epoch."""
+"""Location of row i of an epoch, for rows cut from stretches of tokens with a new shift in every epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gemsdata.kernels.keys import below, draw, fold
 def count_rows(num_tokens: np.ndarray, row_tokens: int, jitter: bool, out: np.ndarray) -> None:
     """Write to out int64[m] how many rows of at most ``row_tokens`` tokens each stretch (int64[m] tokens) has.
 
-    Without jitter n = ceil(S / L). With it one more where the last row would be longer than half a row, so that the
+    Without jitter n = ceil(S / L). With it one more if the last row would be longer than half a row, so that the
     number is the same for every shift.
     """
     for m in range(num_tokens.size):
@@ -32,11 +32,11 @@ def locate_rows(
     rows: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write where rows lie to out int64[B, 3]: (stretch, first token within it, tokens).
+    """Write the location of rows to out int64[B, 3]: (stretch, first token within it, number of tokens).
 
     Stretch m has num_tokens[m] (int64[M]) tokens and rows first_row[m] .. first_row[m + 1] - 1 (int64[M + 1]).
-    With jitter, S tokens, r = S - (ceil(S / L) - 1) L: where 2 r <= L the first row has r..L tokens, else 1..r-1,
-    drawn under (key, m); the rows after it have L and the last takes the rest.
+    With jitter, S tokens, r = S - (ceil(S / L) - 1) L: if 2 r <= L the first row has r..L tokens, else 1..r-1,
+    drawn under (key, m); the rows after it have L tokens and the last has the rest.
     """
     for i in range(rows.size):
         row = rows[i]

@@ -1,7 +1,7 @@
-"""Bases that may not be hidden stay shown: spans that together would hide one are left out.
+"""Keep bases visible that may not be hidden: drop spans that together would hide one.
 
-Only overlapping tokens need this. A span masks the tokens over its own bases; the tokens of two spans on either side of
-a base may be all that show it. Where tokens do not overlap, a token over such a base is never masked.
+Only overlapping tokens need this. A span masks the tokens over its own bases; two spans on either side of a base may
+together mask all tokens that show it. If tokens do not overlap, a token over such a base is never masked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gemsdata.kernels.layout import BLOCKED, FROZEN, Task
 
 @jit
 def keep_shown(task: Task, marks: np.ndarray, spans: np.ndarray, count: int, cover: np.ndarray) -> int:
-    """Remove from spans[:count], in order, each that with those kept before it hides a base that may not be hidden.
+    """Remove from spans[:count], in order, each one that together with those kept hides a base that may not be hidden.
 
     Returns how many are kept; they move to the front, in the same order. ``cover`` is scratch, int64[>= T].
     """
@@ -40,7 +40,7 @@ def keep_shown(task: Task, marks: np.ndarray, spans: np.ndarray, count: int, cov
 def _hides_blocked(task: Task, marks: np.ndarray, lo: int, hi: int, cover: np.ndarray) -> bool:
     """Return whether a base of tokens lo .. hi-1 that may not be hidden is under covered tokens only.
 
-    Frozen tokens over such a base show nothing and are never masked: a base under none but those is not hidden.
+    Frozen tokens over such a base show nothing and are never masked: a base covered only by those is not hidden.
     """
     if hi <= lo:
         return False

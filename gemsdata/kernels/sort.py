@@ -1,4 +1,4 @@
-"""Sorting by NPMI rank with ties broken by random draws, in place, for few entries as well as for a million."""
+"""In-place sorting by NPMI rank with ties broken by random draws, fast for few entries and for a million."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from gemsdata.kernels.jit import jit, jit_inline
 from gemsdata.kernels.keys import draw
 
 _FEW = 24
-_MANY = 128
+_ENTRY_BITS = 7
+_MANY = 1 << _ENTRY_BITS
 _DIGIT_BITS = 8
 _MOST_BITS = 31
 
 
 @jit_inline
 def wins_tie(tie_key: np.uint64, a: int, b: int) -> bool:
-    """Return whether place ``a`` goes before ``b`` when their ranks are equal: the smaller draw does."""
+    """Return whether place ``a`` goes before place ``b`` of the same rank: the one with the smaller draw does."""
     return draw(tie_key, np.uint64(a)) < draw(tie_key, np.uint64(b))
 
 
@@ -39,15 +40,47 @@ def sort_order(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
     """Sort order[:, :count] by rank, ties by the draw of the place."""
     if count <= _FEW:
         insertion_sort(order, 0, count, tie_key)
-    elif count < _MANY or not _radix_sort(order, count, tie_key):
+    elif count < _MANY:
+        _sort_by_entries(order, count, tie_key)
+    elif not _radix_sort(order, count, tie_key):
         quicksort(order, 0, count, tie_key)
+
+
+@jit
+def _sort_by_entries(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
+    """Sort order[:, :count], at most _MANY entries, by insertion of numbers that hold rank and entry."""
+    entries, values = np.empty(_MANY, np.int64), np.empty(_MANY, np.int64)
+    for i in range(count):
+        entry = order[0, i] << _ENTRY_BITS | i
+        j = i
+        while j > 0 and entries[j - 1] > entry:
+            entries[j] = entries[j - 1]
+            j -= 1
+        entries[j] = entry
+    for column in range(3):
+        for i in range(count):
+            values[i] = order[column, entries[i] & (_MANY - 1)]
+        order[column, :count] = values[:count]
+    _sort_runs(order, count, tie_key)
+
+
+@jit
+def _sort_runs(order: np.ndarray, count: int, tie_key: np.uint64) -> None:
+    """Sort each run of equal ranks of order[:, :count], which is sorted by rank, by draws."""
+    first = 0
+    for i in range(1, count + 1):
+        if i < count and order[0, i] == order[0, first]:
+            continue
+        if i - first > 1:
+            quicksort(order, first, i, tie_key)
+        first = i
 
 
 @jit
 def _radix_sort(order: np.ndarray, count: int, tie_key: np.uint64) -> bool:
     """Sort order[:, :count] by the digits of the ranks, then each run of equal ranks by draws; 3 times a quicksort.
 
-    Returns False, with nothing done, where the ranks lie so far apart that rank and entry do not fit one integer.
+    Returns False, without sorting, if the ranks differ so much that rank and entry do not fit one integer.
     """
     least, most = order[0, 0], order[0, 0]
     for i in range(count):
@@ -81,13 +114,7 @@ def _radix_sort(order: np.ndarray, count: int, tie_key: np.uint64) -> bool:
         order[column, :count] = values
     for i in range(count):
         order[0, i] = (entries[i] >> 32) + least
-    first = 0
-    for i in range(1, count + 1):
-        if i < count and order[0, i] == order[0, first]:
-            continue
-        if i - first > 1:
-            quicksort(order, first, i, tie_key)
-        first = i
+    _sort_runs(order, count, tie_key)
     return True
 
 
@@ -121,7 +148,7 @@ def quicksort(order: np.ndarray, begin: int, stop: int, tie_key: np.uint64) -> N
                     break
                 _swap(order, i, j)
             _swap(order, first, j)
-            if j - first < end - j - 1:  # the longer part waits, so that the stack stays short
+            if j - first < end - j - 1:  # the longer part goes on the stack, so that the stack stays short
                 stack[depth, 0], stack[depth, 1] = j + 1, end
                 end = j
             else:

@@ -1,8 +1,8 @@
-"""Where the spans of a row go: round random centres, or over the best-ranked n-grams.
+"""Placement of the spans of a row: around random centres, or over the best-ranked n-grams.
 
-A span is a choice of bases that are to be hidden, written as the tokens that touch them. It is four numbers: ``lo`` and
-``hi`` (half-open token positions, clipped to the row), ``anchor`` (the place it was put by: an n-gram, a centre or a
-token) and ``wide`` (1 when it hides a whole n-gram). Spans stand in order of priority: a budget keeps the first ones.
+A span is a range of bases to hide, stored as the tokens that touch them. It has four numbers: ``lo`` and ``hi``
+(half-open token positions, clipped to the row), ``anchor`` (its position: an n-gram, a centre or a token) and ``wide``
+(1 if it hides a whole n-gram). Spans are in order of priority: a budget keeps the first ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ import numpy as np
 
 from gemsdata.kernels.jit import jit, jit_inline
 from gemsdata.kernels.keys import below, draw, fold
-from gemsdata.kernels.layout import BLOCKED, Task, may_hide, token_span, tokens_over, uniform_tokens_over
+from gemsdata.kernels.layout import (
+    BLOCKED,
+    START,
+    Task,
+    may_hide,
+    token_span,
+    tokens_over,
+    uniform_tokens_over,
+    varying_tokens_over,
+)
 from gemsdata.kernels.random_streams import RowStream
 from gemsdata.kernels.sort import sort_order, wins_tie
 from gemsdata.kernels.special_ids import NUM_SPECIAL
@@ -29,24 +38,24 @@ NEVER = 2**31 - 1
 
 
 class Chooser(NamedTuple):
-    """What spans are chosen by."""
+    """Settings by which spans are chosen."""
 
     method: int
     first: int
-    """LENGTH_RANGE: the least span; BEST_OF_ROW: n-grams to skip on either side of a chosen one"""
+    """LENGTH_RANGE: the shortest span; BEST_OF_ROW: n-grams to skip on either side of a chosen one"""
     second: int
-    """LENGTH_RANGE: the greatest span; BEST_NEAR_CENTRE: with fewer wide spans than this all are wide"""
+    """LENGTH_RANGE: the longest span; BEST_NEAR_CENTRE: if there would be fewer wide spans than this, all are wide"""
     n: int
     offset: int
     """the base of centre c is c + offset"""
     by_id: bool
     """the n-grams are the tokens: overlapping k-mers with k = n"""
     by_position: bool
-    """the rank of n-gram g is ranks[g + 1], whatever stands there"""
+    """the rank of n-gram g is ranks[g + 1], whatever its id"""
     source: np.ndarray
     """token ids [B, L] with ``by_id``, else bases uint8[B, W]"""
     ranks: np.ndarray
-    """by id; the last entry is the worst rank"""
+    """ranks by id; the last entry is the worst rank"""
 
 
 CENTRE, ORDER, RANK, BINS, MASKED = 0, 1, 4, 5, 6
@@ -57,7 +66,7 @@ NUM_WORK_ROWS = 7
 
 @jit_inline
 def num_places(task: Task) -> int:
-    """Return among how many places centres are drawn."""
+    """Return the number of places among which centres are drawn."""
     if task.method == TOKEN:
         return task.num_tokens
     if task.offset > 0 or task.method == CENTRE_GRAM or task.method == BEST_OF_ROW:
@@ -100,7 +109,7 @@ def write_span(
 ) -> int:
     """Write the tokens that touch the bases ``hidden`` = (first, end) to spans[count]; ``anchor`` = (place, wide).
 
-    Returns the number of spans, which stays where a base may not be hidden.
+    Returns the number of spans, unchanged if one of the bases may not be hidden.
     """
     if not may_hide(task, marks, hidden[0], hidden[1]):
         return count
@@ -152,7 +161,7 @@ def _bases_at(task: Task, c: int) -> tuple[int, int]:
         length = task.first + int(below(bits, np.uint64(task.second - task.first + 1)))
         first = b - task.n // 2 + task.n - 1 - (length - 1) // 2
         end = first + length - task.n + 1
-        if end <= first and task.offset == 0:  # fewer than n k-mers hide no base; a span hides one at least
+        if end <= first and task.offset == 0:  # fewer than n k-mers hide no base, but a span hides at least one
             first, end = b, b + 1
     return first, end
 
@@ -171,10 +180,12 @@ def rank_centres(
     """Write (rank, n-gram, centre) of the best-ranked n-gram over each centre's base to the order; return its length.
 
     ``which`` = (first centre, last centre, length of the order so far). Centres at bases that may not be hidden are
-    left out. Where no n-gram over the base may be hidden, the n-gram is -1.
+    left out. If no n-gram over the base may be hidden, the n-gram is -1.
     """
     if task.by_id:
         return _rank_centres_by_id(task, source[task.row], ranks, work, which)
+    if not (task.restricted or task.by_position):
+        return _rank_centres_by_base(task, source[task.row], ranks, work, which)
     n, rank = task.n, work[RANK]
     tie_key = fold(task.key, TIES)
     kept = which[2]
@@ -207,7 +218,7 @@ def rank_centres(
 def _rank_centres_by_id(
     task: Task, token_ids: np.ndarray, ranks: np.ndarray, work: np.ndarray, which: tuple[int, int, int]
 ) -> int:
-    """Do the same where the n-grams are the tokens and all may be hidden, without writing their ranks down."""
+    """Do the same if the n-grams are the tokens and all may be hidden, without storing their ranks."""
     centre, order = work[CENTRE, which[0] : which[1]], work[ORDER : ORDER + 3, which[2] :]
     tie_key, before = fold(task.key, TIES), task.n - 1 - task.offset
     for i in range(centre.size):  # from 0: an index that may be negative costs a comparison
@@ -230,17 +241,52 @@ def _rank_centres_by_id(
 
 
 @jit_inline
+def _rank_centres_by_base(
+    task: Task, bases: np.ndarray, ranks: np.ndarray, work: np.ndarray, which: tuple[int, int, int]
+) -> int:
+    """Do the same where all bases may be hidden, without writing the ranks of n-grams down."""
+    centre, order = work[CENTRE, which[0] : which[1]], work[ORDER : ORDER + 3, which[2] :]
+    n, tie_key = task.n, fold(task.key, TIES)
+    low = (1 << (2 * n)) - 1
+    for i in range(centre.size):
+        c = centre[i]
+        b = c + task.offset
+        first, last = max(0, b - n + 1), min(task.num_grams, b + 1)
+        best, best_rank, tied = -1, np.int64(NEVER), False
+        for turn in range(2):  # the second only where ranks are equal
+            value = np.int64(0)
+            for j in range(first, first + n - 1 if first < last else first):
+                value = (value << 2) | np.int64(bases[j] & 3)
+            for g in range(first, last):
+                value = ((value << 2) | np.int64(bases[g + n - 1] & 3)) & low
+                rank = np.int64(ranks[value + NUM_SPECIAL])
+                if turn == 1:
+                    if g > best and rank == best_rank and wins_tie(tie_key, g, best):
+                        best = g
+                    continue
+                better = rank < best_rank
+                tied = rank == best_rank or (tied and not better)
+                best = g if better else best
+                best_rank = rank if better else best_rank
+            if not tied:
+                break
+        order[0, i], order[1, i], order[2, i] = best_rank, best, c
+    return which[2] + centre.size
+
+
+@jit_inline
 def num_high_of(task: Task, count: int) -> int:
-    """Return how many of GeneMask's centres hide a whole n-gram: the better half, or all when that is too few."""
+    """Return how many of GeneMask's centres hide a whole n-gram: the better half, or all if that is too few."""
     num_high = (count + 1) // 2
     return count if num_high < task.second else num_high
 
 
 @jit_inline
 def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndarray, spans: np.ndarray) -> int:
-    """Write GeneMask's spans: the better centres hide the n-gram that they found, the others their own base."""
+    """Write GeneMask's spans: the better centres hide their n-gram, the others their own base."""
     num_high = num_high_of(task, count)
-    simple = not (task.restricted or task.varies)
+    free, varies = not task.restricted, task.varies
+    start = marks[task.row, START] if varies else np.empty(0, np.int32)
     placed = 0
     for i in range(count):
         gram, c = order[1, i], order[2, i]
@@ -248,8 +294,11 @@ def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndar
         anchor = gram if wide else c
         first = gram if wide else c + task.offset
         end = first + task.n if wide else first + 1
-        if simple:
-            lo, hi = uniform_tokens_over(task, first, end)
+        if free:
+            if varies:
+                lo, hi = varying_tokens_over(start, task.num_tokens, first, end)
+            else:
+                lo, hi = uniform_tokens_over(task, first, end)
             spans[placed, 0], spans[placed, 1], spans[placed, 2], spans[placed, 3] = lo, hi, anchor, wide
             placed += 1
         else:

@@ -64,7 +64,7 @@ def _across(sequences: Sequences, first: int, second: int) -> Iterator[Finding]:
 
 
 def _conflicts(sequences: Sequences, first: int, second: int) -> Iterator[Finding]:
-    """Yield sequences with several labels; across two files, only those with one label in each."""
+    """Yield sequences with several labels; across two files, only sequences with one label in each."""
     conflicting = sequences.num_labels([first, second]) > 1
     if first != second:
         conflicting &= sequences.in_file[first] & sequences.in_file[second]

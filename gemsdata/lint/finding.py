@@ -44,7 +44,7 @@ class Finding:
     text: str
     """one sentence: how many rows or sequences, and the consequence"""
     counts: Counts
-    """the numbers of the sentence by name"""
+    """the numbers in the sentence, by name"""
     examples: tuple[str, ...] = field(default=())
     """a few locations, ``FILE:LINE``"""
 

@@ -130,7 +130,7 @@ def _quotes(rows: LabelledFile) -> Iterator[Finding]:
 def _words(rows: LabelledFile, k: int) -> Iterator[Finding]:
     if rows.broken_text_lines:
         lines = rows.broken_text_lines
-        text = f"{number_of(len(lines), 'row')} of words that are no overlapping k-mers; the other checks ignore them"
+        text = f"{number_of(len(lines), 'row')} of words that are not overlapping k-mers; the other checks ignore them"
         yield _finding("k-mer-text", "error", [rows], text, _rows(lines), lines)
     other = {length: count for length, count in sorted(rows.word_lengths.items()) if length != k}
     if other:
@@ -163,7 +163,7 @@ def _letters(rows: LabelledFile, k: int) -> Iterator[Finding]:
         text = f"{number_of(num_unknown, 'token')} of {k} bases in {number_of(len(lines), 'row')} become [UNK]"
         yield _finding("unknown-tokens", "warning", [rows], text, {**_rows(lines), "tokens": num_unknown}, lines)
     if short:
-        text = f"{number_of(len(short), 'row')} shorter than {k} bases, so without a token"
+        text = f"{number_of(len(short), 'row')} shorter than {k} bases, which have no token"
         yield _finding("unknown-tokens", "warning", [rows], text, _rows(short), short)
     if rows.lower_case_lines:
         lines = rows.lower_case_lines

@@ -27,8 +27,8 @@ def file_sets(paths: Sequence[Path]) -> list[FileSet]:
     """Group files into sets; a folder stands for all TSV and CSV files below it.
 
     Files given one by one are one set. Below a folder, the files of each folder are one set, with two exceptions. A
-    folder joins the set of its parent if the parent has files of its own. It also does if its files all have the same
-    role and its name is a number of shots (``10/train.tsv``) or a sibling folder has another role.
+    folder joins the set of its parent if the parent has files of its own, or if all its files have the same role and
+    its name is a number of shots (``10/train.tsv``) or a sibling folder has another role.
 
     Raises FileNotFoundError for a path that does not exist or a folder without such files.
     """

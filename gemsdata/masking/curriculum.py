@@ -1,8 +1,8 @@
 """When the masking changes: schedules known in advance, and the CM-GEMS controller (Roy et al., ECAI 2024).
 
-A curriculum names the masking of every stage and says which stage a step is in. ``steps`` and ``cm-step`` know it from
-the step alone; ``constant`` and ``cm-gems`` follow the stage log, that is `Loader.set_stage` and `Loader.observe`. A
-step is a batch of the loader: with gradient accumulation over n batches, n steps make one optimizer update.
+A curriculum names the masking of every stage and says which stage a step is in. ``steps`` and ``cm-step`` compute it
+from the step alone; ``constant`` and ``cm-gems`` follow the stage log, that is `Loader.set_stage` and `Loader.observe`.
+A step is a batch of the loader: with gradient accumulation over n batches, n steps make one optimizer update.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ class Curriculum:
     """Base class of curricula."""
 
     name: ClassVar[str] = ""
-    when: ClassVar[str] = "as Curriculum.stage says"
-    """when the stage changes, in words"""
+    when: ClassVar[str] = "as `Curriculum.stage` returns"
+    """when the stage changes, as text for messages"""
     logged: ClassVar[bool] = False
     """the stage follows the stage log"""
     adaptive: ClassVar[bool] = False
     """the stage is decided from perplexities (`decide`)"""
     frozen_evaluation: ClassVar[bool] = True
-    """perplexities come from a fixed mask set; False: from the masking of the stage in force"""
+    """perplexities are computed with a fixed set of masks; False: with the masking of the current stage"""
 
     def maskings(self) -> tuple[Strategy, ...]:
         """Return the masking of stage 0, 1, ...; later stages use the last."""
         raise NotImplementedError
 
     def stage(self, step: int, logged_stage: int, seed: int) -> int:
-        """Return the stage of batch ``step``; ``logged_stage`` is what the stage log says."""
+        """Return the stage of batch ``step``; ``logged_stage`` is the stage in the stage log."""
         raise NotImplementedError
 
     def decide(self, perplexities: Sequence[float]) -> int:
@@ -51,7 +51,7 @@ class Curriculum:
         raise ValueError(f"curriculum {self.name!r} does not depend on perplexities; use 'cm-gems'")
 
     def with_options(self, **options: Any) -> Curriculum:
-        """Return the same curriculum over maskings with these options, such as ``budget=0.15``."""
+        """Return the same curriculum with these options of its maskings replaced, such as ``budget=0.15``."""
         changed: dict[str, Any] = {}
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
@@ -74,7 +74,7 @@ class Curriculum:
 @register_curriculum("constant")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Constant(Curriculum):
-    """One masking throughout; its stage is what `Loader.set_stage` says (`RandomMask` grows with it)."""
+    """One masking throughout; its stage is set by `Loader.set_stage` (the spans of `RandomMask` grow with it)."""
 
     masking: str | Strategy = "genemask"
     when: ClassVar[str] = "when Loader.set_stage says so"
@@ -115,7 +115,7 @@ class Steps(Curriculum):
 @register_curriculum("cm-gems")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CMGems(Curriculum):
-    """CM-GEMS: `easy` until the perplexity hardly falls from one evaluation to the next, then `hard` for good."""
+    """CM-GEMS: `easy` until the perplexity hardly falls from one evaluation to the next, then `hard` to the end."""
 
     easy: str | Strategy = field(default_factory=GeneMask)
     hard: str | Strategy = field(default_factory=GlobalMask)
@@ -148,7 +148,7 @@ class CMGems(Curriculum):
 @register_curriculum("cm-gems-released")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CMGemsReleased(CMGems):
-    """CM-GEMS as its published script runs: a rise does not fire; perplexity under the masking in force."""
+    """CM-GEMS as in its published script: a rise does not switch; perplexities under the current masking."""
 
     frozen_evaluation: ClassVar[bool] = False
 
@@ -162,10 +162,10 @@ class CMStep(Curriculum):
     """CM-STEP: in part i of ten a batch is masked by `hard` with probability i/9, else by `easy`; a draw per step."""
 
     num_steps: int
-    """length of the run in batches of the loader; beyond it the last part goes on"""
+    """length of the run in batches of the loader; after it the last part continues"""
     easy: str | Strategy = field(default_factory=GeneMask)
     hard: str | Strategy = field(default_factory=GlobalMask)
-    when: ClassVar[str] = "from step to step, to the last masking more and more often"
+    when: ClassVar[str] = "at every step, the last masking with increasing probability"
 
     def __post_init__(self) -> None:
         if self.num_steps < 1:
@@ -189,7 +189,7 @@ class CMStep(Curriculum):
 @register_curriculum("cm-step-released")
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CMStepReleased(CMStep):
-    """CM-STEP as its published script runs: a hundred blocks of probability 0.00 .. 0.99; the easy arm is DNABERT's."""
+    """CM-STEP as in its published script: a hundred blocks of probability 0.00 .. 0.99; `easy` is DNABERT's masking."""
 
     easy: str | Strategy = field(default_factory=Dnabert)
 
@@ -205,7 +205,7 @@ def resolve_curriculum(
     Parameters
     ----------
     masking
-        what `Constant` masks with; or, without ``curriculum``, the name of a curriculum, such as "cm-gems".
+        the masking of `Constant`; or, without ``curriculum``, the name of a curriculum, such as "cm-gems".
     curriculum
         a curriculum or the name of one; it brings its own maskings, unless it is "constant".
     num_steps
@@ -237,7 +237,7 @@ def resolve_curriculum(
 
 
 def strategy_in_stage(masking: str | Strategy, stage: int = 0, **options: Any) -> Strategy:
-    """Return what masks the rows of a stage: the strategy of a name, or the one of a curriculum in this stage.
+    """Return the strategy that masks the rows of a stage, given its name or that of a curriculum.
 
     ``options`` replace fields of the strategy, such as ``budget=0.15``. Raises ValueError as `resolve_curriculum` does.
     """

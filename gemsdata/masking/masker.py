@@ -45,9 +45,9 @@ class Masker:
         NPMI rank of every n-gram's id, integers[4**n + 5], 1 is the best (`NpmiTable.ranks`, `ShardSet.ranks`), or a
         function that gives them for an n; strategies that do not look at ranks need none.
     k
-        of overlapping k-mers as tokens, 1..12; default: n.
+        length of the k-mers if tokens are overlapping k-mers, 1..12; default: n.
     vocabulary
-        of other tokens; default: that of k-mers.
+        the vocabulary of other tokens; default: that of k-mers.
     seed
         any integer 0 .. 2**64 - 1.
 
@@ -83,7 +83,7 @@ class Masker:
         self.n = gram_length(self.strategy, None if ranks is None else len(ranks), None if vocabulary else k)
         """bases of the n-grams that are ranked and hidden"""
         self.k = self.n if k is None else k
-        """of k-mers, for `batch`, `mask` and `spans`"""
+        """length of the k-mers, for `batch`, `mask` and `spans`"""
         self.vocabulary = Vocabulary.of_kmers(self.k) if vocabulary is None else vocabulary
         self.seed = seed
         table = np.zeros(vocab_size(self.n), np.int64) if ranks is None else np.asarray(ranks)
@@ -153,7 +153,7 @@ class Masker:
         stage: int = 0,
         out: Mapping[str, np.ndarray] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return a masked batch of rows of any tokens, as `batch` does; for overlapping k-mers with k = n the same."""
+        """Return a masked batch of rows of any tokens, as `batch` does; identical for overlapping k-mers with k = n."""
         return self._corrupted(self._tokens(rows, row_ids, epoch, stage), stage, out)
 
     def empty_batch(self, num_rows: int, row_tokens: int) -> dict[str, np.ndarray]:
@@ -186,7 +186,7 @@ class Masker:
     def _kmers(
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_ids: np.ndarray, epoch: int, stage: int
     ) -> RowsToMask:
-        """Return rows of overlapping k-mers for the kernels; raise ValueError for what does not fit."""
+        """Return rows of overlapping k-mers for the kernels; raise ValueError for arrays that do not fit."""
         ids, counts = self._checked_ids(input_ids, num_tokens, row_ids)
         keys = row_keys(self.seed, epoch, stage, np.asarray(row_ids))
         num_bases = counts + (self.k - 1)
@@ -203,7 +203,7 @@ class Masker:
         return self._job(tokens, keys)
 
     def _tokens(self, rows: TokenRows, row_ids: np.ndarray, epoch: int, stage: int) -> RowsToMask:
-        """Return rows of any tokens for the kernels; raise ValueError for what does not fit."""
+        """Return rows of any tokens for the kernels; raise ValueError for arrays that do not fit."""
         ids, counts = self._checked_ids(rows.input_ids, rows.num_tokens, row_ids)
         num_bases = np.asarray(rows.num_bases)
         if np.ndim(rows.bases) != 2 or len(rows.bases) != len(ids) or num_bases.shape != counts.shape:
@@ -257,7 +257,7 @@ class Masker:
         return place_in_python(self.strategy, job, self._selection(job, stage), stage)
 
     def _selection(self, job: RowsToMask, stage: int) -> kernels.Selection:
-        """Return the rows with all by which the kernels select their spans."""
+        """Return the rows with everything that the kernels need to select their spans."""
         strategy, target = self.strategy, _NO_TARGET
         if strategy.budget is not None:
             target = self._targets(job.num_maskable_tokens, job.num_maskable_bases)
@@ -294,7 +294,7 @@ class Masker:
         return batch
 
     def _method_and_rate(self, token_bases: int, stage: int) -> tuple[tuple[int, int, int], kernels.Rate]:
-        """Return the kernels' method and the tables of the rate, kept for each length of tokens and stage."""
+        """Return the kernels' method and the tables of the rate; cached by token length and stage."""
         found = self._methods.get((token_bases, stage))
         if found is None:
             strategy = self.strategy
@@ -325,7 +325,7 @@ def mask_rows(
     sample_ids
         ids that key the rows' random numbers, integers[B]; default 0..B-1.
     k
-        needed without ranks, or where it is not n.
+        length of the k-mers; needed without ranks, or if it is not n.
     """
     masker = Masker(masking, ranks=ranks, k=k, seed=seed)
     ids, counts = np.asarray(input_ids), np.asarray(num_tokens)

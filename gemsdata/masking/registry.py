@@ -1,7 +1,7 @@
-"""The names of strategies and curricula: those of gemsdata, of installed packages and of modules imported by a user.
+"""The registry of strategies and curricula: those of gemsdata, of installed packages and of modules imported by a user.
 
-A package offers its own through entry points of the groups `STRATEGY_GROUP` and `CURRICULUM_GROUP`, each of which names
-a class; they are read when a name is not known otherwise, or when all names are listed.
+A package adds its own through entry points of the groups `STRATEGY_GROUP` and `CURRICULUM_GROUP`, each of which names a
+class. Entry points are loaded if a name is not registered yet, or if all names are listed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CURRICULA: dict[str, type[Curriculum]] = {}
 
 
 def register(name: str) -> Callable[[_S], _S]:
-    """Give a strategy class its name, by which commands and loaders find it."""
+    """Register a strategy class under a name that commands and loaders accept."""
 
     def add(cls: _S) -> _S:
         cls.name = name
@@ -42,7 +42,7 @@ def register(name: str) -> Callable[[_S], _S]:
 
 
 def register_curriculum(name: str) -> Callable[[_C], _C]:
-    """Give a curriculum class its name, by which commands and loaders find it."""
+    """Register a curriculum class under a name that commands and loaders accept."""
 
     def add(cls: _C) -> _C:
         cls.name = name
@@ -53,20 +53,20 @@ def register_curriculum(name: str) -> Callable[[_C], _C]:
 
 
 def names(*, plugins: bool = True) -> list[str]:
-    """Return the names of all strategies; with ``plugins`` those that installed packages offer as well."""
+    """Return the names of all strategies; with ``plugins``, including those of installed packages."""
     if plugins:
         _load_all()
     return list(_STRATEGIES)
 
 
 def curriculum_names() -> list[str]:
-    """Return the names of all curricula, those of installed packages included."""
+    """Return the names of all curricula, including those of installed packages."""
     _load_all()
     return list(_CURRICULA)
 
 
 def find_strategy(name: str) -> type[Strategy]:
-    """Return the strategy class of a name; raise ValueError, with the nearest name, when there is none."""
+    """Return the strategy class of a name; raise ValueError, with the nearest name, if there is none."""
     if name not in _STRATEGIES:
         _load_all()
     if name in _STRATEGIES:
@@ -80,7 +80,7 @@ def find_strategy(name: str) -> type[Strategy]:
 
 
 def find_curriculum(name: str) -> type[Curriculum]:
-    """Return the curriculum class of a name; raise ValueError, with the nearest name, when there is none."""
+    """Return the curriculum class of a name; raise ValueError, with the nearest name, if there is none."""
     if name not in _CURRICULA:
         _load_all()
     if name not in _CURRICULA:
@@ -98,8 +98,8 @@ def is_curriculum(name: str) -> bool:
 def load_plugins(modules: Iterable[str]) -> None:
     """Import modules by name, which register strategies and curricula of their own.
 
-    A module is looked for where Python looks for modules, then in the current folder. Raises ValueError for one that
-    cannot be imported.
+    A module is searched on Python's import path, then in the current folder. Raises ValueError for one that cannot be
+    imported.
     """
     for module in modules:
         try:
@@ -126,7 +126,7 @@ def _unknown(kind: str, name: str) -> str:
 
 @functools.cache
 def _load_all() -> None:
-    """Import gemsdata's own classes and those that installed packages offer; one that fails gives a warning."""
+    """Import gemsdata's own classes and those of installed packages; a plug-in that fails gives a warning."""
     for module in _OWN_MODULES:
         importlib.import_module(module)
     for group, known, add in (
@@ -141,5 +141,5 @@ def _load_all() -> None:
             except Exception as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]
                 warnings.warn(
-                    f"plug-in {entry.name} = {entry.value} is left out: {reason}", RuntimeWarning, stacklevel=2
+                    f"plug-in {entry.name} = {entry.value} is ignored: {reason}", RuntimeWarning, stacklevel=2
                 )

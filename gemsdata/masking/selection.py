@@ -35,8 +35,9 @@ class Spans:
     hi: np.ndarray
     """one past its last token, int32[S]"""
     anchor: np.ndarray
-    """what it was put by, int32[S]: the first base of the hidden n-gram of a wide span, else the centre (of overlapping
-    n-grams as tokens, the token c whose base c + n // 2 is hidden; of other tokens the hidden base itself)"""
+    """position that the span was placed at, int32[S]: the first base of the hidden n-gram for a wide span, else the
+    centre (if tokens are overlapping n-grams, the token c whose base c + n // 2 is hidden; for other tokens, the hidden
+    base)"""
     wide: np.ndarray
     """whether it hides a whole n-gram (before it was trimmed to a budget), bool[S]"""
 
@@ -91,10 +92,10 @@ class RowsToMask(NamedTuple):
 
 
 def rank_table(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
-    """Return the ranks as the kernels look them up, the worst one appended; by position where the strategy does so.
+    """Return the ranks as the kernels look them up, with the worst appended; by position if the strategy does so.
 
-    By position, as the published scripts look them up, n-gram g has the rank of id g + 1 ([CLS] is 0), and the special
-    ids among those one of their own.
+    By position, as in the published scripts, n-gram g has the rank of id g + 1 ([CLS] is 0); special ids among them
+    have their own rank.
     """
     worst = num_kmers((len(ranks)).bit_length() // 2)
     table = np.append(ranks, worst).astype(ranks.dtype)
@@ -107,9 +108,9 @@ def rank_table(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
 def gap_table(rate: float) -> kernels.Rate:
     """Return the tables for drawing gaps between places chosen with probability ``rate``: (tail, guide).
 
-    tail[g] = floor((1 - rate)**(g+1) * 2**64), by 64-bit integer multiplication, so the same on every machine. A draw
-    (64 bits) makes a gap of as many places as there are entries above it. guide[h], int64[1024], is the gap of the
-    largest draw whose top ten bits are h.
+    tail[g] = floor((1 - rate)**(g+1) * 2**64), by 64-bit integer multiplication, so the same on every machine. The gap
+    of a draw (64 bits) is the number of entries above it. guide[h], int64[1024], is the gap of the largest draw whose
+    top ten bits are h.
     """
     stay = (1 << 64) - round(rate * (1 << 64))
     tails = []
@@ -125,7 +126,7 @@ def gap_table(rate: float) -> kernels.Rate:
 
 
 def corruption_rule(strategy: Strategy, vocabulary: Vocabulary) -> corrupt_kernels.Corruption:
-    """Return what becomes of masked tokens, for the kernels."""
+    """Return the corruption rule of masked tokens, for the kernels."""
     any_id = strategy.random_specials
     listed = vocabulary.random_ids if vocabulary.random_ids is not None and not any_id else np.empty(0, np.uint32)
     num_random = len(listed) or vocabulary.num_random_ids
@@ -142,14 +143,14 @@ def corruption_rule(strategy: Strategy, vocabulary: Vocabulary) -> corrupt_kerne
 
 
 def gram_length(strategy: Strategy, num_ranks: int | None, k: int | None) -> int:
-    """Return n, the bases of the n-grams that are ranked and hidden; raise ValueError for what does not fit.
+    """Return n, the length of the n-grams that are ranked and hidden; raise ValueError for arguments that do not fit.
 
     Parameters
     ----------
     num_ranks
-        length of the ranks, 4**n + 5, if there are any.
+        length of the ranks, 4**n + 5; None without ranks.
     k
-        of overlapping k-mers as tokens, if given.
+        length of the k-mers if tokens are overlapping k-mers, or None.
     """
     n = strategy.n
     if num_ranks is not None:
@@ -173,7 +174,7 @@ def gram_length(strategy: Strategy, num_ranks: int | None, k: int | None) -> int
 
 
 def default_n(k: int | None) -> int:
-    """Return the n of a strategy that names none: k of k-mers where ranks of them are possible, else 6 (or 10)."""
+    """Return the default n of a strategy: k for k-mers that can be ranked, else 6 (or 10)."""
     if k is None or k < MIN_N:
         return DEFAULT_N
     return min(k, MAX_N)
@@ -185,7 +186,7 @@ def place_in_python(
     how: kernels.Selection,
     stage: int,
 ) -> kernels.SpanList:
-    """Do what kernels.select does, for a strategy written in Python."""
+    """Select spans as kernels.select does, for a strategy written in Python."""
     chooser, rate, budget = how.chooser, how.rate, how.budget
     placed = [np.empty((0, 4), np.int32)]
     ends = np.zeros(len(job.ids) + 1, np.int64)

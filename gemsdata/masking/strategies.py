@@ -1,9 +1,9 @@
-"""Masking strategies: where the spans of a row go.
+"""Masking strategies: which spans of a row are masked.
 
-A strategy is a small frozen dataclass; its name resolves to it (``resolve("genemask")``). It answers one question:
-given some random centres, which bases of this row are hidden? Every token that touches a hidden base is masked. How
-many centres there are (a rate or an exact budget), the corruption and the labels are the same for all strategies, and
-are carried out by `gemsdata.masking.masker.Masker`.
+A strategy is a small frozen dataclass with a name (``resolve("genemask")``). Given random centres, it decides which
+bases of a row are hidden. Every token that touches a hidden base is masked. How many centres there are (a rate or an
+exact budget), the corruption and the labels are the same for all strategies, and are carried out by
+`gemsdata.masking.masker.Masker`.
 
 Sources: GeneMask (arXiv 2307.15933), CM-GEMS (2408.07180), DNABERT (Ji et al. 2021), RandomMask (2310.07644). Where
 the paper and the published script differ, the script's behaviour has a name of its own that ends in ``-released``.
@@ -22,10 +22,10 @@ from gemsdata.kernels.spans import BEST_NEAR_CENTRE, BEST_OF_ROW, CENTRE_BASE, C
 from gemsdata.masking.registry import find_strategy, register
 
 MASKING_VERSION = 2
-"""Raised whenever the same key would give another mask or another batch; part of every saved state"""
+"""Increased whenever the same key would give another mask or another batch; part of every saved state"""
 
 TARGET_RATE = 0.15
-"""The fraction of tokens that every published recipe sets out to mask"""
+"""The fraction of tokens that every published recipe aims to mask"""
 MIN_RATE = 1e-4
 MIN_N, MAX_N = 2, 10
 """lengths of the n-grams that can be ranked and hidden"""
@@ -33,14 +33,14 @@ MIN_N, MAX_N = 2, 10
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of T tokens over W bases, as it is passed to a strategy written in Python."""
+    """A row of T tokens over W bases, the input of a strategy written in Python."""
 
     bases: np.ndarray
     """A0 T1 C2 G3, 4 for any other letter, uint8[W]"""
     token_ids: np.ndarray
     """token ids, uint16 or uint32[T]; no special tokens"""
     ranks: np.ndarray
-    """NPMI rank of each n-gram, integers[W - n + 1]; 1 is the best; without meaning over letters other than A C G T"""
+    """NPMI rank of each n-gram, integers[W - n + 1]; 1 is the best; undefined over letters other than A, C, G and T"""
     n: int
     """bases of an n-gram"""
     stage: int
@@ -53,22 +53,22 @@ class Strategy:
     """Base class of masking strategies. Subclass it and write `place` to add one; see docs/masking.md."""
 
     rate: float | None = None
-    """probability that a base (an n-gram, a token: what the strategy draws) is a centre; default: such that 15 % of the
-    tokens would be masked if spans never overlapped, to four decimals"""
+    """probability that a base (or n-gram or token, depending on the strategy) is a centre; default: 15 % of the tokens
+    would be masked if spans never overlapped, to four decimals"""
     budget: float | None = None
-    """mask exactly round(budget * T) of the T tokens of every row, by as many spans as that takes; replaces ``rate``"""
+    """mask exactly round(budget * T) of the T tokens of every row, with as many spans as needed; replaces ``rate``"""
     budget_unit: Literal["token", "nucleotide"] = "token"
-    """what the budget counts: masked tokens, or bases that no unmasked token shows"""
+    """unit of the budget: masked tokens, or bases that no unmasked token shows"""
     corruption: Literal["token", "span"] = "token"
     """80/10/10 decided for each masked token (as published), or once for each run of masked tokens (no leak within)"""
     n: int | None = None
-    """bases of the n-grams that are ranked and hidden, 2 to 10; default: k of k-mers of 2 to 10 bases, else 6"""
+    """bases of the n-grams that are ranked and hidden, 2 to 10; default: k for k-mers of 2 to 10 bases, else 6"""
 
     name: ClassVar[str] = ""
     uses_ranks: ClassVar[bool] = False
-    """it claims to choose by NPMI rank, so masks must depend on the sequence (``gemsdata audit`` checks it)"""
+    """whether it chooses by NPMI rank, so that masks must depend on the sequence (``gemsdata audit`` checks it)"""
     random_specials: ClassVar[bool] = False
-    """random replacements come from all ids, special tokens included, as in the published scripts"""
+    """whether random replacements include special tokens, as in the published scripts"""
 
     def __post_init__(self) -> None:
         if self.rate is not None and not MIN_RATE <= self.rate <= 1:
@@ -116,9 +116,9 @@ class Compiled(Strategy):
     """A strategy whose spans are placed by a compiled kernel."""
 
     by_position: ClassVar[bool] = False
-    """look ranks up under the n-gram's position instead of its id: the fault of the published scripts"""
+    """look up ranks by the n-gram's position instead of its id: the defect of the published scripts"""
     special_rank: ClassVar[int | None] = None
-    """rank that positions 1..4 get when looked up as special ids; None: the worst"""
+    """rank of positions 1..4, which are looked up as special ids; None: the worst"""
 
     def method(self, n: int, stage: int) -> tuple[int, int, int]:
         """Return the kernel's method and its two numbers (see `gemsdata.kernels.spans.Chooser`)."""
@@ -126,7 +126,7 @@ class Compiled(Strategy):
 
 
 def resolve(masking: str | Strategy, **options: Any) -> Strategy:
-    """Return the strategy of a name, with ``options`` for its fields; of a strategy, it with the options replaced.
+    """Return the strategy with this name, or the given strategy; ``options`` replace its fields.
 
     Raises ValueError for an unknown name or option.
     """
@@ -142,7 +142,7 @@ def resolve(masking: str | Strategy, **options: Any) -> Strategy:
 @register("random-token")
 @dataclass(frozen=True, kw_only=True)
 class RandomToken(Compiled):
-    """BERT's masking: every token independently; the trivial baseline, as overlapping neighbours show the answer."""
+    """BERT's masking: every token independently; a trivial baseline, because overlapping neighbours show the answer."""
 
     def centre_rate(self, n: int, token_bases: int, stage: int) -> float:  # noqa: D102
         return TARGET_RATE if self.rate is None else self.rate
@@ -154,7 +154,7 @@ class RandomToken(Compiled):
 @register("dnabert")
 @dataclass(frozen=True, kw_only=True)
 class Dnabert(Compiled):
-    """DNABERT's masking: a single base at each centre (of overlapping 6-mers the tokens c-2..c+3)."""
+    """DNABERT's masking: a single base at each centre (with overlapping 6-mers, the tokens c-2..c+3)."""
 
     def method(self, n: int, stage: int) -> tuple[int, int, int]:  # noqa: D102
         return CENTRE_BASE, 0, 0
@@ -163,7 +163,7 @@ class Dnabert(Compiled):
 @register("random-span")
 @dataclass(frozen=True, kw_only=True)
 class RandomSpan(Compiled):
-    """An n-gram at each centre: `GlobalMask` without its choice, the control that neither paper ran."""
+    """A random n-gram at each centre: the control for `GlobalMask` that neither paper ran."""
 
     def span_bases(self, n: int, stage: int) -> float:  # noqa: D102
         return n
@@ -175,7 +175,7 @@ class RandomSpan(Compiled):
 @register("genemask")
 @dataclass(frozen=True, kw_only=True)
 class GeneMask(Compiled):
-    """GeneMask's paper: each centre finds the best-ranked n-gram over its base; the better half of them hide it."""
+    """GeneMask's paper: each centre finds the best-ranked n-gram over its base; the better half hide it."""
 
     uses_ranks: ClassVar[bool] = True
     min_high: ClassVar[int] = 0
@@ -190,9 +190,9 @@ class GeneMask(Compiled):
 @register("genemask-released")
 @dataclass(frozen=True, kw_only=True)
 class GeneMaskReleased(GeneMask):
-    """GeneMask as its published script runs: ranks looked up by position, so the masks ignore the sequence.
+    """GeneMask as in its published script: ranks are looked up by position, so the masks ignore the sequence.
 
-    Also as there: with fewer than five centres in the better half all hide an n-gram, and random replacements may be
+    As in the script, all centres hide an n-gram if the better half has fewer than five, and random replacements may be
     special tokens. For comparisons only.
     """
 
@@ -228,7 +228,7 @@ class GlobalNms(GlobalMask):
 @register("global-released")
 @dataclass(frozen=True, kw_only=True)
 class GlobalReleased(GlobalMask):
-    """Global-PMI masking as its published script runs: ranks by position, so every row has the same centres."""
+    """Global-PMI masking as in its published script: ranks by position, so every row has the same centres."""
 
     by_position: ClassVar[bool] = True
     random_specials: ClassVar[bool] = True
@@ -239,8 +239,8 @@ class GlobalReleased(GlobalMask):
 class RandomMask(Compiled):
     """RandomMask: a span of random length around each centre, from a range that grows with the stage; no NPMI.
 
-    Lengths are counted in overlapping n-grams, as published: l of them hide l - n + 1 bases (of other tokens than
-    n-grams at least one).
+    Lengths are counted in overlapping n-grams, as published: l of them hide l - n + 1 bases (at least one, if tokens
+    are not n-grams).
     """
 
     min_tokens: int | None = None

@@ -1,7 +1,7 @@
 """Exact counts of every n-gram, n = 1 .. max_n, in one pass over packed DNA.
 
-Only the longest n-gram is counted base by base. Every n-gram begins an (n+1)-gram, and is a marginal of those counts,
-except the last one of each run, which is added by itself.
+Only the longest n-grams are counted directly. Every shorter n-gram is the prefix of an (n+1)-gram, so that its count is
+a marginal of theirs; the last one of each run, which is no prefix, is added separately.
 """
 
 from __future__ import annotations
@@ -26,9 +26,19 @@ class NgramCounter:
 
     def add(self, packed: np.ndarray, runs: np.ndarray) -> None:
         """Count the n-grams within runs int64[m, 2], half-open, of packed uint8[...], four bases a byte."""
-        kmer.count_runs(packed, runs, self.max_n, self._low, self._high)
+        self.add_stretch(packed, runs, 0, int(runs[-1, 1]) if len(runs) else 0)
+
+    def add_stretch(self, packed: np.ndarray, runs: np.ndarray, start: int, end: int) -> None:
+        """Count what belongs to bases [start, end) within runs; stretches that adjoin each other count all of a contig.
+
+        That is the n-grams that begin there, and the last n-gram of each run that ends there. ``packed`` and ``runs``
+        reach ``max_n`` - 1 bases beyond either side, where the contig does.
+        """
+        longest = np.clip(runs, start, end + self.max_n - 1)
+        kmer.count_runs(packed, longest[longest[:, 1] > longest[:, 0]], self.max_n, self._low, self._high)
+        ending = runs[(runs[:, 1] > start) & (runs[:, 1] <= end)]
         for n, last in self._last.items():
-            kmer.count_last(packed, runs, n, last)
+            kmer.count_last(packed, ending, n, last)
 
     def counts(self) -> dict[int, np.ndarray]:
         """Return {n: int64[4**n] in token-id order} for n = 1 .. max_n."""
@@ -38,8 +48,13 @@ class NgramCounter:
         return counts
 
     def totals(self) -> dict[str, np.ndarray]:
-        """Return what `add_totals` of another counter takes: int64 arrays by name, which `numpy.savez` can store."""
+        """Return the counts as `add_totals` takes them: int64 arrays by name, which `numpy.savez` can store."""
         return {"longest": self._longest(), **{f"last_{n}": last for n, last in self._last.items()}}
+
+    @property
+    def context(self) -> int:
+        """How many bases on either side of a stretch `add_stretch` needs."""
+        return self.max_n - 1
 
     def add_totals(self, totals: Mapping[str, np.ndarray]) -> None:
         """Add the counts of another counter of n-grams of the same lengths."""

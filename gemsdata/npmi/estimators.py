@@ -3,8 +3,8 @@
 Each is scored as NPMI(w) = PMI(w) * ln f(w) / (ln f(w) + ln 101) and ranked within its order, 1 = highest:
 
 ``published``  the table that GeneMask's authors released: the minimum over segmentations of w into at least two pieces
-               **of one or two bases** of ln p(w) - sum ln p(piece), with one denominator for every order, the 1-grams
-               plus the 2-grams.
+               **of one or two bases** of ln p(w) - sum ln p(piece), with one denominator for all orders: the number of
+               1-grams plus 2-grams.
 ``levine``     PMI-Masking (Levine et al., ICLR 2021, eq. 2): the minimum over **all** segmentations into at least two
                pieces, p(s) = f(s) / N_|s| with the total of each order.
 ``naive``      ln p(w) - sum ln p(base), with the denominator of ``published``.
@@ -21,7 +21,7 @@ from gemsdata.genome.vocab import num_kmers
 
 ESTIMATORS = ("published", "levine", "naive")
 DISCOUNT_COUNT = 101
-"""the constant of the discount, and the smallest count that the published table keeps"""
+"""constant of the discount, and the smallest count in the published table"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def score(counts: Mapping[int, np.ndarray], k: int, estimator: str, min_count: i
 
 
 def rank_descending(scores: np.ndarray) -> np.ndarray:
-    """Rank scores float64[n] from the highest (1); equal ones share the smaller rank, NaN gets n. Returns uint32[n]."""
+    """Rank scores float64[n] from the highest (1), uint32[n]; equal ones share the smaller rank, NaN gets n."""
     ranks = np.full(scores.size, scores.size, np.uint32)
     valid = np.flatnonzero(~np.isnan(scores))
     values, inverse, counts = np.unique(-scores[valid], return_inverse=True, return_counts=True)

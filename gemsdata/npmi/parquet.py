@@ -34,7 +34,7 @@ _MAKE_ONE = "make one with `gemsdata npmi GENOME.fa -o TABLE.parquet`"
 
 @dataclass(frozen=True, kw_only=True)
 class TableSettings:
-    """How the counts were made and are scored; stored in the file's metadata."""
+    """How the counts were made and how they are scored; stored in the file's metadata."""
 
     estimator: str
     min_count: int
@@ -93,16 +93,17 @@ def read_settings(path: str | Path) -> TableSettings:
 def read_counts(path: str | Path, settings: TableSettings) -> dict[int, np.ndarray]:
     """Return the counts of a table on disk, {n: int64[4**n]} in token-id order.
 
-    Checked are the types of the columns, that every n-gram of 1 .. max_k bases stands in the table once, that counts
-    are not negative, and the hash of the content. A table without that hash also has its k-mers compared with their
-    token ids, and the scores and ranks of the estimator in force with its counts. Raises ValueError with what is wrong.
+    It is checked that the columns have the right types, that every n-gram of 1 .. max_k bases occurs in the table once,
+    that counts are not negative, and that the content has the stored hash. In a table without that hash, k-mers are
+    also compared with their token ids, and scores and ranks of the table's estimator with its counts. Raises ValueError
+    with what is wrong.
     """
     try:
         with pq.ParquetFile(path) as file:
             _check_schema(path, file.schema_arrow)
             if file.metadata.num_rows > _MOST_ROWS:
                 raise ValueError(
-                    f"{path} says that it has {file.metadata.num_rows:,} rows; a table has at most {_MOST_ROWS:,}"
+                    f"{path} has a header for {file.metadata.num_rows:,} rows; a table has at most {_MOST_ROWS:,}"
                 )
             expected = (file.metadata.metadata or {}).get(_CONTENT_KEY)
             columns = ["k", "token_id", "count"]
@@ -119,8 +120,7 @@ def read_counts(path: str | Path, settings: TableSettings) -> dict[int, np.ndarr
         _check_scores(path, table, order, counts, settings)
     elif content_hash(counts, settings).encode() != expected:
         raise ValueError(
-            f"{path} is damaged: its counts or settings have another hash than its writer gave them; copy it again or"
-            f" {_MAKE_ONE}"
+            f"{path} is damaged: its counts or settings do not match the stored hash; copy it again or {_MAKE_ONE}"
         )
     return counts
 
@@ -180,7 +180,7 @@ def _check_schema(path: str | Path, schema: pa.Schema) -> None:
 def _without_nulls(path: str | Path, table: pa.Table, name: str) -> np.ndarray:
     if table[name].null_count:
         raise ValueError(
-            f"{path}: column {name!r} has {table[name].null_count:,} nulls, and may have none; {_MAKE_ONE}"
+            f"{path}: column {name!r} has {table[name].null_count:,} nulls, but must have none; {_MAKE_ONE}"
         )
     return np.asarray(table[name].to_numpy())
 
@@ -188,12 +188,12 @@ def _without_nulls(path: str | Path, table: pa.Table, name: str) -> np.ndarray:
 def _counts_by_order(
     path: str | Path, order: np.ndarray, token_id: np.ndarray, count: np.ndarray
 ) -> dict[int, np.ndarray]:
-    """Return {n: int64[4**n]}; raise ValueError unless every n-gram of 1 .. max_k bases stands there once."""
+    """Return {n: int64[4**n]}; raise ValueError unless every n-gram of 1 .. max_k bases occurs once."""
     rows_of = np.bincount(order, minlength=2)
     max_k = len(rows_of) - 1
     if not 1 <= max_k <= MAX_K or rows_of.tolist() != [0, *(num_kmers(n) for n in range(1, max_k + 1))]:
         found = ", ".join(f"{rows:,} of k = {n}" for n, rows in enumerate(rows_of.tolist()) if rows)
-        raise ValueError(f"{path} has rows {found or 'of no k'}; wanted are all 4**k of each k from 1 on; {_MAKE_ONE}")
+        raise ValueError(f"{path} has rows {found or 'of no k'}; a table has all 4**k of each k from 1 on; {_MAKE_ONE}")
     if int(count.min()) < 0:
         raise ValueError(f"{path}: column 'count' has the negative number {int(count.min())}; {_MAKE_ONE}")
     counts: dict[int, np.ndarray] = {}
@@ -210,7 +210,7 @@ def _counts_by_order(
 
 
 def _check_kmers(path: str | Path, table: pa.Table, order: np.ndarray, token_id: np.ndarray) -> None:
-    """Raise ValueError unless every k-mer is that of its token id."""
+    """Raise ValueError unless every k-mer matches its token id."""
     kmer = table["kmer"].combine_chunks()
     for k in range(1, int(order.max()) + 1):
         here = np.flatnonzero(order == k)
@@ -226,7 +226,7 @@ def _check_kmers(path: str | Path, table: pa.Table, order: np.ndarray, token_id:
 def _check_scores(
     path: str | Path, table: pa.Table, order: np.ndarray, counts: dict[int, np.ndarray], settings: TableSettings
 ) -> None:
-    """Raise ValueError unless scores and ranks of every order are those of its counts."""
+    """Raise ValueError unless scores and ranks of every order follow from its counts."""
     name = settings.estimator
     npmi = table[f"npmi_{name}"].to_numpy().astype(float)
     rank = table[f"rank_{name}"].fill_null(-1).to_numpy()

@@ -19,7 +19,7 @@ from gemsdata.npmi.parquet import TableSettings, read_counts, read_settings, wri
 
 @dataclass(frozen=True, repr=False)
 class NpmiTable:
-    """Counts of n-grams and what follows from them."""
+    """Counts of n-grams, and the scores and ranks computed from them."""
 
     counts: Mapping[int, np.ndarray]
     """{n: int64[4**n] in token-id order}"""
@@ -30,7 +30,7 @@ class NpmiTable:
     canonical: bool = False
     """counts pool both strands"""
     exclude_soft_masked: bool = False
-    """counts leave soft-masked bases out"""
+    """counts exclude soft-masked bases"""
     _cache: dict[tuple[int, str], Scores] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class NpmiTable:
     ) -> NpmiTable:
         """Count the n-grams of 1 .. max_k bases in FASTA or .2bit files.
 
-        Forward strand, case folded, never across a letter other than A, C, G and T.
+        Counts are of the forward strand, ignore case, and never include a letter other than A, C, G and T.
         """
         check_estimator(estimator)
         counter = NgramCounter(max_k)
@@ -151,8 +151,8 @@ class NpmiTable:
     def from_parquet(cls, path: str | Path, estimator: str | None = None) -> NpmiTable:
         """Read what ``to_parquet`` wrote, with another ``estimator`` if given.
 
-        Raises FileNotFoundError when there is no such file, and ValueError when it is no NPMI table, was written by a
-        newer gemsdata, or does not hold together (`gemsdata.npmi.parquet.read_counts` says what is checked).
+        Raises FileNotFoundError if there is no such file, and ValueError if it is not an NPMI table, was written by a
+        newer gemsdata, or is inconsistent (`gemsdata.npmi.parquet.read_counts` lists the checks).
         """
         settings = read_settings(path)
         counts = read_counts(path, settings)
@@ -170,7 +170,7 @@ class NpmiTable:
         return read_settings(path).as_dict()
 
     def __repr__(self) -> str:
-        """Return what is counted, and what masking by the longest n-grams would find."""
+        """Return what was counted, and how many of the longest n-grams have a score."""
         num_bases, k = int(self.counts[1].sum()), self.max_k
         strands = ", both strands" if self.canonical else ""
         soft = ", without soft-masked bases" if self.exclude_soft_masked else ""

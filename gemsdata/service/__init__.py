@@ -1,1 +1,1 @@
-"""Masking as a service: batches over Arrow Flight, from hosts that have processors to hosts that have accelerators."""
+"""Masking as a service: CPU hosts send batches over Arrow Flight to hosts with accelerators."""

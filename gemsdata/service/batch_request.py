@@ -1,6 +1,6 @@
-"""Batch requests: which batches a client asks a server for, as strict JSON.
+"""Batch requests of clients to servers, as strict JSON.
 
-A batch is a pure function of its request and of the shard sets that the request names. A server therefore keeps no
+A batch is a pure function of its request and of the shard sets that it names. A server therefore keeps no
 state about its clients, and any server that holds the sets can answer any request. `FIELDS` is the schema: a field that
 is missing, unknown, of another type or out of range is rejected by name.
 """

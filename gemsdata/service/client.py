@@ -1,4 +1,4 @@
-"""The servers that a client uses, its connections to them, and how it retries when one of them does not answer."""
+"""The servers of a client, its connections to them, and its retries if a server does not answer."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import pyarrow.flight as fl
 
 from gemsdata.service.auth import SCHEMES, Address, headers, read_file, read_token
 from gemsdata.service.codec import original_error
+from gemsdata.service.endpoints import Endpoint, Endpoints
 from gemsdata.service.view_request import ServedView, portable
 from gemsdata.views.options import ViewOptions
 
@@ -33,10 +34,10 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """Servers of the same shard set, any of which may answer; pass it to `build_loader` instead of a folder."""
+    """Servers of one shard set, any of which may answer; pass it to `build_loader` instead of a folder."""
 
     addresses: tuple[str, ...]
-    """grpc://HOST:PORT or grpc+tls://HOST:PORT"""
+    """grpc://HOST:PORT or grpc+tls://HOST:PORT; a HOST that resolves to several IP addresses is a server at each"""
     token_file: str | None = None
     """file with the token; default: $GEMSDATA_TOKEN_FILE, else no token is sent"""
     tls_roots: str | None = None
@@ -49,7 +50,7 @@ class Servers:
     """the same for the first contact"""
 
     def view(self, **options: Any) -> ServedView:
-        """Return a view of each of their shard sets, for `build_loader`.
+        """Return a view of each of the servers' shard sets, for `build_loader`.
 
         The options are those of `gemsdata.view`. A BED file is sent with the requests; with a tokenizer folder or a
         track the servers must have been started (``gemsdata serve SET --tokens FOLDER``). Raises FileNotFoundError or
@@ -61,9 +62,9 @@ class Servers:
 
     @classmethod
     def of(cls, places: Sequence[object]) -> Servers | None:
-        """Return the servers that ``places`` name, None if they name folders; raise ValueError for a mixture.
+        """Return the servers that ``places`` name; None if they name folders; raise ValueError for a mixture.
 
-        Views of their sets name them, too: all of them the same.
+        Views of the servers' sets also name them; all must name the same servers.
         """
         several = [place.servers if isinstance(place, ServedView) else place for place in places]
         seen = sum(isinstance(place, ServedView) for place in places)
@@ -99,9 +100,19 @@ class Connections:
             if token and not (address.tls or address.is_loopback):
                 raise ValueError(f"{address}: a token is not sent unencrypted to another machine; use grpc+tls://")
         self.servers = servers
-        self.peers = [_Peer(address, token, roots) for address in addresses]
+        self._endpoints, self._token, self._roots = Endpoints(addresses), token, roots
+        self._peers: dict[Endpoint, _Peer] = {}
         self._changed = threading.Condition()
         self._generation = 0
+
+    @property
+    def peers(self) -> list[_Peer]:
+        """The servers, as of the last look-up of their names."""
+        found = self._endpoints.current()
+        with self._changed:
+            known = self._peers
+            self._peers = {place: known.get(place) or _Peer(place, self._token, self._roots) for place in found}
+            return list(self._peers.values())
 
     def ask(self, first: int, query: Callable[[fl.FlightClient, fl.FlightCallOptions], _Answer]) -> _Answer:
         """Return the answer of server ``first`` (modulo their number) to a query, or of another if it does not answer.
@@ -110,9 +121,9 @@ class Connections:
         for ``patience_s`` or one rejects the token.
         """
         began, generation = time.monotonic(), self._generation
-        count = len(self.peers)
-        in_turn = [self.peers[(first + i) % count] for i in range(count)]
         while True:
+            peers = self.peers
+            in_turn = [peers[(first + i) % len(peers)] for i in range(len(peers))]
             peer = min(in_turn, key=lambda peer: max(peer.retry_at, time.monotonic()))
             self._wait(peer.retry_at - time.monotonic(), generation)
             failures = peer.failures
@@ -121,6 +132,7 @@ class Connections:
             except _RETRIED as error:
                 peer.raise_if_permanent(error)
                 peer.failed(failures, error)
+                self._endpoints.failed()
                 if time.monotonic() - began > self.servers.patience_s:
                     raise ConnectionError(self._no_answer(time.monotonic() - began)) from None
             else:
@@ -139,6 +151,7 @@ class Connections:
                 except _RETRIED as error:
                     peer.raise_if_permanent(error)
                     peer.failed(peer.failures, error)
+                    self._endpoints.failed()
             if answers:
                 return answers
             if time.monotonic() > deadline:
@@ -175,14 +188,14 @@ class Connections:
 class _Peer:
     """One server as a client sees it."""
 
-    def __init__(self, address: Address, token: bytes | None, roots: bytes | None) -> None:
-        self.address, self.token = address, token
+    def __init__(self, endpoint: Endpoint, token: bytes | None, roots: bytes | None) -> None:
+        self.address, self.token = endpoint.address, token
         self.failures = 0
         """in a row"""
         self.retry_at = 0.0
         """time.monotonic of the next attempt"""
         self.last_error = "not asked yet"
-        self._roots = roots
+        self._roots, self._name = roots, endpoint.name
         self._lock = threading.Lock()
         self._client: fl.FlightClient | None = None
 
@@ -191,7 +204,10 @@ class _Peer:
         with self._lock:
             if self._client is None:
                 self._client = fl.FlightClient(
-                    str(self.address), tls_root_certs=self._roots, generic_options=list(_OPTIONS)
+                    str(self.address),
+                    tls_root_certs=self._roots,
+                    override_hostname=self._name,
+                    generic_options=list(_OPTIONS),
                 )
             return self._client
 

@@ -2,8 +2,8 @@
 
 Rows of overlapping k-mers are encoded by `gemsdata.kernels.compact`: ``num_tokens``, ``head``, ``bases``,
 ``token_states``, the ``listed`` tokens, and ``sample_ids``. Other batches have a column for each array, and Arrow
-compresses them on their way. The client keeps a batch in this form until the training takes it; one pass then writes
-the requested arrays.
+compresses them for the transfer. The client keeps a batch encoded until the training loop takes it; one pass then
+writes the requested arrays.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Codec(ABC):
 
     layout: BatchLayout
     compression: ClassVar[str | None] = None
-    """of the record batches on their way"""
+    """compression of the record batches for the transfer"""
 
     @property
     @abstractmethod
@@ -63,7 +63,7 @@ class Codec(ABC):
         """
 
     def _checked_infos(self, batch: pa.RecordBatch, metadata: bytes) -> list[BatchInfo]:
-        """Return what the metadata says of the batches; raise ValueError for a record batch that does not fit."""
+        """Return the `BatchInfo` of the batches; raise ValueError for a record batch that does not fit."""
         layout, infos = self.layout, _parsed_infos(metadata)
         if batch.schema != self.schema or batch.num_rows != layout.num_rows * len(infos):
             raise ValueError(

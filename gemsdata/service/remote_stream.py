@@ -50,7 +50,7 @@ class VocabularyInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceInfo:
-    """What a client knows of one source of rows: a shard set that servers hold, or a view of it."""
+    """Description of a source of rows for a client: a shard set of the servers, or a view of it."""
 
     shards: int
     """number of the shard set"""
@@ -64,21 +64,21 @@ class SourceInfo:
     """of each split"""
     vocabulary: VocabularyInfo
     weighted: bool
-    """whether batches have weights of the loss"""
+    """whether batches have loss weights"""
     viewed: bool
     """whether rows are those of a view, which are masked by n-grams of any n"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteSplit:
-    """A split of a source that servers read."""
+    """A split of a source on servers."""
 
     source: SourceInfo
     split: str
     check: str
     faults: str
     needs_windows: ClassVar[bool] = False
-    """the server checks whether the split fits its cache"""
+    """the server checks whether the rows fit its cache"""
 
     @property
     def num_rows(self) -> int:
@@ -99,7 +99,7 @@ class RemoteSplit:
 
     @property
     def token_identity(self) -> str:
-        """What kind of tokens."""
+        """The kind of tokens, as text."""
         return self.source.token_identity
 
     @functools.cached_property
@@ -111,7 +111,7 @@ class RemoteSplit:
 
 
 class RemoteSets:
-    """The shard sets of servers, all of which hold the same ones, or views of them."""
+    """The shard sets of servers, or views of them; all servers hold the same sets."""
 
     def __init__(self, servers: Servers, seed: int, views: tuple[ViewOptions, ...] | None = None) -> None:
         self.connections, self.views = Connections(servers), views
@@ -132,7 +132,7 @@ class RemoteSets:
             return NpmiTable.from_parquet(path)
 
     def ranks(self, source: SourceInfo) -> Ranks:
-        """Return the NPMI ranks to mask a source by: of its tokens, or a function of n for a view."""
+        """Return the NPMI ranks for masking a source: those of its tokens, or for a view a function of n."""
         fetch = functools.partial(self._fetch_ranks, source.shards)
         return fetch if source.viewed else fetch(source.k)
 
@@ -259,7 +259,7 @@ class RemoteStream:
 
         def query(client: fl.FlightClient, options: fl.FlightCallOptions) -> None:
             left = steps[len(batches) :]
-            if not left:  # the connection was lost between the last batch and the end of the answer
+            if not left:  # the connection was lost between the last batch and the end of the response
                 return
             for chunk in client.do_get(fl.Ticket(self.request(left)), options):
                 received = self.codec.decode(chunk.data, chunk.app_metadata.to_pybytes())

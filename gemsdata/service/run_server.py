@@ -1,4 +1,4 @@
-"""Run a server process: read its options, warm up, serve, and finish open answers before it stops."""
+"""Run a server process: read its options, warm up, serve, and finish responses in progress before it stops."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gemsdata.views.options import ViewOptions
 
 GRACE_S = 30.0
 _SIGNAL_CHECK_S = 0.2
-"""a signal that another thread receives does not end a wait of the main thread, which runs the handlers"""
+"""the main thread wakes up this often, because a signal received by another thread does not interrupt its wait"""
 
 
 def run_server(
@@ -55,15 +55,15 @@ def run_server(
     seeds
         smallest and largest seed that requests may have.
     view
-        options of the rows that clients get who ask for no view of their own.
+        options of the view that clients get if they do not request another one.
     ready
         called with the server and its address once it answers.
 
     Returns
     -------
     bool
-        whether all open answers were sent within `GRACE_S` seconds; if not, threads that still send remain, and the
-        process can only be ended by ``os._exit``.
+        whether all responses in progress were sent within `GRACE_S` seconds; if not, threads that still send remain,
+        and the process can only be ended by ``os._exit``.
 
     Raises
     ------
@@ -97,14 +97,14 @@ def _read_tls(cert: str | Path | None, key: str | Path | None) -> tuple[bytes, b
 
 @dataclass
 class StopRequest:
-    """Whether the server is asked to stop; not an Event, whose lock a signal handler waits for without end."""
+    """Flag that asks the server to stop; not an Event, on whose lock a signal handler could deadlock."""
 
     requested: bool = False
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Note SIGTERM and SIGINT; a second signal ends the process at once."""
+    """Handle SIGTERM and SIGINT; a second signal ends the process at once."""
     stop = StopRequest()
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,7 @@
-"""The server: answers batch requests with streams of record batches. It keeps no state that it could not rebuild.
+"""The server: answers batch requests with streams of record batches. Its only state is caches.
 
-Memory: an answer holds the record batch that is being sent and the one that is computed next, each of `MESSAGE_ROWS`
-rows or one batch, and at most `MAX_ANSWERS` are sent at a time. A client that reads slowly, or not at all, costs no
-more.
+Memory: a response holds the record batch that is being sent and the next one, each of `MESSAGE_ROWS` rows or one batch,
+and at most `MAX_ANSWERS` responses are sent at a time. Clients that read slowly, or not at all, use no more memory.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from gemsdata.stream.batch import BatchLayout
 from gemsdata.stream.stream import MaskedStream
 
 MAX_ANSWERS = 64
-"""answers that are sent at a time; further requests are told to retry"""
+"""responses that are sent at a time; further requests get an error that asks for a retry"""
 MESSAGE_ROWS = 4096
 """rows of one record batch; each record batch costs about 0.3 ms of processor time, as much as masking 256 rows"""
 MESSAGE_BYTES = 16 << 20
@@ -42,7 +41,7 @@ ACTIONS = {
     "manifest": "The manifest of every shard set. Answer: one JSON object each.",
     "sources": "The tokens and numbers of rows of every source of batches (body: views, as in a batch request)."
     " Answer: one JSON object each.",
-    "ranks": "The NPMI ranks of every shard set (body: its number and n: of n-grams). Answer: little-endian"
+    "ranks": "The NPMI ranks of a shard set (body: its number and n, the length of the n-grams). Answer: little-endian"
     " uint32[4**n + 5] each.",
     "npmi": "The NPMI table of a shard set (body: its number, default 0). Answer: the Parquet file, in pieces.",
 }
@@ -50,7 +49,7 @@ ACTIONS = {
 
 @dataclass(kw_only=True)
 class Counters:
-    """What a server has done since it started."""
+    """Counters of a server since its start."""
 
     requests: int = 0
     """valid batch requests"""
@@ -61,7 +60,7 @@ class Counters:
     num_bytes: int = 0
     """of batches, as sent"""
     active_streams: int = 0
-    """answers that are being sent"""
+    """responses that are being sent"""
 
 
 class Server(fl.FlightServerBase):
@@ -191,7 +190,7 @@ class Server(fl.FlightServerBase):
         }
 
     def stop(self, grace_s: float) -> bool:
-        """Accept no more calls and finish open answers; return False if that takes longer than ``grace_s``."""
+        """Accept no more calls and finish responses in progress; return False if that takes longer than ``grace_s``."""
         self._stopping = True
         shutdown = threading.Thread(target=self.shutdown, name="shutdown", daemon=True)
         shutdown.start()
@@ -251,7 +250,7 @@ class Server(fl.FlightServerBase):
     def _begin_answer(self) -> None:
         with self._counters_lock:
             if self.counters.active_streams >= MAX_ANSWERS:
-                raise fl.FlightUnavailableError(f"{MAX_ANSWERS} answers are being sent; retry later")
+                raise fl.FlightUnavailableError(f"{MAX_ANSWERS} responses are being sent; retry later")
             self.counters.active_streams += 1
 
     def _failed(self, error: Exception) -> fl.FlightServerError:
@@ -273,7 +272,7 @@ def _parsed_n(text: bytes) -> int:
 
 
 def _messages(steps: range, layout: BatchLayout) -> Iterator[range]:
-    """Cut steps into those of one record batch: as many as fit `MESSAGE_ROWS` and `MESSAGE_BYTES`, at least 1."""
+    """Split steps into those of one record batch: as many as fit `MESSAGE_ROWS` and `MESSAGE_BYTES`, at least 1."""
     size = max(1, min(MESSAGE_ROWS // layout.num_rows, MESSAGE_BYTES // layout.num_bytes))
     for first in range(0, len(steps), size):
         yield steps[first : first + size]

@@ -1,4 +1,4 @@
-"""The streams of a server: built from a batch request, kept while they are in use, rebuilt from any later request."""
+"""The streams of a server: built from a batch request, cached while they are in use, rebuilt from any later request."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, kw_only=True)
 class ExplicitStages(Curriculum):
-    """A curriculum whose strategies and stages come with every batch request."""
+    """A curriculum whose strategies and stages are given in every batch request."""
 
     strategies: tuple[Strategy, ...]
 
@@ -70,7 +70,7 @@ class ServedRows:
         return [ranks] * len(self.sources)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return what a client has to know of every source, for JSON."""
+        """Return the description of every source for clients, as JSON values."""
         return [
             _described(number, rows, reader)
             for (number, rows), reader in zip(self.sources, self.readers("train", "hash", "raise"), strict=True)
@@ -87,7 +87,7 @@ class StreamCache:
     seeds
         smallest and largest seed that requests may have.
     view
-        options of the rows that requests without views of their own are for.
+        options of the view for requests that name no view.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class StreamCache:
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the rows that the server was started with."""
+        """Fingerprint of the rows that the server was started with."""
         return self.own.fingerprint
 
     def rows(self, views: tuple[ViewOptions, ...] | None) -> ServedRows:
@@ -173,14 +173,14 @@ class StreamCache:
 
 
 class _Kept(Generic[_Value]):
-    """The values that were used last, at most ``most`` of them; thread-safe."""
+    """A thread-safe cache of the ``most`` most recently used values."""
 
     def __init__(self, *, most: int) -> None:
         self._most, self._lock = most, threading.Lock()
         self._values: OrderedDict[Hashable, _Value] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
-        """Return the value of a key; of a new one what ``make`` returns, unless another thread was first."""
+        """Return the value of a key; for a new key, the result of ``make``, unless another thread was first."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

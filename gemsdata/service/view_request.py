@@ -1,7 +1,7 @@
 """Views in batch requests: the options of a view as JSON, with files by their content or their hash.
 
-A BED file travels whole, since it is small. A tokenizer or a track is named by its sha256, and the server must have
-been started with it: a server parses no such file of a client, and opens no path that a client names.
+A BED file is sent as a whole, because it is small. A tokenizer or a track is named by its sha256, and the server must
+have been started with it: a server never parses such a file from a client, and never opens a path that a client names.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gemsdata.service.client import Servers
 
 MAX_BED_BYTES = 4 << 20
-"""of the content of a BED file"""
+"""limit for the content of a BED file"""
 MAX_SENT_BED_BYTES = 400_000
-"""of a BED file as it travels, compressed and in base64"""
+"""limit for a BED file as sent, compressed and in base64"""
 _TOKENIZER, _TRACK = "tokenizer:", "track:"
 _BEDS = ("regions", "exclude")
 _MAX_NAME_CHARS = 200
@@ -33,14 +33,14 @@ _MAX_NAME_CHARS = 200
 
 @dataclass(frozen=True, kw_only=True)
 class ServedView:
-    """A view of each shard set of servers, for `gemsdata.build_loader`; `gemsdata.Servers.view` makes one."""
+    """A view of each shard set of servers, for `gemsdata.build_loader`; made by `gemsdata.Servers.view`."""
 
     servers: Servers
     options: ViewOptions
 
 
 def portable(options: ViewOptions) -> ViewOptions:
-    """Return the options as they travel; raise FileNotFoundError or ValueError for files that cannot."""
+    """Return the options as sent to servers; raise FileNotFoundError or ValueError for files that cannot be sent."""
     changes: dict[str, Any] = {}
     if options.tokens is not None:
         changes["tokens"] = resolve_tokens(options.tokens).identity
@@ -55,16 +55,16 @@ def portable(options: ViewOptions) -> ViewOptions:
             content = changes[name].content
             if len(content) > MAX_BED_BYTES or len(_encoded(content)) > MAX_SENT_BED_BYTES:
                 raise ValueError(
-                    f"{bed} is too large for a request, which has room for {MAX_SENT_BED_BYTES:,} bytes of a BED file,"
+                    f"{bed} is too large for a request, which can contain {MAX_SENT_BED_BYTES:,} bytes of a BED file,"
                     f" compressed: start the server with --{name} {bed}"
                 )
     return dataclasses.replace(options, **changes)
 
 
 def local(options: ViewOptions, own: Sequence[ViewOptions]) -> ViewOptions:
-    """Return portable options with the tokenizer and the track that they name, of those in ``own`` options.
+    """Return portable options in which hashes are replaced by the tokenizer and the track of ``own`` options.
 
-    Raises ValueError when ``own`` has no such file.
+    Raises ValueError if ``own`` has no such file.
     """
     changes: dict[str, Any] = {}
     fitting: list[Any]
@@ -91,7 +91,7 @@ def view_json(options: ViewOptions) -> dict[str, Any]:
 def read_view(name: str, value: Any) -> ViewOptions:
     """Return the portable options in a JSON value; raise ValueError that names what is wrong."""
     if not isinstance(value, dict):
-        raise ValueError(f"batch request: {name} has an entry that is no object; give the options of a view")
+        raise ValueError(f"batch request: {name} has an entry that is not an object; give the options of a view")
     given = dict(value)
     for option, setting in value.items():
         if option not in _KINDS:
@@ -101,9 +101,9 @@ def read_view(name: str, value: Any) -> ViewOptions:
         elif type(setting) not in _KINDS[option]:
             raise ValueError(f"batch request: {name} has {option} = {ascii(setting)[:80]}; give another type")
     if "tokens" in given and not _is_tokens(given["tokens"]):
-        raise ValueError(f"batch request: {name} has tokens = {ascii(given['tokens'])[:80]}, which is no identity")
+        raise ValueError(f"batch request: {name} has tokens = {ascii(given['tokens'])[:80]}, which is not an identity")
     if "track" in given and not given["track"].startswith(_TRACK):
-        raise ValueError(f"batch request: {name} has track = {ascii(given['track'])[:80]}, which is no hash")
+        raise ValueError(f"batch request: {name} has track = {ascii(given['track'])[:80]}, which is not a hash")
     try:
         return ViewOptions(**given)
     except ValueError as error:
@@ -124,12 +124,12 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "track": (str,),
     "seed": (int,),
 }
-"""the types of every option as JSON has it"""
+"""the JSON types of every option"""
 assert _KINDS.keys() == {field.name for field in dataclasses.fields(ViewOptions)}
 
 
 def _short_name(bed: Bed) -> str:
-    """Return what errors of a server call a BED file."""
+    """Return the name of a BED file in the errors of a server."""
     name = Path(str(bed)).name[-_MAX_NAME_CHARS:]
     return name if name.isprintable() else "BED file"
 
@@ -145,15 +145,15 @@ def _encoded(content: bytes) -> str:
 def _read_bed(where: str, value: Any) -> BedText:
     """Return the BED file in a JSON value."""
     if not isinstance(value, dict) or value.keys() != {"name", "content"}:
-        raise ValueError(f"batch request: {where} is no BED file; give its name and its content")
+        raise ValueError(f"batch request: {where} is not a BED file; give its name and its content")
     name, content = value["name"], value["content"]
     if not isinstance(name, str) or len(name) > _MAX_NAME_CHARS or not name.isprintable():
-        raise ValueError(f"batch request: {where} has a name that is none")
+        raise ValueError(f"batch request: {where} has an invalid name")
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(base64.b64decode(content, validate=True), MAX_BED_BYTES)
     except (TypeError, ValueError, zlib.error):
-        raise ValueError(f"batch request: {where} has a content that is none; give it compressed, in base64") from None
+        raise ValueError(f"batch request: {where} has invalid content; give it compressed, in base64") from None
     if unpacker.unconsumed_tail or not unpacker.eof:
         raise ValueError(f"batch request: {where} has more than {MAX_BED_BYTES:,} bytes, or is incomplete")
     return BedText(name=name, content=text)

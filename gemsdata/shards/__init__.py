@@ -1,1 +1,1 @@
-"""A shard set on disk: planned, written, read and verified."""
+"""Shard sets on disk: planning, writing, reading and verification."""

@@ -25,7 +25,7 @@ class ArrowWriter:
         self._writer = pa.ipc.new_file(pa.PythonFile(stream, mode="w"), schema, options=options)
 
     def write(self, first_row: int, rows: Rows, ranks: np.ndarray | None) -> None:
-        """Append one block; ``ranks`` [B, L] fills the column npmi_rank where the schema has it."""
+        """Append one block; ``ranks`` [B, L] fills the column npmi_rank if the schema has it."""
         columns = [
             self._lists("input_ids", rows.input_ids),
             pa.array(rows.num_tokens),
@@ -51,22 +51,22 @@ class ArrowWriter:
 class ArrowShard:
     """One Arrow shard, opened for random access; it keeps a memory map and no file descriptor.
 
-    Uncompressed, every block is a view of the memory map and a row costs its own bytes. Compressed, a block is
-    decoded when it is touched and the last ``num_cached`` are kept; a file is refused that has a block with a column of
-    more than ``most_bytes``.
+    If uncompressed, every block is a view of the memory map, and reading a row touches only its own bytes. If
+    compressed, a block is decoded on access and the last ``num_cached`` are kept; files that have a column of a block
+    with more than ``most_bytes`` are rejected.
     """
 
     def __init__(self, path: str | Path, num_cached: int = 16, most_bytes: int = MOST_COLUMN_BYTES) -> None:
         self.path = Path(path)
         self.pin: object = None
-        """keeps a fetched file in its cache"""
+        """keeps a downloaded file in its cache"""
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
             check_sizes(self.map, most_bytes)
             self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{path} is not a complete Arrow shard: {str(error).splitlines()[0]}") from None
         self._blocks: dict[int, Rows] = {}
         self._num_cached = num_cached
         self.num_blocks: int = self._reader.num_record_batches
@@ -78,7 +78,7 @@ class ArrowShard:
         if rows is None:
             try:
                 batch = self._reader.get_batch(index)
-                batch.validate()  # a damaged one can end the process when it is sliced
+                batch.validate()  # slicing a damaged batch can crash the process
                 rows = rows_of(batch)
             except (pa.ArrowException, OSError, KeyError, AttributeError, ValueError) as error:
                 reason = (str(error) or type(error).__name__).splitlines()[0]

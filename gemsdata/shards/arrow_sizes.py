@@ -1,7 +1,7 @@
-"""What the compressed buffers of an Arrow IPC file say they expand to, found before Arrow allocates that much.
+"""Check the declared sizes of the compressed buffers of an Arrow IPC file, before Arrow allocates that much memory.
 
-Arrow has no limit for it. The footer and the messages are FlatBuffers; the few fields that are needed are read here by
-the layout that Arrow's format specification gives (Footer, Block, Message, RecordBatch, Buffer).
+Arrow has no limit for them. The footer and the messages are FlatBuffers; the few fields needed are read here following
+Arrow's format specification (Footer, Block, Message, RecordBatch, Buffer).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ _MAGIC = b"ARROW1"
 _BLOCK = struct.Struct("<qixxxxq")
 _PAIR = struct.Struct("<qq")
 _BUFFER_HEADER = 8
-"""bytes before the data of a compressed buffer: its size when decompressed, or -1 where it is stored as it is"""
+"""bytes before the data of a compressed buffer: its decompressed size, or -1 if it is stored uncompressed"""
 _DICTIONARIES, _RECORD_BATCHES = 2, 3  # of a Footer
 _HEADER = 2  # of a Message
 _BUFFERS, _COMPRESSION = 2, 3  # of a RecordBatch
 _SLACK_BYTES = 64
-"""by which a writer may round buffers up"""
+"""multiple to which a writer may pad buffers"""
 
 
 def check_sizes(file: pa.Buffer, most_bytes: int) -> None:
-    """Raise ValueError when a buffer of an Arrow IPC file says that it expands to more than ``most_bytes``.
+    """Raise ValueError if a buffer of an Arrow IPC file declares that it expands to more than ``most_bytes``.
 
-    Also for a file with dictionaries, which no shard has, and for one whose footer is damaged.
+    Also raised for a file with dictionaries, which no shard has, and for a damaged footer.
     """
     data = memoryview(file)
     try:
@@ -72,7 +72,7 @@ def _indirect(data: memoryview, at: int) -> int:
 
 
 def _field(data: memoryview, table: int, index: int) -> int | None:
-    """Return the position of a field of the table at ``table``; None where the field is absent."""
+    """Return the position of a field of the table at ``table``; None if the field is absent."""
     (to_vtable,) = struct.unpack_from("<i", data, table)
     vtable = table - to_vtable
     (vtable_bytes,) = struct.unpack_from("<H", data, vtable)

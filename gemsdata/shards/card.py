@@ -1,11 +1,13 @@
-"""The dataset card of a shard set: README.md, as the Hugging Face Hub shows it, written on request."""
+"""The dataset card of a shard set: README.md in the format of the Hugging Face Hub, written on request."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from gemsdata.files.output_folder import OutputFolder
 from gemsdata.files.publish import write_text
+from gemsdata.files.remote_folder import is_url
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 
 CARD_FILE = "README.md"
@@ -16,17 +18,25 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 """(rows below, the Hub's name of that size)"""
 
 
-def write_card(folder: Path, text: str) -> None:
-    """Publish a card as README.md of ``folder``; raise ValueError as `check_card` does."""
-    check_card(folder)
-    write_text(folder / CARD_FILE, f"{text.rstrip()}\n\n{_MARK}\n")
+def write_card(place: str | Path, text: str) -> None:
+    """Publish a card as README.md of a folder, also at a URL; raise ValueError as `check_card` does."""
+    check_card(place)
+    content = f"{text.rstrip()}\n\n{_MARK}\n"
+    if is_url(place):
+        OutputFolder(str(place)).put(CARD_FILE, content.encode())
+    else:
+        write_text(Path(place) / CARD_FILE, content)
 
 
-def check_card(folder: Path) -> None:
-    """Raise ValueError when ``folder`` has a README.md that `write_card` did not write."""
-    path = folder / CARD_FILE
-    if path.exists() and not path.read_text(errors="replace").rstrip().endswith(_MARK):
-        raise ValueError(f"{path} was not written by --card; remove or rename it, or leave --card out")
+def check_card(place: str | Path) -> None:
+    """Raise ValueError if a folder or URL has a README.md that was not written by `write_card`."""
+    if is_url(place):
+        found = OutputFolder(str(place)).get_or_none(CARD_FILE)
+    else:
+        path = Path(place) / CARD_FILE
+        found = path.read_bytes() if path.exists() else None
+    if found is not None and not found.rstrip().endswith(_MARK.encode()):
+        raise ValueError(f"{place}/{CARD_FILE} was not written by --card; remove or rename it, or leave --card out")
 
 
 def front_matter(lines: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from gemsdata.files.checked_json import read_checked, write_checked
+from gemsdata.files.checked_json import parse_checked, write_checked
 from gemsdata.files.hashing import HashedStream, xxh3_of
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.files.publish import publish
@@ -26,7 +27,7 @@ from gemsdata.kernels.order import permute_range
 from gemsdata.kernels.random_streams import RandomStream
 from gemsdata.shards import windows
 from gemsdata.shards.arrow import ArrowWriter
-from gemsdata.shards.manifest import SPLITS
+from gemsdata.shards.manifest import SPLITS, Manifest
 from gemsdata.shards.manifest_fields import Shard, ShardFile
 from gemsdata.shards.options import FORMATS
 from gemsdata.shards.packed import PackedWriter, encode_blocks
@@ -35,11 +36,18 @@ from gemsdata.shards.schema import Rows, row_schema
 from gemsdata.shards.webdataset import TarWriter
 
 
-def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: Progress = no_progress) -> None:
-    """Encode the parts that are not on disk yet, ``workers`` at a time.
+def encode_parts(
+    plan: Plan,
+    parts: list[Part],
+    *,
+    workers: int = 1,
+    progress: Progress = no_progress,
+    after: Callable[[Part], None] | None = None,
+) -> None:
+    """Encode the parts that are not on disk yet, ``workers`` at a time; ``after`` is called with each when it is there.
 
-    With two workers or more there are twice as many threads, so that while one half waits for the disk to flush the
-    other half computes; a semaphore keeps the computing ones to ``workers``.
+    With two or more workers, twice as many threads are started, so that half of them compute while the others wait for
+    the disk; a semaphore limits the computing threads to ``workers``.
     """
     total = sum(part.num_rows for part in parts)
     computing = threading.Semaphore(max(workers, 1))
@@ -47,6 +55,8 @@ def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: P
     def encode(part: Part) -> None:
         if finished_part(plan, part) is None:
             encode_part(plan, part, computing)
+        if after is not None:
+            after(part)
         progress("writing", part.num_rows, total)
 
     if workers < 2:
@@ -66,16 +76,16 @@ def encode_parts(plan: Plan, parts: list[Part], *, workers: int = 1, progress: P
 def encode_part(plan: Plan, part: Part, computing: AbstractContextManager[Any] | None = None) -> Shard:
     """Write the shard of one part in every format, publish it, then publish its entry of the manifest.
 
-    ``computing`` is held while the rows are made and written, and not while the files are flushed to disk.
+    ``computing`` is held while the rows are made and written, but not while the files are flushed to disk.
     """
     try:
         shard = _write_files(plan, part, computing)
-        write_checked(_entry_path(plan, part), dataclasses.asdict(shard))
+        write_checked(entry_path(plan, part), dataclasses.asdict(shard))
     except FileNotFoundError:
         if plan.part_file(part.split).is_dir():
             raise
         raise ValueError(
-            f"{plan.folder} was completed or planned anew while {part.name} was encoded; this part was not written"
+            f"{plan.folder} was completed or planned again while {part.name} was encoded; this part was not written"
         ) from None
     return shard
 
@@ -149,13 +159,12 @@ def encode_rows(genome: PackedGenome, cut: windows.Windows, window: np.ndarray, 
 
 
 def finished_part(plan: Plan, part: Part, *, check_hashes: bool = True) -> Shard | None:
-    """Return the manifest entry of a part whose files are on disk whole (by size, and by hash if asked), else None."""
+    """Return the manifest entry of a part whose files are complete on disk (by size, optionally by hash), else None."""
     try:
-        shard = from_json(Shard, read_checked(_entry_path(plan, part)), part.name)
-    except (FileNotFoundError, ValueError):
+        shard = parse_entry(plan, part, entry_path(plan, part).read_bytes())
+    except FileNotFoundError:
         return None
-    wanted = (part.first_row, part.num_rows, {name: part.path(name) for name in FORMATS[plan.options.format]})
-    if wanted != (shard.first_row, shard.num_rows, {name: file.path for name, file in shard.files.items()}):
+    if shard is None:
         return None
     for file in shard.files.values():
         path = plan.part_file(file.path)
@@ -164,6 +173,37 @@ def finished_part(plan: Plan, part: Part, *, check_hashes: bool = True) -> Shard
         if check_hashes and xxh3_of(path) != file.xxh3_64:
             return None
     return shard
+
+
+def parse_entry(plan: Plan, part: Part, text: bytes) -> Shard | None:
+    """Return the manifest entry of a part from the content of its file; None when it is damaged or of another plan."""
+    try:
+        shard = from_json(Shard, parse_checked(text, part.name), part.name)
+    except ValueError:
+        return None
+    wanted = (part.first_row, part.num_rows, {name: part.path(name) for name in FORMATS[plan.options.format]})
+    found = (shard.first_row, shard.num_rows, {name: file.path for name, file in shard.files.items()})
+    return shard if found == wanted else None
+
+
+def complete_manifest(plan: Plan, shards: Iterable[Shard | None], place: str | Path) -> Manifest:
+    """Return the manifest of a set from the entries of all its parts; raise ValueError that names missing parts.
+
+    ``place`` is what messages call the folder of the set.
+    """
+    splits: dict[str, list[Shard]] = {split: [] for split in SPLITS}
+    missing: list[str] = []
+    for part, shard in zip(plan.parts, shards, strict=True):
+        if shard is None:
+            missing.append(part.name)
+        else:
+            splits[part.split].append(shard)
+    if missing:
+        raise ValueError(
+            f"{place} lacks {len(missing)} of {len(plan.parts)} parts: {', '.join(missing)}; "
+            "encode them, then finalise again"
+        )
+    return dataclasses.replace(plan.draft, splits=splits).with_hashes()
 
 
 def _writer(name: str, stream: HashedStream, plan: Plan) -> ArrowWriter | TarWriter:
@@ -176,7 +216,7 @@ def _writer(name: str, stream: HashedStream, plan: Plan) -> ArrowWriter | TarWri
 
 
 def _metadata(plan: Plan) -> dict[bytes, bytes]:
-    """What a shard says of itself: enough to mask its rows without the rest of the set."""
+    """Return the metadata of a shard: enough to mask its rows without the rest of the set."""
     return {
         b"gemsdata.k": str(plan.options.k).encode(),
         b"gemsdata.genome_sha256": plan.genome.sha256.encode(),
@@ -185,5 +225,6 @@ def _metadata(plan: Plan) -> dict[bytes, bytes]:
     }
 
 
-def _entry_path(plan: Plan, part: Part) -> Path:
+def entry_path(plan: Plan, part: Part) -> Path:
+    """Return the file of a part's entry of the manifest."""
     return plan.part_file(f"{part.name}.json")

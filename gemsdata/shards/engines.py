@@ -21,7 +21,7 @@ _POLL_S = 1.0
 
 @contextlib.contextmanager
 def open_engine(name: str, workers: int, options: Mapping[str, str], scratch: Path) -> Iterator[Executor]:
-    """Open an executor that runs up to ``workers`` tasks at a time, and close it in the end.
+    """Open an executor that runs up to ``workers`` tasks at a time, and close it at the end.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ class RayExecutor(Executor):
 class SlurmExecutor(Executor):
     """Runs calls as Slurm jobs by submitit; a thread looks for finished ones once a second.
 
-    ``cluster="local"`` among the options runs them as processes of this machine, for trying it out.
+    The option ``cluster="local"`` runs them as processes on this machine, for tests.
     """
 
     def __init__(self, folder: Path, workers: int, options: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ class SlurmExecutor(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel the jobs that are left, and stop to look for them."""
+        """Cancel the remaining jobs, and stop polling for them."""
         self._ended.set()
         if wait:
             self._watcher.join()
@@ -181,7 +181,7 @@ def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any])
 
 
 def _value(text: str) -> Any:
-    """Return a whole number, a truth value or the text itself."""
+    """Return the text as an int or a bool if it is one, else unchanged."""
     if text.isdecimal():
         return int(text)
     return {"true": True, "false": False}.get(text.lower(), text)

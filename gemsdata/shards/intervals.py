@@ -1,4 +1,4 @@
-"""``intervals.parquet``: the intervals of a genome that rows do not carry."""
+"""``intervals.parquet``: the gaps and soft-masked intervals of a genome, which rows do not store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gemsdata.genome.packed import PackedGenome
 
 
 def write_intervals(genome: PackedGenome, path: Path, *, with_letters: bool) -> None:
-    """Publish what the rows do not carry, as Parquet: (contig, start, end, kind), kind "gap" or "soft".
+    """Publish gaps and soft-masked intervals as Parquet: (contig, start, end, kind), kind "gap" or "soft".
 
     With letters there is an interval for each run of one letter, and a column ``letter`` (null where soft-masked).
     """

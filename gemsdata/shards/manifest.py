@@ -1,12 +1,13 @@
 """The manifest of a shard set: ``_index.json``, written last, whose presence means that the set is complete.
 
-This module also owns the name of every file of a set.
+This module also defines the names of all files of a set.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from gemsdata.files.publish import write_text
 from gemsdata.files.typed_json import from_json, parse_object
 from gemsdata.genome.vocab import MAX_K, token_dtype
 from gemsdata.npmi.estimators import ESTIMATORS
+from gemsdata.shards.manifest_checks import check_genome, check_shards, check_tokens, is_hex, require
 from gemsdata.shards.manifest_fields import (
+    SUFFIXES,
     ContigInfo,
     GenomeInfo,
     NpmiInfo,
@@ -24,19 +27,17 @@ from gemsdata.shards.manifest_fields import (
     TokenInfo,
     ValidationInfo,
     WindowInfo,
-    check_tokens,
-    is_hex,
-    require,
 )
+from gemsdata.shards.manifest_text import json_pieces, read_splits, split_manifest
+from gemsdata.shards.shard_table import ShardTable, column_of, num_bytes_of, row_pieces
 
 MANIFEST_FILE = "_index.json"
 NPMI_FILE = "npmi.parquet"
 INTERVALS_FILE = "intervals.parquet"
 WORK_FOLDER = "_work"
-"""what a set that is being written keeps in its folder until it is complete"""
+"""subfolder of a set that is being written, removed when it is complete"""
 JOURNAL_FILE = "publish.json"
 """in the work folder: the set is encoded, and its files are being renamed into their places"""
-SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
 SPLITS = ("train", "valid")
 SCHEMES = ("fixed", "dnabert")
 COMPRESSIONS = ("none", "zstd")
@@ -45,9 +46,9 @@ FORMAT = "gemsdata"
 VERSION = 2
 """2 added manifest_sha256 and intervals_sha256; version 1 is still read"""
 PACKED_VERSION = 3
-"""of sets of packed bases, and only of those"""
+"""version of sets of packed bases only"""
 VIEW_VERSION = 5
-"""of sets that were written from a view, and only of those; 5 added tokens.files_sha256, 4 is still read"""
+"""version of sets written from a view only; 5 added tokens.files_sha256, 4 is still read"""
 _VIEW_VERSIONS = (4, VIEW_VERSION)
 _FINGERPRINT_VERSION = 1
 _ADDED_IN_2 = ("manifest_sha256", "intervals_sha256")
@@ -61,13 +62,12 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 _TOKENIZER_VOCABULARY = "that of the Hugging Face tokenizer in tokenizer.json"
 _MAX_ROW_TOKENS = 65535
 _MAX_BLOCK_ROWS = 1 << 20
-_MAX_BASES = 1 << 62
 _MAX_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything a reader needs to know of a shard set."""
+    """Everything a reader needs to know about a shard set."""
 
     version: int = VERSION
     fingerprint: str = ""
@@ -79,42 +79,51 @@ class Manifest:
     k: int
     vocabulary: str = _VOCABULARY
     row_tokens: int
-    """L: token positions in a row; of a packed set: bases that a block has room for"""
+    """L: token positions in a row; in a packed set: bases that a block can hold"""
     token_dtype: str
     windows: WindowInfo
     seed: int
     validation: ValidationInfo
     formats: list[str]
     codec: str = _CODEC
-    """"tokens", or "bases" where rows are blocks of packed bases"""
+    """"tokens", or "bases" if rows are blocks of packed bases"""
     compression: str
     block_rows: int
     """rows of a block (an Arrow record batch, a WebDataset sample); the last block of a shard may be shorter"""
     rank_column: bool
     npmi: NpmiInfo
     tokens: TokenInfo | None = None
-    """of a set that was written from a view; None: overlapping k-mers, or packed bases"""
+    """tokens of a set that was written from a view; None: overlapping k-mers, or packed bases"""
     intervals_sha256: str = ""
     """of intervals.parquet; "" in version 1"""
-    splits: dict[str, list[Shard]] = field(default_factory=dict)
+    splits: Mapping[str, Sequence[Shard]] = field(default_factory=dict)
+    """a `ShardTable` of each split where the manifest was read from a file of the writer's layout"""
 
     @property
     def packed(self) -> bool:
-        """Whether rows are blocks of packed bases, from which views cut theirs, and not rows of tokens."""
+        """Whether the set stores blocks of packed bases, from which views cut rows, instead of rows of tokens."""
         return self.codec == PACKED_CODEC
 
     def num_rows(self, split: str) -> int:
-        """Return the number of rows of a split; raise ValueError when there is no such split."""
-        return sum(shard.num_rows for shard in self.shards(split))
+        """Return the number of rows of a split; raise ValueError if there is no such split."""
+        return sum(column_of(self.shards(split), "num_rows"))
 
-    def shards(self, split: str) -> list[Shard]:
-        """Return the shards of a split in row order; raise ValueError when there is no such split."""
+    def shards(self, split: str) -> Sequence[Shard]:
+        """Return the shards of a split in row order; raise ValueError if there is no such split."""
         if split not in self.splits:
             raise ValueError(f"split {split!r} is unknown; the set has {', '.join(self.splits)}")
         return self.splits[split]
 
+    def num_tokens(self, split: str) -> int:
+        """Return the number of tokens (of a packed set: of bases) of a split."""
+        return sum(column_of(self.shards(split), "num_tokens"))
+
+    def num_bytes(self, split: str) -> int:
+        """Return the size of a split's files of all formats."""
+        return sum(sum(num_bytes_of(self.shards(split), name)) for name in self.formats)
+
     def files(self) -> list[str]:
-        """Return the paths of every file of the set but the manifest, relative to its folder."""
+        """Return the paths of every file of the set except the manifest, relative to its folder."""
         shards = [shard for split in self.splits.values() for shard in split]
         tokenizer = [] if self.tokens is None else self.tokens.files
         return [
@@ -126,7 +135,7 @@ class Manifest:
 
     @property
     def identity(self) -> str:
-        """The sha256 of all that the manifest says, in any version: it differs where anything of the set does."""
+        """The sha256 of the whole manifest, in any version: it differs if anything in the set differs."""
         return self.manifest_sha256 or sha256_of_json(self.as_json())
 
     def with_hashes(self) -> Manifest:
@@ -140,7 +149,15 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """Return the manifest as the JSON object of its file."""
-        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content = self._head_json()
+        content["splits"] = {
+            split: [dataclasses.asdict(shard) for shard in shards] for split, shards in self.splits.items()
+        }
+        return content
+
+    def _head_json(self) -> dict[str, Any]:
+        """Return the manifest as a JSON object without shards."""
+        content = {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(self, splits={}))}
         content["windows"] = _windows_json(self.windows)
         if self.tokens is None:
             del content["tokens"]
@@ -159,7 +176,8 @@ class Manifest:
     def load(cls, folder: str | Path) -> Manifest:
         """Read the manifest of the shard set in ``folder``.
 
-        Raises FileNotFoundError when there is none, ValueError when it is not ours, of a newer version, or damaged.
+        Raises FileNotFoundError if there is none, ValueError if it is not from gemsdata, of a newer version, or
+        damaged.
         """
         path = Path(folder) / MANIFEST_FILE
         try:
@@ -169,11 +187,8 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes, path: str) -> Manifest:
-        """Read a manifest from the content of its file; ``path`` is what messages call it. Raises as `load` does."""
-        try:
-            content = parse_object(text)
-        except ValueError:
-            content = {}
+        """Read a manifest from the content of its file; ``path`` is its name in messages. Raises as `load` does."""
+        content, tables = _read(text)
         if content.pop("format", None) != FORMAT:
             raise ValueError(f"{path} is not the manifest of a gemsdata shard set")
         version = content.get("version")
@@ -183,23 +198,41 @@ class Manifest:
             )
         try:
             manifest = from_json(cls, content, "the manifest")
+            if tables is not None:
+                manifest = dataclasses.replace(manifest, splits=dict(tables))
             _check(manifest)
         except ValueError as error:
             raise ValueError(f"{path} is damaged: {error}") from None
-        if manifest.version > 1 and manifest.manifest_sha256 != _content_sha256({"format": FORMAT, **content}):
+        if manifest.version > 1 and manifest.manifest_sha256 != _content_sha256({"format": FORMAT, **content}, tables):
             raise ValueError(f"{path} is damaged or was edited: its manifest_sha256 does not follow from its content")
         if manifest.fingerprint != fingerprint(manifest):
             raise ValueError(f"{path} is damaged or was edited: its fingerprint does not follow from its content")
         return manifest
 
 
-def shard_path(split: str, index: int, file_format: str) -> str:
-    """Return the path of a shard's file, relative to the set's folder, such as train/000003.arrow."""
-    return f"{split}/{index:06d}{SUFFIXES[file_format]}"
+def _read(text: bytes) -> tuple[dict[str, Any], dict[str, ShardTable] | None]:
+    """Return the JSON object of a manifest, and its splits as tables where the text has the writer's layout.
+
+    Then the object has none; otherwise they are None and the object is whole, or empty where the text is no object.
+    """
+    head, position = split_manifest(text)
+    try:
+        content = parse_object(head)
+        formats = content.get("formats")
+        if position and isinstance(formats, list) and all(name in SUFFIXES for name in formats):
+            tables = read_splits(text, position, formats)
+            if tables is not None:
+                return content, tables
+    except (ValueError, TypeError):
+        pass  # said below, of the whole text
+    try:
+        return parse_object(text), None
+    except ValueError:
+        return {}, None
 
 
 def fingerprint(manifest: Manifest) -> str:
-    """Hash what determines the rows and their ranks: the same for every file format, compression and file name."""
+    """Return the hash of all that determines rows and ranks; independent of format, compression and file name."""
     content = {
         "version": _FINGERPRINT_VERSION,
         "genome": manifest.genome.sha256,
@@ -211,18 +244,15 @@ def fingerprint(manifest: Manifest) -> str:
         "seed": manifest.seed,
         "validation": manifest.validation.regions,
         "ranks": manifest.npmi.rank_sha256,
-        "rows": {
-            split: [[shard.first_row, shard.num_rows, shard.content_xxh3_64] for shard in shards]
-            for split, shards in manifest.splits.items()
-        },
     }
     if manifest.tokens is not None:
         content["tokens"] = manifest.tokens.identity
-    return sha256_of_json(content)
+    rows = {split: row_pieces(shards) for split, shards in manifest.splits.items()}
+    return sha256_of_json(content, {"rows": json_pieces(rows)})
 
 
 def vocabulary_of(*, varying: bool) -> str:
-    """Return how a manifest describes the ids of rows of k-mers, or of tokens that vary in length."""
+    """Return the description of the token ids for a manifest: of k-mers, or of tokens that vary in length."""
     return _TOKENIZER_VOCABULARY if varying else _VOCABULARY
 
 
@@ -230,12 +260,17 @@ def _windows_json(windows: WindowInfo) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(windows).items() if value is not None}
 
 
-def _content_sha256(content: dict[str, Any]) -> str:
-    return sha256_of_json({name: value for name, value in content.items() if name != "manifest_sha256"})
+def _content_sha256(content: dict[str, Any], tables: Mapping[str, ShardTable] | None = None) -> str:
+    """Return the hash of a manifest's JSON object, whose splits are ``tables`` where these are given."""
+    content = {name: value for name, value in content.items() if name != "manifest_sha256"}
+    if tables is None:
+        return sha256_of_json(content)
+    del content["splits"]
+    return sha256_of_json(content, {"splits": json_pieces({split: t.json_pieces() for split, t in tables.items()})})
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError, with the place, for a value that no writer gives."""
+    """Raise ValueError, with the field, for a value that is not valid in a manifest."""
     packed, tokens = manifest.packed, manifest.tokens
     versions = (PACKED_VERSION,) if packed else range(1, VERSION + 1) if tokens is None else _VIEW_VERSIONS
     require(manifest.version in versions, "version", manifest.version)
@@ -258,7 +293,7 @@ def _check(manifest: Manifest) -> None:
     known = [name for name in SUFFIXES if name in manifest.formats]
     require(bool(known) and known == manifest.formats, "formats", manifest.formats)
     require(packed == ("packed" in known) and (not packed or len(known) == 1), "formats", manifest.formats)
-    _check_genome(manifest)
+    check_genome(manifest.genome, manifest.contigs, manifest.validation)
     scheme = manifest.windows.scheme
     require(packed == (scheme == PACKED_SCHEME), "windows.scheme", scheme)
     require((tokens is not None) == (scheme == VIEW_SCHEME), "windows.scheme", scheme)
@@ -266,24 +301,7 @@ def _check(manifest: Manifest) -> None:
     _check_npmi(manifest.npmi)
     require(tuple(manifest.splits) == SPLITS, "splits", list(manifest.splits))
     for split, shards in manifest.splits.items():
-        _check_shards(manifest, split, shards)
-
-
-def _check_genome(manifest: Manifest) -> None:
-    genome, contigs = manifest.genome, manifest.contigs
-    require(is_hex(genome.sha256, 64), "genome.sha256", genome.sha256)
-    sizes = [contig.num_bases for contig in contigs]
-    require(bool(sizes) and min(sizes) >= 0, "contigs", f"{len(sizes)} of at least {min(sizes, default=0)} bases")
-    require(len({contig.name for contig in contigs}) == len(contigs), "contigs", "names that occur twice")
-    require(sum(sizes) == genome.num_bases <= _MAX_BASES, "genome.num_bases", genome.num_bases)
-    require(0 <= genome.num_not_acgt <= genome.num_bases, "genome.num_not_acgt", genome.num_not_acgt)
-    require(0 <= genome.num_soft_masked <= genome.num_bases, "genome.num_soft_masked", genome.num_soft_masked)
-    held_out = manifest.validation
-    require(held_out.fraction is None or 0 <= held_out.fraction < 1, "validation.fraction", held_out.fraction)
-    require((held_out.fraction is None) == bool(held_out.contigs), "validation.contigs", held_out.contigs)
-    for contig, start, end in held_out.regions:
-        inside = 0 <= contig < len(sizes) and 0 <= start <= end <= sizes[contig]
-        require(inside, "validation.regions", [contig, start, end])
+        check_shards(split, shards, manifest.row_tokens, manifest.formats)
 
 
 def _check_windows(windows: WindowInfo) -> None:
@@ -303,24 +321,6 @@ def _check_npmi(npmi: NpmiInfo) -> None:
     require(is_hex(npmi.rank_sha256, 64), "npmi.rank_sha256", npmi.rank_sha256)
     require(npmi.estimator in ESTIMATORS, "npmi.estimator", npmi.estimator)
     require(npmi.min_count >= 1, "npmi.min_count", npmi.min_count)
-
-
-def _check_shards(manifest: Manifest, split: str, shards: list[Shard]) -> None:
-    first_row = 0
-    for index, shard in enumerate(shards):
-        where = f"splits.{split}[{index}]"
-        require(shard.first_row == first_row, f"{where}.first_row", shard.first_row)
-        require(1 <= shard.num_rows <= _MAX_BASES, f"{where}.num_rows", shard.num_rows)
-        most = shard.num_rows * manifest.row_tokens
-        require(shard.num_rows <= shard.num_tokens <= most, f"{where}.num_tokens", shard.num_tokens)
-        require(is_hex(shard.content_xxh3_64, 16), f"{where}.content_xxh3_64", shard.content_xxh3_64)
-        require(sorted(shard.files) == sorted(manifest.formats), f"{where}.files", list(shard.files))
-        for name, file in shard.files.items():
-            require(file.path == shard_path(split, index, name), f"{where}.files.{name}.path", file.path)
-            require(1 <= file.num_bytes <= _MAX_BASES, f"{where}.files.{name}.num_bytes", file.num_bytes)
-            hashes = is_hex(file.xxh3_64, 16) and is_hex(file.sha256, 64)
-            require(hashes, f"{where}.files.{name}", "hashes that are none")
-        first_row += shard.num_rows
 
 
 def _why_absent(folder: Path) -> str:

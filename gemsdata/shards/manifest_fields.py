@@ -1,12 +1,10 @@
-"""What a manifest consists of: the genome, its contigs, windows, validation regions, NPMI table and shards."""
+"""The parts of a manifest: the genome, its contigs, windows, validation regions, NPMI table and shards."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any
 
-from gemsdata.genome.vocab import MAX_K, vocab_size
+SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar", "packed": ".arrow"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +26,7 @@ class Shard:
     num_rows: int
     num_tokens: int
     content_xxh3_64: str
-    """digest of the rows themselves: equal for every format and compression"""
+    """digest of the content of the rows: equal for every format and compression"""
     files: dict[str, ShardFile]
     """{"arrow": ..., "webdataset": ...}"""
 
@@ -58,9 +56,9 @@ class WindowInfo:
     """How rows were cut from the genome."""
 
     scheme: str
-    """"fixed" or "dnabert"; "blocks" of a packed set, "view" of one that was written from a view"""
+    """"fixed" or "dnabert"; "blocks" for a packed set, "view" for a set written from a view"""
     full_bases: int
-    """bases of a whole row"""
+    """bases of a full row"""
     shortest_bases: int | None = None
     """bases of the shortest random piece; "dnabert" only"""
     longest_bases: int | None = None
@@ -73,29 +71,29 @@ class TokenInfo:
     spec: str
     """"kmer:K:STRIDE", or "tokenizer": the Hugging Face tokenizer whose files the set has"""
     identity: str
-    """equal where every row gives equal ids"""
+    """equal if all rows give equal ids"""
     num_ids: int
     """size of the vocabulary"""
     unknown: str
-    """"break", or "token" where rows may have unknown tokens"""
+    """"break", or "token" if rows may have unknown tokens"""
     view: str
     """fingerprint of the view that was written"""
     files: list[str]
-    """of the tokenizer, in the set's folder"""
+    """files of the tokenizer, in the set's folder"""
     files_sha256: list[str] = field(default_factory=list)
-    """of each of these files; empty in version 4 of the format"""
+    """sha256 of each of these files; empty in version 4 of the format"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationInfo:
-    """What was held out for validation."""
+    """The regions held out for validation."""
 
     contigs: list[str]
-    """names that were asked for, sorted"""
+    """requested contig names, sorted"""
     fraction: float | None
-    """of the ACGT bases; None where contigs were asked for"""
+    """requested fraction of the ACGT bases; None if contigs were requested"""
     regions: list[tuple[int, int, int]]
-    """(contig, start, end) of what was held out, sorted"""
+    """(contig, start, end) of the held-out regions, sorted"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,34 +111,6 @@ class NpmiInfo:
     from_this_genome: bool
 
 
-def check_tokens(tokens: TokenInfo, file_names: tuple[str, ...], *, hashed: bool) -> None:
-    """Raise ValueError for values that no writer gives; ``hashed``: whether the format has hashes of files."""
-    stride = re.fullmatch(r"kmer:(\d{1,2}):(\d{1,2})", tokens.spec)
-    known = tokens.spec == "tokenizer" or (stride is not None and 1 <= int(stride[2]) <= int(stride[1]) <= MAX_K)
-    require(known, "tokens.spec", tokens.spec)
-    if stride is None:
-        require(tokens.identity.startswith("tokenizer:"), "tokens.identity", tokens.identity)
-        require(0 < tokens.num_ids <= 1 << 32, "tokens.num_ids", tokens.num_ids)
-    else:
-        require(tokens.identity == tokens.spec, "tokens.identity", tokens.identity)
-        require(tokens.num_ids == vocab_size(int(stride[1])), "tokens.num_ids", tokens.num_ids)
-    require(tokens.unknown in ("break", "token"), "tokens.unknown", tokens.unknown)
-    require(is_hex(tokens.view, 64), "tokens.view", tokens.view)
-    wanted = [name for name in file_names if name in tokens.files]
-    has_tokenizer = file_names[0] in tokens.files
-    fits = has_tokenizer == (tokens.spec == "tokenizer") == bool(wanted)
-    require(tokens.files == wanted and fits, "tokens.files", tokens.files)
-    num_hashes = len(tokens.files) if hashed else 0
-    right = len(tokens.files_sha256) == num_hashes and all(is_hex(digest, 64) for digest in tokens.files_sha256)
-    require(right, "tokens.files_sha256", tokens.files_sha256)
-
-
-def require(holds: bool, where: str, value: Any) -> None:
-    """Raise ValueError, with the place and its value, unless it holds."""
-    if not holds:
-        raise ValueError(f"{where} = {value!r:.80} is not a valid value")
-
-
-def is_hex(text: str, num_digits: int) -> bool:
-    """Return whether a text is a hash of so many hexadecimal digits."""
-    return re.fullmatch(f"[0-9a-f]{{{num_digits}}}", text) is not None
+def shard_path(split: str, index: int, file_format: str) -> str:
+    """Return the path of a shard's file, relative to the set's folder, such as train/000003.arrow."""
+    return f"{split}/{index:06d}{SUFFIXES[file_format]}"

@@ -1,4 +1,4 @@
-"""What a user can set of a shard set, checked once."""
+"""The options of a shard set, checked once."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ FORMATS = {
 
 _MOST_ROWS_PER_SHARD = 32768
 _MOST_BASES_PER_SHARD = 1 << 26
-"""of a packed set: 16 MB, the piece that is fetched from a URL"""
+"""blocks per shard of a packed set: 16 MB, the unit that is fetched from a URL"""
 _SHARDS_WANTED = 8
+_MOST_SHARDS = 100_000
+"""of a split: the shards of larger ones are larger, so that a manifest opens in a second"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardOptions:
-    """What determines the bytes of a shard set, besides the genome."""
+    """Everything besides the genome that determines the bytes of a shard set."""
 
     format: str = "arrow"
     k: int = 6
@@ -35,16 +37,16 @@ class ShardOptions:
     scheme: str = "fixed"
     valid_contigs: tuple[str, ...] = ()
     valid_fraction: float = 0.02
-    """share of the ACGT bases held out; ignored when valid_contigs are given"""
+    """share of the ACGT bases held out; ignored if valid_contigs are given"""
     npmi: str | None = None
-    """path of a table to take the ranks from; None counts this genome"""
+    """path of a table with the ranks; None: count this genome"""
     estimator: str | None = None
     """None: the one of the table given by npmi, or else "published" """
     min_count: int = DISCOUNT_COUNT
     canonical: bool = False
     exclude_soft_masked: bool = False
     compression: str = "none"
-    """of Arrow shards; of WebDataset shards where there are no Arrow shards"""
+    """compression of Arrow shards, or of WebDataset shards if there are no Arrow shards"""
     rank_column: bool = False
     seed: int = 0
     block_rows: int = 1024
@@ -57,8 +59,8 @@ class ShardOptions:
             check_estimator(self.estimator)
         if self.npmi and (self.canonical or self.exclude_soft_masked or self.min_count != DISCOUNT_COUNT):
             raise ValueError(
-                f"{self.npmi} has counts of its own; min-count, canonical and exclude-soft-masked are for counts made "
-                "here: give them to `gemsdata npmi` instead"
+                f"{self.npmi} already has counts; min-count, canonical and exclude-soft-masked apply to new counts "
+                "only: give them to `gemsdata npmi` instead"
             )
         _check_choice("format", self.format, FORMATS)
         _check_choice("windows", self.scheme, SCHEMES)
@@ -78,19 +80,20 @@ class ShardOptions:
 
     @property
     def packed(self) -> bool:
-        """Whether shards hold packed bases, from which views cut rows, and not rows of tokens."""
+        """Whether shards store packed bases, from which views cut rows, instead of rows of tokens."""
         return self.format == "packed"
 
     def num_rows_of_shard(self, num_rows: int, block_rows: int, row_tokens: int) -> int:
-        """Return the number of rows of a whole shard, in a split of ``num_rows`` rows.
+        """Return the number of rows of a full shard, in a split of ``num_rows`` rows.
 
-        ``block_rows`` and ``row_tokens`` are those of the manifest: a packed set chooses them by its genome.
+        ``block_rows`` and ``row_tokens`` are those of the manifest: for a packed set, they depend on the genome.
         """
         if self.rows_per_shard is not None:
             return self.rows_per_shard
         most = _MOST_BASES_PER_SHARD // row_tokens if self.packed else _MOST_ROWS_PER_SHARD
         blocks = -(-num_rows // (_SHARDS_WANTED * block_rows))
-        return min(max(blocks * block_rows, block_rows), max(most // block_rows, 1) * block_rows)
+        least = -(-num_rows // (_MOST_SHARDS * block_rows))
+        return max(min(max(blocks, 1), max(most // block_rows, 1)), least) * block_rows
 
     def _check_packed(self) -> None:
         defaults = {"row_tokens": 510, "scheme": "fixed", "compression": "none", "rank_column": False}
@@ -103,7 +106,7 @@ class ShardOptions:
                 )
 
     def manifest_fields(self) -> dict[str, Any]:
-        """Return the fields of the manifest that follow from the options alone; of a packed set, some do not."""
+        """Return the manifest fields that follow from the options alone (for a packed set, some are missing)."""
         if self.packed:
             return {
                 "version": PACKED_VERSION,

@@ -1,7 +1,7 @@
-"""Shards of packed bases: blocks of consecutive bases of a contig, four bases a byte, as Arrow IPC files.
+"""Shards of packed bases: blocks of consecutive bases of a contig, four bases per byte, as Arrow IPC files.
 
-A block is a row of the file; all blocks of a set have the same room, and only the last of a stretch is not full. Any
-reader of Arrow opens the file; ours maps it and keeps an address for each block.
+A block is a row of the file; all blocks of a set have the same capacity, and only the last of a stretch is not full.
+Any Arrow reader can open the file; the reader here maps it and keeps an address for each block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SMALLEST_BLOCK_BASES, LARGEST_BLOCK_BASES = 256, 32768
 BLOCK_BASES_KEY = b"gemsdata.block_bases"
 _BATCH_BYTES = 1 << 20
 _OTHER_BYTES = 16
-"""of a block's columns besides its bases"""
+"""bytes of a block's columns besides its bases"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Blocks:
 
 
 def choose_block_bases(num_bases: np.ndarray) -> int:
-    """Return the power of two from 256 to 32,768 that takes the fewest bytes for stretches of int64[m] bases."""
+    """Return the power of two from 256 to 32,768 that minimises the bytes for stretches of int64[m] bases."""
     sizes = [SMALLEST_BLOCK_BASES]
     while sizes[-1] < LARGEST_BLOCK_BASES:
         sizes.append(2 * sizes[-1])
@@ -125,40 +125,40 @@ class PackedWriter:
 class PackedShard:
     """One packed shard, opened for random access; it keeps a memory map and no file descriptor.
 
-    Raises ValueError for a file that is not a whole packed shard.
+    Raises ValueError for a file that is not a complete packed shard.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.pin: object = None
-        """keeps a fetched file in its cache"""
+        """keeps a downloaded file in its cache"""
         try:
             with pa.memory_map(str(path)) as file:
                 self.map = file.read_buffer()
             check_sizes(self.map, MOST_COLUMN_BYTES)
             self._reader = pa.ipc.open_file(pa.BufferReader(self.map))
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole Arrow shard: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{path} is not a complete Arrow shard: {str(error).splitlines()[0]}") from None
         self.metadata: dict[bytes, bytes] = self._reader.schema.metadata or {}
         if not self.metadata.get(BLOCK_BASES_KEY, b"").isdigit():
-            raise ValueError(f"{path} is no shard of packed bases")
+            raise ValueError(f"{path} is not a shard of packed bases")
         self.block_bases = int(self.metadata[BLOCK_BASES_KEY])
         self.num_blocks: int = self._reader.num_record_batches
 
     def block(self, index: int) -> Blocks:
-        """Return record batch ``index`` as read-only arrays; raise ValueError when it is damaged."""
+        """Return record batch ``index`` as read-only arrays; raise ValueError if it is damaged."""
         try:
             batch = self._reader.get_batch(index)
-            batch.validate()  # a damaged one can end the process when it is sliced
+            batch.validate()  # slicing a damaged batch can crash the process
             return _blocks_of(batch)
         except (pa.ArrowException, OSError, KeyError, AttributeError, TypeError, ValueError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise ValueError(f"{self.path}: block {index} is damaged: {reason}") from None
 
     def addresses(self, num_blocks: int) -> np.ndarray:
-        """Return where the bases of each of the shard's ``num_blocks`` blocks lie in memory, int64[num_blocks].
+        """Return the memory address of the bases of each of the shard's ``num_blocks`` blocks, int64[num_blocks].
 
-        They stay there as long as ``map`` lives. Raises ValueError for a file that holds other blocks.
+        The addresses are valid as long as ``map`` exists. Raises ValueError for a file that has other blocks.
         """
         parts = [np.empty(0, np.int64)]
         for index in range(self.num_blocks):

@@ -11,7 +11,7 @@ from gemsdata.shards.plan import Part, Plan, open_plan
 from gemsdata.shards.tasks import run_tasks
 
 _TASKS_PER_WORKER = 4
-"""so that fast workers take more of them"""
+"""so that fast workers can take more tasks"""
 
 
 def encode_on(
@@ -19,11 +19,10 @@ def encode_on(
 ) -> None:
     """Encode the parts that are not on disk yet with tasks that ``executor`` runs, ``workers`` at a time.
 
-    A task encodes several parts, so that it pays to start a process for it. All workers must see the folder of the
-    plan. Raises ValueError and OSError as `encode_part` does, and what the executor raises for lost workers.
+    A task encodes several parts, so that starting a process for it is worthwhile. All workers must see the folder of
+    the plan. Raises ValueError and OSError as `encode_part` does, and the executor's exceptions for lost workers.
     """
-    num_tasks = min(len(parts), _TASKS_PER_WORKER * max(workers, 1))
-    groups = [parts[index::num_tasks] for index in range(num_tasks)]
+    groups = part_groups(parts, workers)
     total = sum(part.num_rows for part in parts)
     calls = [(_encode_group, (str(plan.folder), plan.parts_folder, [part.name for part in group])) for group in groups]
     run_tasks(
@@ -31,6 +30,12 @@ def encode_on(
         calls,
         lambda index: progress("writing", sum(part.num_rows for part in groups[index]), total),
     )
+
+
+def part_groups(parts: list[Part], workers: int) -> list[list[Part]]:
+    """Divide parts among the tasks of ``workers`` workers."""
+    num_tasks = min(len(parts), _TASKS_PER_WORKER * max(workers, 1))
+    return [parts[index::num_tasks] for index in range(num_tasks)]
 
 
 def _encode_group(folder: str, parts_folder: str, names: list[str]) -> None:
@@ -43,7 +48,7 @@ def _encode_group(folder: str, parts_folder: str, names: list[str]) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _opened_plan(folder: str, parts_folder: str) -> Plan:
-    """Open a plan once for all tasks of a worker process; raise ValueError when the folder holds another one."""
+    """Open a plan once for all tasks of a worker process; raise ValueError if the folder contains another one."""
     plan = open_plan(folder)
     if plan.parts_folder != parts_folder:
         raise ValueError(f"{folder} holds the plan {plan.parts_folder}, not {parts_folder}: it was planned again")

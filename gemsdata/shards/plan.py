@@ -1,4 +1,4 @@
-"""The plan of a shard set, in ``OUT/_work``: the genome read once, which window is row i of which part."""
+"""The plan of a shard set, in ``OUT/_work``: the genome, read once, and the window of each row of each part."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gemsdata.files.checked_json import read_checked, write_checked
 from gemsdata.files.hashing import sha256_of, xxh3_of
 from gemsdata.files.prefetch import prefetch
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.shared_folder import LocalShared, SharedFolder
 from gemsdata.files.typed_json import from_json
 from gemsdata.genome.packed import (
     GENOME_FILES,
@@ -33,8 +34,8 @@ from gemsdata.npmi.counts import NgramCounter, countable_runs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import windows
 from gemsdata.shards.intervals import write_intervals
-from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest, shard_path
-from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo
+from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest
+from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo, shard_path
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.parallel_reading import read_on
 from gemsdata.shards.resume import check_plan, input_identity
@@ -52,7 +53,7 @@ from gemsdata.shards.work_folder import (
 
 _COUNTED_K = 10
 _BATCH_BASES = 1 << 24
-_HASHED = (
+PLANNED_FILES = (
     *(f"{GENOME_FOLDER}/{name}" for name in GENOME_FILES),
     *(f"{split}.npz" for split in SPLITS),
     RANKS_FILE,
@@ -83,21 +84,21 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What the parts of one shard set share."""
+    """The data shared by all parts of a shard set."""
 
     folder: Path
     options: ShardOptions
     genome: PackedGenome
     windows: dict[str, windows.Windows]
-    """of a packed set: its blocks, whose ``num_tokens`` is their number of bases"""
+    """in a packed set, its blocks; their ``num_tokens`` is the number of bases"""
     ranks: np.ndarray
     """uint16[4**k + 5] (uint32 from k = 8)"""
     draft: Manifest
     """the manifest without its shards and hashes"""
     summary: dict[str, Any]
-    """what the user is told at the end"""
+    """the summary printed at the end"""
     parts_folder: str
-    """folder below ``_work`` in which the parts of this plan stand until the set is complete"""
+    """folder below ``_work`` with the parts of this plan until the set is complete"""
 
     @property
     def parts(self) -> list[Part]:
@@ -113,18 +114,18 @@ class Plan:
         return parts
 
     def part_file(self, path: str) -> Path:
-        """Return where the file of a part, ``path`` in the complete set, stands until the set is complete."""
+        """Return the location of the file of a part (``path`` in the complete set) until the set is complete."""
         return work_of(self.folder) / self.parts_folder / path
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The genome as it was read."""
+    """The packed genome, and how it was scored."""
 
     genome: PackedGenome
     report: GenomeReport
     table: NpmiTable
-    """given, or of its own counts"""
+    """given by the options, or computed from the genome's counts"""
 
 
 def make_plan(
@@ -134,35 +135,36 @@ def make_plan(
     *,
     resume: bool = False,
     executor: Executor | None = None,
+    shared: SharedFolder | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
-    """Read the genome and decide every row; with ``resume`` reopen the plan in ``folder`` if there is one.
+    """Read the genome and lay out all rows; with ``resume``, reopen the plan in ``folder`` if there is one.
 
-    With an ``executor`` each input file is read by a task of its own; the plan is the same. Raises ValueError when the
-    reopened plan has another input or other options.
-
-    ``OUT/_work/plan.json`` is written last, so a plan is there whole or not at all.
+    With an ``executor``, the input files are read by its tasks; the plan is the same. The tasks' results go to
+    ``shared``, by default a folder below ``folder``. Raises ValueError if the reopened plan has other input or options.
+    ``OUT/_work/plan.json`` is written last, so that a plan is complete or absent.
     """
     if resume and is_planned(folder):
-        check_plan(folder, _read_plan_file(folder)["identity"], inputs, options)
+        check_plan(folder, plan_identity(folder), inputs, options)
         plan = open_plan(folder)
     else:
         clear_work(folder)
         identity = {"inputs": input_identity(inputs), "options": dataclasses.asdict(options)}
-        source = _read_source(inputs, folder, options, executor, progress)
+        shared = shared or LocalShared(work_of(folder) / FILES_FOLDER)
+        source = _read_source(inputs, folder, options, executor, shared, progress)
         rows = lay_out_rows(source.genome, options)
         _write_arrays(folder, options, source, rows)
         draft = _draft_manifest(folder, inputs, options, source, rows)
         summary = summarise(source.report, rows.segments, rows.windows, source.table, options)
         _write_plan_file(folder, identity, draft, summary)
         plan = open_plan(folder)
-    for split in SPLITS:  # here only, so that a late `encode` cannot bring back the folders of a plan that was removed
+    for split in SPLITS:  # created only here, so that a late `encode` cannot recreate the folders of a removed plan
         plan.part_file(split).mkdir(parents=True, exist_ok=True)
     return plan
 
 
 def open_plan(folder: str | Path) -> Plan:
-    """Open the plan in ``folder``; raise FileNotFoundError when there is none, ValueError when a file is damaged."""
+    """Open the plan in ``folder``; raise FileNotFoundError if there is none, ValueError if a file is damaged."""
     folder = Path(folder)
     work = work_of(folder)
     stored = _read_plan_file(folder)
@@ -184,12 +186,23 @@ def open_plan(folder: str | Path) -> Plan:
         ranks=np.load(work / RANKS_FILE),
         draft=from_json(Manifest, stored["draft"], "the plan"),
         summary=stored["summary"],
-        parts_folder=f"parts-{hashlib.sha256(json.dumps(stored['identity']).encode()).hexdigest()[:16]}",
+        parts_folder=parts_folder_of(stored["identity"]),
     )
 
 
+def plan_identity(folder: Path) -> dict[str, Any]:
+    """Return what the inputs and options of the plan in ``folder`` were; errors as `open_plan`."""
+    identity: dict[str, Any] = _read_plan_file(folder)["identity"]
+    return identity
+
+
+def parts_folder_of(identity: dict[str, Any]) -> str:
+    """Return the folder of the parts of a plan."""
+    return f"parts-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+
+
 def _given_table(options: ShardOptions) -> NpmiTable | None:
-    """Return the table that the options name, if they do."""
+    """Return the NPMI table that the options name, or None."""
     if not options.npmi:
         return None
     table = NpmiTable.from_parquet(options.npmi, options.estimator)
@@ -201,7 +214,12 @@ def _given_table(options: ShardOptions) -> NpmiTable | None:
 
 
 def _read_source(
-    inputs: list[str], folder: Path, options: ShardOptions, executor: Executor | None, progress: Progress
+    inputs: list[str],
+    folder: Path,
+    options: ShardOptions,
+    executor: Executor | None,
+    shared: SharedFolder,
+    progress: Progress,
 ) -> _Source:
     """Write the packed genome to ``_work``, and score its n-grams unless the options name a table."""
     given = _given_table(options)
@@ -211,9 +229,8 @@ def _read_source(
         if executor is None or fasta.STDIN in inputs:
             report = _read_in_order(inputs, writer, counter, exclude_soft_masked=soft_excluded, progress=progress)
         else:
-            own = work_of(folder) / FILES_FOLDER
             report = read_on(
-                executor, inputs, own, writer, counter, exclude_soft_masked=soft_excluded, progress=progress
+                executor, inputs, shared, writer, counter, exclude_soft_masked=soft_excluded, progress=progress
             )
         genome = writer.finish()
     if counter is not None:
@@ -259,7 +276,7 @@ def _write_arrays(folder: Path, options: ShardOptions, source: _Source, rows: Ro
 def _draft_manifest(
     folder: Path, inputs: list[str], options: ShardOptions, source: _Source, rows: RowLayout
 ) -> Manifest:
-    """Return the manifest without its shards and hashes; the two tables of the set stand in ``_work``."""
+    """Return the manifest without its shards and hashes; the two tables of the set are in ``_work``."""
     work, genome, report, table = work_of(folder), source.genome, source.report, source.table
     return Manifest(
         genome=GenomeInfo(
@@ -299,7 +316,7 @@ def _write_plan_file(folder: Path, identity: dict[str, Any], draft: Manifest, su
         "identity": identity,
         "draft": {name: value for name, value in draft.as_json().items() if name != "format"},
         "summary": summary,
-        "files": {name: xxh3_of(work_of(folder) / name) for name in _HASHED},
+        "files": {name: xxh3_of(work_of(folder) / name) for name in PLANNED_FILES},
     }
     write_checked(work_of(folder) / PLAN_FILE, content)
 
@@ -321,7 +338,7 @@ def _damaged(path: Path) -> ValueError:
 
 
 def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
-    """Yield contigs in lists of 16 Mb or more, so that a thread hands over few things also where contigs are many."""
+    """Yield contigs in lists of 16 Mb or more, so that a thread passes few items even if there are many contigs."""
     batch: list[Contig] = []
     num_bases = 0
     for contig in contigs:

@@ -1,4 +1,4 @@
-"""Whether a command with ``--resume`` asks for the set that its folder holds."""
+"""Check that a command with ``--resume`` has the input and options of the set in its folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from gemsdata.genome.packed import GenomeDigest, GenomeReport, read_contigs
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import NPMI_FILE, Manifest
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.shard_table import column_of
+from gemsdata.shards.storage import Store
 
 _NO_INPUT = "`gemsdata encode {0}` and then `gemsdata finalise {0}` complete an unfinished set without any input"
 
 
 def input_identity(inputs: list[str]) -> list[list[Any]]:
-    """Return path, size and modification time of every input file; only its name of one that is no regular file."""
+    """Return path, size and modification time of every input file; only the name if it is not a regular file."""
     identity: list[list[Any]] = []
     for path in inputs:
         if _is_file(path):
@@ -33,10 +35,10 @@ def input_identity(inputs: list[str]) -> list[list[Any]]:
     return identity
 
 
-def check_plan(folder: Path, stored: Mapping[str, Any], inputs: list[str], options: ShardOptions) -> None:
+def check_plan(folder: str | Path, stored: Mapping[str, Any], inputs: list[str], options: ShardOptions) -> None:
     """Raise ValueError, with the first difference, unless the plan in ``folder`` is for these inputs and options.
 
-    ``stored`` is what `input_identity` and the options were when the plan was made.
+    ``stored`` has the `input_identity` and the options of the time when the plan was made.
     """
     given = json.loads(json.dumps(dataclasses.asdict(options)))
     for name, value in given.items():
@@ -47,17 +49,18 @@ def check_plan(folder: Path, stored: Mapping[str, Any], inputs: list[str], optio
             )
     _check_comparable(folder, inputs)
     if stored["inputs"] != input_identity(inputs):
-        raise ValueError(f"{folder} was begun with other or since changed input files; --overwrite begins anew")
+        raise ValueError(f"{folder} was begun with other input files, or these have changed; --overwrite begins anew")
 
 
 def check_complete(
-    folder: Path, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
+    store: Store, manifest: Manifest, inputs: list[str], options: ShardOptions, progress: Progress = no_progress
 ) -> None:
-    """Raise ValueError, with the first difference, unless a complete set is what these inputs and options make.
+    """Raise ValueError, with the first difference, unless these inputs and options would give the complete set.
 
-    Options are compared with the manifest, a given NPMI table with that of the set, and the genome by its content:
-    it is read for that, and may have another file name or format.
+    Options are compared with the manifest, a given NPMI table with that of the set, and the genome by its content, for
+    which it is read; its file name and format may differ.
     """
+    folder = str(store)
     table = NpmiTable.from_parquet(options.npmi, options.estimator) if options.npmi else None
     for name, made, given in _settings(manifest, options, table):
         if made != given:
@@ -66,17 +69,17 @@ def check_complete(
                 "--overwrite replaces it"
             )
     if table is not None:
-        _check_counts(folder, table, options)
+        _check_counts(store, table, options)
     _check_comparable(folder, inputs)
     _check_genome(folder, manifest, inputs, progress)
 
 
 def _settings(manifest: Manifest, options: ShardOptions, table: NpmiTable | None) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (name, what the set was made with, what is given) of everything but the genome and the counts."""
+    """Yield (name, value of the set, given value) of all settings except the genome and the counts."""
     fields = options.manifest_fields()
     for name in ("formats", "k", "seed", "compression", "rank_column"):
         yield name, getattr(manifest, name), fields[name]
-    if not options.packed:  # a packed set chooses them by its genome
+    if not options.packed:  # in a packed set, they depend on the genome
         yield "row_tokens", manifest.row_tokens, fields["row_tokens"]
         yield "block_rows", manifest.block_rows, fields["block_rows"]
         yield "windows", manifest.windows.scheme, options.scheme
@@ -85,7 +88,7 @@ def _settings(manifest: Manifest, options: ShardOptions, table: NpmiTable | None
     yield "valid_fraction", manifest.validation.fraction, None if options.valid_contigs else options.valid_fraction
     for shards in manifest.splits.values():
         if shards:
-            num_rows = sum(shard.num_rows for shard in shards)
+            num_rows = sum(column_of(shards, "num_rows"))
             size = options.num_rows_of_shard(num_rows, manifest.block_rows, manifest.row_tokens)
             yield "rows_per_shard", shards[0].num_rows, min(size, num_rows)
     npmi = manifest.npmi
@@ -100,18 +103,19 @@ def _source(table: NpmiTable | None) -> str:
     return "the counts of its genome" if table is None else "a table"
 
 
-def _check_counts(folder: Path, table: NpmiTable, options: ShardOptions) -> None:
-    made = NpmiTable.from_parquet(folder / NPMI_FILE)
+def _check_counts(store: Store, table: NpmiTable, options: ShardOptions) -> None:
+    with store.file(NPMI_FILE) as path:
+        made = NpmiTable.from_parquet(path)
     for n in sorted({*table.counts, *made.counts}):
         if not np.array_equal(table.counts.get(n, ()), made.counts.get(n, ())):
             raise ValueError(
-                f"{folder} is complete and was made with another table than {options.npmi}: the counts of {n}-mers "
+                f"{store} is complete and was made with another table than {options.npmi}: the counts of {n}-mers "
                 "differ; --overwrite replaces it"
             )
 
 
-def _check_comparable(folder: Path, inputs: list[str]) -> None:
-    """Raise ValueError for an input that can be read only once, so that it cannot be compared beforehand."""
+def _check_comparable(folder: str | Path, inputs: list[str]) -> None:
+    """Raise ValueError for an input that can be read only once and so cannot be compared beforehand."""
     for path in inputs:
         if path == fasta.STDIN or (os.path.exists(path) and not _is_file(path)):
             shown = "standard input" if path == fasta.STDIN else path
@@ -121,7 +125,7 @@ def _check_comparable(folder: Path, inputs: list[str]) -> None:
             )
 
 
-def _check_genome(folder: Path, manifest: Manifest, inputs: list[str], progress: Progress) -> None:
+def _check_genome(folder: str | Path, manifest: Manifest, inputs: list[str], progress: Progress) -> None:
     """Read the genome and compare it with that of the set: contigs first, then the digest of everything."""
     digest = GenomeDigest()
     num_contigs = 0

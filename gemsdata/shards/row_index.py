@@ -1,4 +1,4 @@
-"""Where row i of a split is: in which shard, in which block, and at which place in the block."""
+"""The location of row i of a split: its shard, its block, and its place in the block."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gemsdata.shards.manifest_fields import Shard
+from gemsdata.shards.shard_table import column_of
 
 
 class Location(NamedTuple):
-    """Where rows are; arrays int64[B]."""
+    """Locations of rows; arrays int64[B]."""
 
     shard: np.ndarray
     """index of the shard in its split"""
@@ -30,12 +31,12 @@ class RowIndex:
     first_block: np.ndarray
     """the first block of each shard, then the number of blocks, int64[S + 1]"""
     block_rows: int
-    """rows of a whole block"""
+    """rows of a full block"""
 
     @classmethod
     def of(cls, shards: Sequence[Shard], block_rows: int) -> RowIndex:
         """Index the shards of a split."""
-        rows = np.array([shard.num_rows for shard in shards], np.int64)
+        rows = np.array(column_of(shards, "num_rows"), np.int64)
         blocks = -(-rows // block_rows)
         zero = np.zeros(1, np.int64)
         return cls(np.concatenate([zero, np.cumsum(rows)]), np.concatenate([zero, np.cumsum(blocks)]), block_rows)
@@ -51,7 +52,7 @@ class RowIndex:
         return int(self.first_block[-1])
 
     def locate(self, row_ids: np.ndarray) -> Location:
-        """Return where rows ``row_ids`` (int64[B], 0 .. num_rows - 1) are."""
+        """Return the locations of rows ``row_ids`` (int64[B], 0 .. num_rows - 1)."""
         shard = np.searchsorted(self.first_row, row_ids, side="right") - 1
         row_in_shard = row_ids - self.first_row[shard]
         block_in_shard = row_in_shard // self.block_rows
@@ -64,6 +65,6 @@ class RowIndex:
         return range(int(self.first_block[shard]), int(self.first_block[shard + 1]))
 
     def rows_of_block(self, shard: int, block: int) -> int:
-        """Return how many rows a block of a shard holds; ``block`` is its index in the split."""
+        """Return the number of rows in a block of a shard; ``block`` is its index in the split."""
         first_row = (block - int(self.first_block[shard])) * self.block_rows
         return min(self.block_rows, int(self.first_row[shard + 1] - self.first_row[shard]) - first_row)

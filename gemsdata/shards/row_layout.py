@@ -1,4 +1,4 @@
-"""The layout of the rows of a set: what is held out, and which window of the genome is which row."""
+"""The layout of the rows of a set: the validation regions, and the window of each row."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from gemsdata.shards.packed import blocks_per_batch, choose_block_bases, cut_blo
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Where the rows of each split lie in the genome."""
+    """The positions of the rows of each split in the genome."""
 
     valid_regions: np.ndarray
-    """(contig, start, end) of what is held out, int64[m, 3], sorted"""
+    """(contig, start, end) of the held-out regions, int64[m, 3], sorted"""
     segments: dict[str, np.ndarray]
     """(contig, start, end) of the maximal stretches of ACGT of each split, int64[m, 3]"""
     windows: dict[str, windows.Windows]
-    """of a packed set: its blocks, whose ``num_tokens`` is their number of bases"""
+    """in a packed set, its blocks; their ``num_tokens`` is the number of bases"""
     fields: dict[str, Any]
-    """fields of the manifest that follow from the options and, of a packed set, from the genome"""
+    """manifest fields that follow from the options and, in a packed set, from the genome"""
 
 
 def lay_out_rows(genome: PackedGenome, options: ShardOptions) -> RowLayout:

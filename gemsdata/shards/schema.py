@@ -15,7 +15,7 @@ class Rows:
     """A block of B rows of L = row_tokens token positions; positions from ``num_tokens`` on hold [PAD] (0)."""
 
     input_ids: np.ndarray
-    """token ids, uint16[B, L] (uint32 from k = 8); no special tokens but the padding"""
+    """token ids, uint16[B, L] (uint32 from k = 8); no special tokens except padding"""
     num_tokens: np.ndarray
     """real tokens in the row, uint16[B], 1..L"""
     contig: np.ndarray
@@ -25,10 +25,10 @@ class Rows:
     num_bases: np.ndarray | None = None
     """bases that the tokens cover, uint32[B]; None for rows of overlapping k-mers, which have ``num_tokens`` + k - 1"""
     token_bases: np.ndarray | None = None
-    """bases of each token, uint8[B, L], where they vary in length; else None"""
+    """bases of each token, uint8[B, L], if they vary in length; else None"""
 
     def covered_bases(self, k: int) -> np.ndarray:
-        """Return how many bases the tokens of each row cover, int64[B]; ``k`` is that of overlapping k-mers."""
+        """Return the number of bases that the tokens of each row cover, int64[B]; ``k`` is for overlapping k-mers."""
         return self.num_tokens.astype(np.int64) + k - 1 if self.num_bases is None else self.num_bases.astype(np.int64)
 
     def __len__(self) -> int:

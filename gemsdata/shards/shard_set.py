@@ -28,9 +28,9 @@ _READERS: dict[str, type[ArrowShard] | type[TarShard]] = {"arrow": ArrowShard, "
 
 
 class ShardSet:
-    """A complete shard set in a local folder or at a URL. Files are opened, or fetched, when they are first touched.
+    """A complete shard set in a local folder or at a URL. Files are opened, or fetched, on first access.
 
-    It has more than 12 public methods because readers of rows, of blocks and of intervals all begin here.
+    It has more than 12 public methods because it gives access to rows, blocks and intervals.
     """
 
     def __init__(self, place: Path | Store, manifest: Manifest, file_format: str | None = None) -> None:
@@ -60,12 +60,13 @@ class ShardSet:
         Parameters
         ----------
         place
-            folder of the set, or the URL of one: ``s3://``, ``gs://``, ``az://``, ``https://``, or what fsspec opens.
+            folder of the set, or the URL of one: ``s3://``, ``gs://``, ``az://``, ``https://``, or any other URL that
+            fsspec supports.
         file_format
             "arrow" or "webdataset", where the set has both; default: Arrow if it has it.
         cache_dir, cache_bytes
-            where fetched shards are kept (default: $GEMSDATA_CACHE or the user's cache folder), and at most how many
-            bytes of them (default: $GEMSDATA_CACHE_BYTES or 64 GiB).
+            folder of fetched shards (default: $GEMSDATA_CACHE or the user's cache folder), and their largest total size
+            (default: $GEMSDATA_CACHE_BYTES or 64 GiB).
         storage_options
             settings of the obstore store, such as ``endpoint`` or ``region``, or of the fsspec file system.
         retry_s
@@ -74,9 +75,9 @@ class ShardSet:
         Raises
         ------
         FileNotFoundError, ValueError
-            when there is no set to read.
+            if there is no set, or it cannot be read.
         PermissionError, ConnectionError
-            when the server denies it, or does not answer.
+            if the server denies access, or does not answer.
         """
         store = store_of(
             place, cache_dir=cache_dir, cache_bytes=cache_bytes, storage_options=storage_options, retry_s=retry_s
@@ -110,7 +111,7 @@ class ShardSet:
     def read(self, split: str, row_ids: np.ndarray) -> Rows:
         """Return rows ``row_ids`` (integers[B], 0 .. num_rows - 1, any order, repeats allowed) of a split, copied.
 
-        Raises IndexError for a row that is not there.
+        Raises IndexError for a row that does not exist.
         """
         row_ids = np.asarray(row_ids, np.int64)
         index = self.row_index(split)
@@ -128,17 +129,8 @@ class ShardSet:
                     getattr(out, name)[here] = getattr(block, name)[row_in_block[here]]
         return out
 
-    def read_starts(self, split: str, row_ids: np.ndarray) -> np.ndarray:
-        """Return where rows ``row_ids`` (int64[B], 0 .. num_rows - 1) begin: contig and start, int64[2, B]."""
-        index = self.row_index(split)
-        out = np.empty((2, len(row_ids)), np.int64)
-        for i, (shard, block, row) in enumerate(zip(*(a.tolist() for a in index.locate(row_ids)), strict=True)):
-            rows = self.block(split, shard, block - index.blocks(shard).start)
-            out[:, i] = rows.contig[row], rows.start[row]
-        return out
-
     def row_index(self, split: str) -> RowIndex:
-        """Return where the rows of a split are; raise ValueError when there is no such split."""
+        """Return the index of the rows of a split; raise ValueError if there is no such split."""
         if split not in self._row_index:
             self._row_index[split] = RowIndex.of(self.manifest.shards(split), self.manifest.block_rows)
         return self._row_index[split]
@@ -152,11 +144,11 @@ class ShardSet:
     def open_shard(
         self, split: str, shard: int, *, check: str = "structure", num_cached: int = 16
     ) -> ArrowShard | TarShard:
-        """Open one shard of rows of tokens; it keeps the last ``num_cached`` blocks that it made arrays of.
+        """Open one shard of rows of tokens; it caches the last ``num_cached`` blocks that were read.
 
-        ``check`` says how its file is compared with the manifest before: not at all beyond its structure, by "size"
-        (finds a truncated file), or by "hash" (any change; reads all of it, unless a process of this machine did so
-        since it was written). Raises FileNotFoundError or ValueError.
+        ``check`` says how its file is first compared with the manifest: by structure only, by "size" (detects a
+        truncated file), or by "hash" (detects any change; reads the whole file, unless a process on this machine has
+        done so since it was written). Raises FileNotFoundError or ValueError.
         """
         if self.manifest.packed:
             raise ValueError(
@@ -178,9 +170,9 @@ class ShardSet:
         return opened
 
     def check_unchanged(self) -> None:
-        """Raise ValueError when the set in a local folder is no longer the one that was opened.
+        """Raise ValueError if the set in a local folder is no longer the one that was opened.
 
-        Costs one look at the manifest's size and time; shards at URLs are fetched by the hash of their content.
+        Costs one stat call for the manifest; shards at URLs are always fetched by the hash of their content.
         """
         status = self.store.manifest_status()
         if status == self._manifest_status:
@@ -197,7 +189,7 @@ class ShardSet:
         self._manifest_status = status
 
     def _checked_file(self, split: str, shard: int, check: str) -> tuple[Path, Pin | None]:
-        """Return the path of a shard's file here, compared with the manifest, and what keeps it there."""
+        """Return the local path of a shard's file, compared with the manifest, and the object that keeps it there."""
         self.check_unchanged()
         entry = self.manifest.shards(split)[shard].files[self.file_format]
         path, pin = self.store.path(entry)
@@ -210,7 +202,7 @@ class ShardSet:
             )
         if check == "hash" and not has_hash(path, entry.xxh3_64, checked_files_record(), lock=pin is None):
             raise ValueError(
-                f"shard {path} is damaged or another one: its xxh3 is not the manifest's; restore it, or make the set"
+                f"shard {path} is damaged or replaced: its xxh3 is not the manifest's; restore it, or make the set"
                 " again"
             )
         return path, pin
@@ -227,11 +219,11 @@ class ShardSet:
         )
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_shards": {}}  # a process opens files itself
+        return {**self.__dict__, "_shards": {}}  # each process opens files itself
 
     @functools.cached_property
     def has_npmi(self) -> bool:
-        """Whether the set's NPMI table is there."""
+        """Whether the set has its NPMI table."""
         if isinstance(self.store, LocalStore):
             return (self.store.folder / NPMI_FILE).exists()
         try:
@@ -241,13 +233,13 @@ class ShardSet:
 
     @functools.cached_property
     def npmi(self) -> NpmiTable:
-        """The set's NPMI table; raises ValueError for another one in its place."""
+        """The set's NPMI table; raises ValueError if the file has another table."""
         with self.store.file(NPMI_FILE) as path:
             table = NpmiTable.from_parquet(path)
         ranks = table.ranks(self.k).astype("<u4")
         if hashlib.sha256(ranks.tobytes()).hexdigest() != self.manifest.npmi.rank_sha256:
             raise ValueError(
-                f"{self.store}/{NPMI_FILE} is of another set: it does not rank the {self.k}-mers as the manifest says;"
+                f"{self.store}/{NPMI_FILE} is of another set: its ranks of the {self.k}-mers do not match the manifest;"
                 " restore it, or make the set again"
             )
         return table
@@ -285,7 +277,7 @@ class ShardSet:
         return tuple(table[name].to_numpy() for name in ("contig", "start", "end"))
 
     def _intervals(self, kind: str) -> pa.Table:
-        """Return the rows of a kind; raise ValueError where the file is not the manifest's."""
+        """Return the rows of a kind; raise ValueError if the file does not match the manifest."""
         with self.store.file(INTERVALS_FILE) as path:
             expected = self.manifest.intervals_sha256
             if expected and sha256_of(path) != expected:

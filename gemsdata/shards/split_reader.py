@@ -1,4 +1,4 @@
-"""Random access to the rows of one split: row ids in, token ids out, and what happens to rows that cannot be read."""
+"""Random access to the rows of one split: row ids in, token ids out, with a policy for rows that cannot be read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import pyarrow as pa
 from gemsdata.files.hashing import xxh3_of
 from gemsdata.files.mapped import MappedFiles
 from gemsdata.genome.vocab import reverse_complement_ids
-from gemsdata.kernels.gather import gather
+from gemsdata.kernels.gather import gather, gather_places
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.arrow import ArrowShard
-from gemsdata.shards.schema import Rows
+from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.shard_table import num_bytes_of
 from gemsdata.shards.storage import open_together
 from gemsdata.shards.webdataset import TarShard
 
@@ -40,25 +41,26 @@ class StoredRows:
 
 
 class SplitReader:
-    """Reads rows of one split of a shard set, any order, from memory maps: a `gemsdata.stream.row_reader.RowReader`.
+    """Reads rows of one split of a shard set in any order from memory maps: a `gemsdata.stream.row_reader.RowReader`.
 
     Parameters
     ----------
     shards, split
         the set and which split of it.
     check
-        how a shard's file is compared with the manifest when it is first touched: by "hash" (any change, such as an
-        exchanged shard or a flipped bit; reads the whole file, once on a machine until the file changes), or by "size"
-        (a missing or truncated file, for sets that are too large to be read through before training).
+        how a shard's file is compared with the manifest on first access: by "hash" (detects any change, such as an
+        exchanged shard or a flipped bit; reads the whole file, once per machine until the file changes), or by "size"
+        (detects a missing or truncated file; for sets that are too large to read before training).
     faults
-        "raise", or "skip-and-count": the rows of a damaged shard read as empty, always the same ones, and are counted.
+        "raise", or "skip-and-count": the rows of a damaged shard are read as empty rows, the same ones in every run,
+        and counted.
     decoded_bytes
-        how much of compressed shards a process keeps decoded.
+        limit for the decoded blocks of compressed shards that a process caches.
 
     Notes
     -----
-    A block that lies in a memory map costs two addresses (16 bytes) in a table that the system fills in page by page,
-    and a shard its map, so memory stays flat for any number of rows. Files are opened by the process that touches them.
+    A memory-mapped block needs four addresses (32 bytes) in a table whose pages are allocated on use, and a shard needs
+    its map, so memory use does not grow with the rows that are read. Files are opened by the process that reads them.
     """
 
     def __init__(
@@ -77,20 +79,19 @@ class SplitReader:
         self.shards, self.split, self.check, self.faults = shards, split, check, faults
         self.num_rows = shards.num_rows(split)
         self._decoded_bytes = decoded_bytes
-        entries = shards.manifest.shards(split)
-        first_format = shards.file_format == shards.manifest.formats[0]  # beside Arrow shards, tars are not compressed
+        first_format = shards.file_format == shards.manifest.formats[0]  # tars beside Arrow are not compressed
         self._compressed = first_format and shards.manifest.compression != "none"
-        sizes = [shard.files[shards.file_format].num_bytes for shard in entries]
+        num_bytes = sum(num_bytes_of(shards.manifest.shards(split), shards.file_format))
         limit = shards.store.max_bytes
-        self._passing = limit is not None and sum(sizes) > limit
+        self._passing = limit is not None and num_bytes > limit
         self._complement = reverse_complement_ids(shards.k)
         self._index = shards.row_index(split)
         self._start()
 
     def _start(self) -> None:
-        """Initialise the state that each process has for itself."""
+        """Initialise the state that belongs to one process."""
         self._lock = threading.RLock()
-        self._table = np.zeros((self._index.num_blocks, 2), np.int64)
+        self._table = np.zeros((self._index.num_blocks, 4), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
         self._recent: set[int] = set()
@@ -103,7 +104,7 @@ class SplitReader:
 
     @property
     def needs_windows(self) -> bool:
-        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        """Whether the split exceeds the cache, so that its order must read few shards at a time."""
         return self._passing
 
     @property
@@ -123,12 +124,12 @@ class SplitReader:
 
     @property
     def token_identity(self) -> str:
-        """Which k-mers."""
+        """The kind of k-mers, as text."""
         return f"kmer:{self.k}:1"
 
     @property
     def weighted(self) -> bool:
-        """Stored rows have no weights of the loss."""
+        """Whether rows have loss weights: stored rows have none."""
         return False
 
     @property
@@ -142,15 +143,20 @@ class SplitReader:
         return contig, start, start + rows.num_tokens + self.k - 1
 
     def starts(self, row_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return (contig, start), int64[B] each, of rows (int64[B]); 0 for negative ones. They must not be lost."""
-        out = np.zeros((2, len(row_ids)), np.int64)
-        there = row_ids >= 0
+        """Return (contig, start), int64[B] each, of rows (int64[B]); 0 for negative ids. The rows must be readable."""
+        out = np.empty((2, len(row_ids)), np.int64)
+        shard, block, in_block = self._index.locate(np.maximum(row_ids, 0))
         with self._lock:
-            out[:, there] = self.shards.read_starts(self.split, row_ids[there])
+            address, held = self._addresses(shard, block)
+        itemsize = contig_dtype(len(self.shards.contig_names)).itemsize
+        contig = np.where(row_ids < 0, 0, address[:, 2] + in_block * itemsize)
+        gather_places(contig, address[:, 3] + in_block * out.itemsize, itemsize == 4, out)
+        del held  # decoded blocks must live until here
+        self._files.check()
         return out[0], out[1]
 
     def loss_weights(self, rows: StoredRows) -> None:
-        """Return None: stored rows have no weights of the loss."""
+        """Return None: stored rows have no loss weights."""
 
     def check_unchanged(self) -> None:  # noqa: D102
         self.shards.check_unchanged()
@@ -171,7 +177,7 @@ class SplitReader:
         ids_address = address[:, 0] + in_block * (self.row_tokens * out.input_ids.itemsize)
         ids_address[empty] = 0
         gather(ids_address, address[:, 1] + 2 * in_block, flip, self._complement, out.input_ids, out.num_tokens)
-        del held  # decoded blocks must live until here
+        del held  # keep decoded blocks alive until here
         self._files.check()
         damaged &= row_ids >= 0
         lost = np.flatnonzero(damaged)
@@ -181,7 +187,7 @@ class SplitReader:
         return lost.size, self._why[int(block[lost[0]])]
 
     def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
-        """Return where blocks begin, int64[B, 2] (ids, counts), and what keeps decoded ones there."""
+        """Return the addresses of the columns of blocks, int64[B, 4], and the objects that keep decoded ones alive."""
         if (self._table[block, 0] == _UNSEEN).any():
             self._open_all(shard, block)
         address = self._table[block]
@@ -195,7 +201,7 @@ class SplitReader:
                 if rows is not None:
                     address[block == block_id] = _addresses_of(rows)
                     held.append(rows)
-        address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0)
+        address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0, 0, 0)
         return address, held
 
     def _open_all(self, shard: np.ndarray, block: np.ndarray) -> None:
@@ -210,7 +216,7 @@ class SplitReader:
         )
 
     def _open(self, shard: int) -> None:
-        """Open a shard for the first time: note the addresses of its blocks, or its damage."""
+        """Open a shard for the first time: record the addresses of its blocks, or its damage."""
         blocks = self._index.blocks(shard)
         try:
             opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
@@ -231,7 +237,7 @@ class SplitReader:
                 self._table[block_id] = _addresses_of(rows)
 
     def _let_go(self, current: set[int]) -> list[object]:
-        """Close the shards that neither this batch nor the one before touched; return what this batch needs."""
+        """Close the shards that neither this batch nor the one before used; return those that this batch needs."""
         for shard in self._kept.keys() - current - self._recent:
             blocks = self._index.blocks(shard)
             self._table[blocks.start : blocks.stop] = _UNSEEN
@@ -251,7 +257,7 @@ class SplitReader:
             self._lock.release()
 
     def _decode(self, shard: int, block_id: int) -> Rows | None:
-        """Return a block of a compressed shard; None when it is damaged and to be skipped."""
+        """Return a block of a compressed shard; None if it is damaged and to be skipped."""
         rows = self._decoded.get(block_id)
         if rows is not None:
             self._decoded.move_to_end(block_id)
@@ -268,7 +274,7 @@ class SplitReader:
                 self._watch(shard, self._readers[shard])
             rows = self._checked_block(self._readers[shard], shard, block_id)
         except (FileNotFoundError, ValueError, IndexError, OSError) as error:
-            self._files.check(now=True)  # the cause, where the file was truncated
+            self._files.check(now=True)  # the cause, if the file was truncated
             self._damaged(error, range(block_id, block_id + 1))
             return None
         self._decoded[block_id] = rows
@@ -278,30 +284,33 @@ class SplitReader:
         return rows
 
     def _watch(self, shard: int, opened: ArrowShard | TarShard) -> None:
-        """Notice when the file of a shard is changed while it is mapped."""
+        """Watch the file of a shard for changes while it is mapped."""
         expected = self.shards.manifest.shards(self.split)[shard].files[self.shards.file_format].xxh3_64
         self._files.add(shard, opened.path, opened.map, lambda path: xxh3_of(path) == expected)
 
     def _damaged(self, error: Exception, blocks: range) -> None:
-        """Raise ``error``, or note the blocks as damaged by it."""
+        """Raise ``error``, or record the blocks as damaged by it."""
         if self.faults == "raise":
             raise error
         self._table[blocks.start : blocks.stop, 0] = _DAMAGED
         self._why.update(dict.fromkeys(blocks, str(error)))
 
     def _checked_block(self, opened: ArrowShard | TarShard, shard: int, block_id: int) -> Rows:
-        """Return a block whose arrays are what the manifest says, and where they should be."""
+        """Return a block whose arrays match the manifest and lie within the map."""
         index = block_id - self._index.blocks(shard).start
         num_rows = self._index.rows_of_block(shard, block_id)
         rows = opened.block(index)
-        ids, counts = rows.input_ids, rows.num_tokens
+        ids, numbers = rows.input_ids, (rows.num_tokens, rows.contig, rows.start)
         dtype = self.shards.manifest.token_dtype
-        if ids.shape != (num_rows, self.row_tokens) or ids.dtype != dtype or counts.shape != (num_rows,):
+        lengths = {column.shape for column in numbers}
+        if ids.shape != (num_rows, self.row_tokens) or ids.dtype != dtype or lengths != {(num_rows,)}:
             raise ValueError(
                 f"shard {opened.path}: block {index} holds {ids.dtype} {ids.shape}, its manifest says {dtype}"
                 f" {(num_rows, self.row_tokens)}; it is damaged or of another set"
             )
-        if counts.dtype != np.uint16 or not (self._compressed or (opened.holds(ids) and opened.holds(counts))):
+        dtypes = [np.uint16, contig_dtype(len(self.shards.contig_names)), np.int64]
+        whole = self._compressed or all(opened.holds(column) for column in (ids, *numbers))
+        if [column.dtype for column in numbers] != dtypes or not whole:
             raise ValueError(f"shard {opened.path}: block {index} reaches beyond the file; it is damaged")
         return rows
 
@@ -314,6 +323,7 @@ class SplitReader:
         self._start()
 
 
-def _addresses_of(rows: Rows) -> tuple[int, int]:
-    ids, counts = (array.__array_interface__["data"][0] for array in (rows.input_ids, rows.num_tokens))
-    return ids, counts
+def _addresses_of(rows: Rows) -> tuple[int, ...]:
+    """Return the addresses of a block's ids, counts, contigs and starts."""
+    columns = (rows.input_ids, rows.num_tokens, rows.contig, rows.start)
+    return tuple(column.__array_interface__["data"][0] for column in columns)

@@ -1,4 +1,4 @@
-"""Where the files of a shard set come from: a local folder, or a URL, through a local cache."""
+"""Access to the files of a shard set: in a local folder, or at a URL through a local cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gemsdata.files.cache import WAIT_S, ContentError, FileCache, Pin
-from gemsdata.files.remote_folder import is_url, remote_folder
+from gemsdata.files.remote_folder import MissingBucketError, is_url, remote_folder
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
 
@@ -26,7 +26,7 @@ class Store(Protocol):
     """Interface to the location of a shard set's files."""
 
     max_bytes: int | None
-    """how much of the set may be on this machine at a time; None: all of it is"""
+    """limit for the bytes of the set on this machine; None: all of it is local"""
     survives_fork: bool
     """whether a forked process can read the set"""
 
@@ -34,13 +34,13 @@ class Store(Protocol):
         """Read the manifest."""
 
     def manifest_status(self) -> tuple[int, ...] | None:
-        """Return what changes when the manifest is written again; None: not known, or there is none."""
+        """Return a value that changes if the manifest is rewritten; None: unknown, or there is no manifest."""
 
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
-        """Return the path of a file here, and what keeps it there; the path of a local file may not exist."""
+        """Return the local path of a file and the object that keeps it there; a local file may not exist."""
 
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:
-        """Return the path of a file as it is there now, never from a cache, for as long as it is entered."""
+        """Context manager: the path of the current file, never from a cache."""
 
     def on_full(self, release: Callable[[], None]) -> None:
         """Call the method ``release`` of a reader when there is no room for a file here; see `FileCache.on_full`."""
@@ -50,7 +50,7 @@ class Store(Protocol):
 
 
 class LocalStore:
-    """A folder of this machine."""
+    """A folder on this machine."""
 
     max_bytes: int | None = None
     survives_fork = True
@@ -85,7 +85,7 @@ class LocalStore:
 
 
 class RemoteStore:
-    """A folder at a URL. Shards are fetched whole, when they are first touched, and kept in a `FileCache`."""
+    """A folder at a URL. Shards are fetched as whole files on first access and kept in a `FileCache`."""
 
     def __init__(
         self,
@@ -107,17 +107,19 @@ class RemoteStore:
         content = io.BytesIO()
         try:
             self._folder.copy(MANIFEST_FILE, content)
+        except MissingBucketError:
+            raise
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.url} is not a shard set (no {MANIFEST_FILE} there)") from None
         return Manifest.parse(content.getvalue(), f"{self.url}/{MANIFEST_FILE}")
 
     def manifest_status(self) -> None:
-        """Return None: shards are fetched by the hash of their content, so another set's are never taken."""
+        """Return None: shards are fetched by the hash of their content, so those of another set are never used."""
 
     def path(self, file: ShardFile) -> tuple[Path, Pin]:
-        """Return a pinned file of the cache, fetched if it is not there.
+        """Return a pinned file of the cache; fetch it if it is not cached.
 
-        Content that is not what the manifest says, such as an old copy of a proxy, is fetched once more.
+        Content that does not match the manifest, such as an old copy in a proxy, is fetched once more.
         """
 
         def fetch() -> Pin:
@@ -146,7 +148,7 @@ class RemoteStore:
             yield self.download(name, Path(folder))
 
     def download(self, name: str, folder: Path) -> Path:
-        """Copy a file of the set to the same place in ``folder``, beside the cache; return its path."""
+        """Copy a file of the set to the same place in ``folder``, bypassing the cache; return its path."""
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb") as stream:
@@ -196,7 +198,7 @@ def default_cache_dir() -> Path:
 
 
 def checked_files_record() -> Path | None:
-    """Return the file that records which shards were compared with their hashes; None for a user without a home."""
+    """Return the file that records which shards have their hashes; None if the user has no home folder."""
     try:
         return default_cache_dir() / _CHECKED_FILES
     except RuntimeError:
@@ -204,7 +206,7 @@ def checked_files_record() -> Path | None:
 
 
 def default_cache_bytes() -> int:
-    """Return $GEMSDATA_CACHE_BYTES or `CACHE_BYTES`; raise ValueError when it is not a number of bytes."""
+    """Return $GEMSDATA_CACHE_BYTES or `CACHE_BYTES`; raise ValueError if it is not a number of bytes."""
     given = os.environ.get(CACHE_BYTES_VARIABLE, "")
     if given and not (given.isascii() and given.isdecimal()):
         raise ValueError(f"{CACHE_BYTES_VARIABLE} = {given!r}; give a number of bytes, such as 50000000000")

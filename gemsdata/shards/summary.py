@@ -1,4 +1,4 @@
-"""What the user is told of a genome and its rows after planning."""
+"""Summary of a genome and its rows, printed after planning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def summarise(
     table: NpmiTable,
     options: ShardOptions,
 ) -> dict[str, Any]:
-    """Return what is printed of the genome; ``segments`` and ``cut`` are those of its `RowLayout`."""
+    """Return the summary of the genome; ``segments`` and ``cut`` are those of its `RowLayout`."""
     lengths = np.concatenate([s[:, 2] - s[:, 1] for s in segments.values()])
     too_short = 0 if options.packed else int(lengths[lengths < options.k].sum())
     skipped = {f"not ACGT ({_letters_text(report.letters)})": report.num_not_acgt} if report.letters else {}
@@ -34,11 +34,11 @@ def summarise(
     notes: list[str] = []
     crlf = [file.path for file in report.files if file.crlf]
     if crlf:
-        notes.append(f"Windows line ends in {', '.join(crlf)}: read as they should be")
+        notes.append(f"Windows line ends in {', '.join(crlf)}: handled")
     if report.num_rna:
         notes.append(f"{report.num_rna:,} U read as T")
     if report.num_empty:
-        notes.append(f"{report.num_empty} records without a base: kept in the list of contigs, no rows")
+        notes.append(f"{report.num_empty} records without bases: listed as contigs, but without rows")
     if len(cut["valid"]) == 0 and (options.valid_contigs or options.valid_fraction):
         notes.append(
             "no validation rows: the genome is too small for the fraction, or its validation contigs hold no row"

@@ -1,4 +1,4 @@
-"""Run independent, repeatable calls on an executor, whose workers may be lost."""
+"""Run independent, repeatable calls on an executor whose workers may be lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import Any
 
 _MOST_TRIES = 3
-"""how often a call is tried whose worker is lost"""
+"""number of attempts for a call whose worker is lost"""
 
 
 def run_tasks(
@@ -17,9 +17,9 @@ def run_tasks(
 ) -> list[Any]:
     """Run ``calls`` (function, arguments) and return their results in order.
 
-    ``done`` is called with the index of each call that has ended. A call that fails for another reason than its input
-    or the disk (ValueError, OSError) is taken for one whose worker was lost, and is tried `_MOST_TRIES` times; so
-    calls must be repeatable. The first exception cancels the calls that have not begun, and is raised.
+    ``done`` is called with the index of each call that has ended. A call that raises another exception than ValueError
+    or OSError (bad input, disk) is assumed to have lost its worker, and is tried up to `_MOST_TRIES` times; so calls
+    must be repeatable. The first exception cancels the calls that have not begun, and is raised.
     """
     results: list[Any] = [None] * len(calls)
     tries = [1] * len(calls)

@@ -1,7 +1,8 @@
-"""Shards as WebDataset tars: one sample is a block of rows, one member a column of it as ``.npy``.
+"""Shards as WebDataset tars: a sample is a block of rows, each member a column of it as ``.npy``.
 
-Keys are block numbers without a dot, because a WebDataset key ends at the first one. No pickle; time, owner and mode
-are constant. Compressed, each member is a zstd frame (``.npy.zst``), so that a reader still gets at any block.
+Keys are block numbers without a dot, because a WebDataset key ends at the first dot. There is no pickled data; time,
+owner and mode are constant. If compressed, each member is a zstd frame (``.npy.zst``), so that a reader can still
+access any block.
 """
 
 from __future__ import annotations
@@ -75,14 +76,14 @@ class TarWriter:
 class TarShard:
     """One tar shard on a local disk, memory-mapped. It keeps no file descriptor.
 
-    Uncompressed, a block is a view of the map; compressed, it is decoded when it is touched, and a column of more than
-    ``most_bytes`` is refused.
+    If uncompressed, a block is a view of the map; if compressed, it is decoded on access, and columns of more than
+    ``most_bytes`` are rejected.
     """
 
     def __init__(self, path: str | Path, num_cached: int = 0, most_bytes: int = MOST_COLUMN_BYTES) -> None:
         self.path = Path(path)
         self.pin: object = None
-        """keeps a fetched file in its cache"""
+        """keeps a downloaded file in its cache"""
         self._places: list[dict[str, tuple[int, int]]] = []
         self._block: str | None = None
         self._compressed = False
@@ -94,7 +95,7 @@ class TarShard:
                 for member in tar:
                     self._index(member)
         except (tarfile.TarError, OSError, ValueError) as error:
-            raise ValueError(f"{path} is not a whole tar shard: {error}") from None
+            raise ValueError(f"{path} is not a complete tar shard: {error}") from None
         self.num_blocks = len(self._places)
 
     def block(self, index: int) -> Rows:
@@ -138,7 +139,7 @@ class TarShard:
 
 @functools.lru_cache(maxsize=64)
 def _parse_header(header: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and dtype by a ``.npy`` header (version 1); all blocks of a set have the same few."""
+    """Return shape and dtype from a ``.npy`` header (version 1); cached, as a set has few different ones."""
     stream = io.BytesIO(header)
     np.lib.format.read_magic(stream)
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)

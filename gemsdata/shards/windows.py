@@ -1,13 +1,13 @@
-"""Which window of the genome is which row: segments, the validation split, and the schemes that cut windows.
+"""Windows of the genome: segments, the validation split, and the schemes that cut segments into windows.
 
-A *segment* is a maximal stretch of ACGT inside one split. A window never leaves its segment.
+A *segment* is a maximal stretch of ACGT inside one split. A window never extends beyond its segment.
 
 ``fixed``    windows of L tokens (L + k - 1 bases) every L bases, so that each k-mer of a segment is a token of
 exactly one row; the
              last window of a segment may be short. Neighbours share k - 1 bases.
 ``dnabert``  pieces that share no base: full-length with probability 0.5, else 5..510 bases, uniformly (Ji et al.
 2021). A piece
-             shorter than k bases holds no token and makes no row.
+             shorter than k bases has no token and gives no row.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
     """Choose about ``fraction`` of the genome's ACGT bases as whole regions (contig, start, end), int64[m, 3], sorted.
 
     Regions lie on a grid of 1 Mb, or of a smaller step in a small genome, so that about ten of them make up the
-    fraction; the step falls below one row only where the fraction does. They are taken in the order of a hash of
-    (seed, contig, start) until the fraction is met as closely as whole regions can.
+    fraction; the step is smaller than one row only if the fraction is. Regions are taken in the order of a hash of
+    (seed, contig, start) until they are as close to the fraction as whole regions can be.
     """
     acgt = genome.num_bases.sum() - (genome.gaps[:, 2] - genome.gaps[:, 1]).sum()
     wanted = fraction * acgt
@@ -82,8 +82,8 @@ def hashed_regions(genome: PackedGenome, fraction: float, row_bases: int, seed: 
 def segments(genome: PackedGenome, valid_regions: np.ndarray) -> dict[str, np.ndarray]:
     """Split the genome by ``valid_regions`` (contig, start, end) int64[m, 3], sorted, disjoint.
 
-    Return the segments (contig, start, end) int64[m, 3] of "train" and "valid", sorted; together all ACGT, none in
-    both.
+    Return the sorted segments (contig, start, end) int64[m, 3] of "train" and "valid"; each ACGT base is in exactly
+    one.
     """
     offset, length = _line(genome)
     gaps = _on_line(genome.gaps, offset)
@@ -91,7 +91,7 @@ def segments(genome: PackedGenome, valid_regions: np.ndarray) -> dict[str, np.nd
     held_out = merge(_on_line(valid_regions, offset))
     out: dict[str, np.ndarray] = {}
     for split, barred in (("train", held_out), ("valid", complement(held_out, length))):
-        # what is left of the line once the gaps, the other split and the borders of contigs are taken away
+        # the line without the gaps, the other split and the borders of contigs
         everything = np.concatenate([gaps, barred, np.column_stack([ends, ends + 1])])
         pieces = complement(merge(everything[np.argsort(everything[:, 0], kind="stable")]), length)
         contig = np.searchsorted(offset, pieces[:, 0], side="right") - 1
@@ -152,13 +152,13 @@ def _cut_dnabert(segments: np.ndarray, k: int, row_tokens: int, seed: int, num_c
 
 
 def _gap_bases(genome: PackedGenome, regions: np.ndarray) -> np.ndarray:
-    """Return how many bases of each region (contig, start, end) are not ACGT, int64[m]."""
+    """Return the number of bases in each region (contig, start, end) that are not ACGT, int64[m]."""
     offset, _ = _line(genome)
     gaps = _on_line(genome.gaps, offset)
     covered = np.concatenate([[0], np.cumsum(gaps[:, 1] - gaps[:, 0])])
 
     def before(position: np.ndarray) -> np.ndarray:
-        """Gap bases of the line before each position."""
+        """Return the number of gap bases before each position of the line."""
         index = np.searchsorted(gaps[:, 0], position, side="right")
         over = np.where(index > 0, np.append(gaps[:, 1], 0)[index - 1] - position, 0)
         return covered[index] - np.maximum(over, 0)

@@ -1,11 +1,11 @@
-"""The folder of a shard set while it is written: who may write, which files are ours, and how a set is published.
+"""The folder of a shard set during writing: the lock, the files that belong to gemsdata, and publishing.
 
-All that is unfinished stands in ``OUT/_work``; a complete set that is being replaced stays readable beside it. Once
-every part is encoded, a journal in ``_work`` names the files of the new set and those of the old one that it does not
-replace. From then on the folder of the parts is renamed, so that nobody adds to it, the old manifest is removed, the
-files are renamed into their places, and the new manifest is written last. Each of these steps may be repeated, so a
-run that was killed among them is completed by the next one that writes to the folder, without the input. A reader sees
-the old set, no set, or the new set.
+Unfinished files are in ``OUT/_work``; a complete set that is being replaced stays readable beside it. When every part
+is encoded, a journal in ``_work`` lists the files of the new set and the files of the old set that it does not replace.
+Then the folder of the parts is renamed, so that no process adds to it, the old manifest is removed, the files are
+renamed to their final names, and the new manifest is written last. All these steps can be repeated: if a run is killed
+during them, the next run that writes to the folder completes them, without the input. A reader sees the old set, no
+set, or the new set.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gemsdata.shards.manifest import (
 PLAN_FILE = "plan.json"
 GENOME_FOLDER = "genome"
 FILES_FOLDER = "files"
-"""of the files of a genome that tasks have read, each in a folder of its own"""
+"""folder of the genome files that tasks have read, each in its own subfolder"""
 RANKS_FILE = "ranks.npy"
 _LOCK_FILE = "lock"
 _TOKENIZER = "|".join(re.escape(name) for name in TOKENIZER_FILES)
@@ -47,7 +47,7 @@ _OURS = re.compile(
     rf"|({GENOME_FOLDER}|{FILES_FOLDER}/[0-9]{{6,}})/[a-z_]+\.(bin|npy|npz|json)"
     rf"|{_PARTS}/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
 )
-"""every file that we write below ``_work``, besides temporary files of the same folders"""
+"""pattern of all files that gemsdata writes below ``_work``, besides temporary files in the same folders"""
 _SET_FILE = re.compile(
     rf"{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
 )
@@ -55,42 +55,42 @@ _OUR_FOLDER = re.compile(rf"{GENOME_FOLDER}|{FILES_FOLDER}(/[0-9]{{6,}})?|{_PART
 
 
 def work_of(folder: Path) -> Path:
-    """Return the folder in ``folder`` that holds what is unfinished."""
+    """Return the subfolder of ``folder`` for unfinished files."""
     return folder / WORK_FOLDER
 
 
 def is_planned(folder: Path) -> bool:
-    """Return whether ``folder`` holds the plan of an unfinished set."""
+    """Return whether ``folder`` contains the plan of an unfinished set."""
     return (work_of(folder) / PLAN_FILE).exists()
 
 
 def holds_work(folder: Path) -> bool:
-    """Return whether ``folder`` holds anything unfinished; the lock of a writer that was killed is nothing."""
+    """Return whether ``folder`` contains unfinished files; the lock of a killed writer does not count."""
     work = work_of(folder)
     return work.is_dir() and any(name != _LOCK_FILE for name in os.listdir(work))
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether ``folder`` holds a complete set."""
+    """Return whether ``folder`` contains a complete set."""
     return (folder / MANIFEST_FILE).exists()
 
 
 def interrupted(folder: Path) -> bool:
-    """Return whether a set in ``folder`` was being put in its place when its writer ended."""
+    """Return whether the writer of the set in ``folder`` was stopped while it published the set."""
     return (work_of(folder) / JOURNAL_FILE).exists()
 
 
 def all_encoded(folder: Path) -> bool:
-    """Return whether no part is left to encode: the set is complete, or is being put in its place."""
+    """Return whether no part is left to encode: the set is complete, or is being published."""
     return interrupted(folder) or (is_complete(folder) and not is_planned(folder))
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder against other writers; the same thread may enter again.
+    """Lock the folder against other writers; the same thread may enter again.
 
-    The kernel frees the lock when the process dies. Raises ValueError when another process or thread holds it, or when
-    the folder cannot be written. A ``_work`` that holds nothing is removed at the end.
+    The operating system releases the lock if the process dies. Raises ValueError if another process or thread holds it,
+    or if the folder is not writable. An empty ``_work`` is removed at the end.
     """
     lock = filelock.FileLock(work_of(folder) / _LOCK_FILE, is_singleton=True)
     try:
@@ -113,7 +113,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_writable(folder: Path, *, resume: bool, overwrite: bool) -> None:
-    """Raise ValueError when writing to ``folder`` would touch other files, or needs a flag that is absent."""
+    """Raise ValueError if writing to ``folder`` would affect other files, or needs a flag that is not given."""
     if resume and overwrite:
         raise ValueError("--resume keeps the finished parts and --overwrite removes them; give one of the two")
     if not folder.exists():
@@ -123,7 +123,7 @@ def check_writable(folder: Path, *, resume: bool, overwrite: bool) -> None:
     foreign = first_foreign_file(folder)
     if foreign is not None:
         raise ValueError(
-            f"{folder} is not empty and not a shard set alone: it holds {foreign}; remove that, or give another folder"
+            f"{folder} contains {foreign}, which does not belong to a shard set; remove it, or give another folder"
         )
     if resume or overwrite or not (is_complete(folder) or holds_work(folder)):
         return
@@ -133,9 +133,9 @@ def check_writable(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 
 def first_foreign_file(folder: Path) -> str | None:
-    """Return a file below ``folder``, relative to it, that no manifest, journal or plan of ours lists; None if none.
+    """Return a file below ``folder``, relative to it, that no manifest, journal or plan lists; None if there is none.
 
-    Names that begin with a dot belong to systems and tools: they are neither ours nor in the way, and so is README.md.
+    Names that begin with a dot, which belong to systems and tools, and README.md are ignored.
     """
     ours = {"README.md"}
     if is_complete(folder):
@@ -154,21 +154,21 @@ def first_foreign_file(folder: Path) -> str | None:
 
 
 def clear_work(folder: Path) -> None:
-    """Remove what is unfinished but the lock: the plan first, so that what is left never looks like a plan."""
+    """Remove the unfinished files except the lock; the plan goes first, so that the rest is never taken for a plan."""
     (work_of(folder) / PLAN_FILE).unlink(missing_ok=True)
     _remove_ours(folder)
     (work_of(folder) / JOURNAL_FILE).unlink(missing_ok=True)
 
 
 def publish_set(folder: Path, manifest: Manifest, parts_folder: str) -> None:
-    """Put a set whose files stand in ``_work`` and ``_work/parts_folder`` in its place, and that of a set before it.
+    """Publish a set whose files are in ``_work`` and ``_work/parts_folder``, replacing an earlier set.
 
-    Raises ValueError when a file that is not ours has one of their names.
+    Raises ValueError if a file that does not belong to a shard set has one of their names.
     """
     old = Manifest.load(folder).files() if is_complete(folder) else []
     for path in manifest.files():
         if path not in old and os.path.lexists(folder / path):
-            raise ValueError(f"{folder / path} is no file of a shard set and in the way; remove it, then finalise")
+            raise ValueError(f"{folder / path} belongs to no shard set and is in the way; remove it, then finalise")
     journal = {
         "manifest": manifest.to_json(),
         "parts_folder": parts_folder,
@@ -179,7 +179,7 @@ def publish_set(folder: Path, manifest: Manifest, parts_folder: str) -> None:
 
 
 def finish_publishing(folder: Path) -> None:
-    """Complete what `publish_set` began, if it did; the folder is locked."""
+    """Complete an interrupted `publish_set`, if there is one; the folder must be locked."""
     journal = _read_journal(folder)
     if journal is None:
         return
@@ -188,7 +188,7 @@ def finish_publishing(folder: Path) -> None:
     published = folder / MANIFEST_FILE
     if not (published.exists() and published.read_text(errors="replace") == text):
         parts = work_of(folder) / _PUBLISHING_FOLDER
-        with contextlib.suppress(FileNotFoundError):  # it was renamed before
+        with contextlib.suppress(FileNotFoundError):  # already renamed
             os.rename(work_of(folder) / parts_folder, parts)
         published.unlink(missing_ok=True)
         sync_folder(folder)
@@ -198,7 +198,7 @@ def finish_publishing(folder: Path) -> None:
             _move((parts if "/" in path else work_of(folder)) / path, folder / path)
         for split in SPLITS:
             with contextlib.suppress(OSError):
-                (folder / split).rmdir()  # where the set before had rows of a split and this one has none
+                (folder / split).rmdir()  # the old set had rows of a split and the new one has none
             if (folder / split).exists():
                 sync_folder(folder / split)
         write_text(work_of(folder) / MANIFEST_FILE, text)
@@ -208,7 +208,7 @@ def finish_publishing(folder: Path) -> None:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename ``source`` to ``target``, unless a run before did."""
+    """Rename ``source`` to ``target``, unless an earlier run did."""
     target.parent.mkdir(exist_ok=True)
     try:
         os.replace(source, target)
@@ -218,22 +218,27 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _read_journal(folder: Path) -> tuple[Manifest, list[str], str] | None:
-    """Return the new manifest, the files of the old set to remove, and where the new shards stand; None if none."""
+    """Return the new manifest, the files of the old set to remove, and the folder of the new shards; None if none."""
     path = work_of(folder) / JOURNAL_FILE
     if not path.exists():
         return None
     try:
         stored = read_checked(path)
         manifest = Manifest.parse(stored["manifest"].encode(), str(path))
-        if not all(_SET_FILE.fullmatch(name) for name in stored["remove"]):
+        if not all(is_set_file(name) for name in stored["remove"]):
             raise ValueError
         return manifest, stored["remove"], str(stored["parts_folder"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; restore it, or remove {work_of(folder)} and begin anew") from None
 
 
+def is_set_file(path: str) -> bool:
+    """Return whether a path, relative to the set's folder, may be that of a file of a set other than its manifest."""
+    return _SET_FILE.fullmatch(path) is not None
+
+
 def is_work(path: str) -> bool:
-    """Return whether a file, relative to the set's folder, is one that we write below ``_work``."""
+    """Return whether a path, relative to the set's folder, is that of a file that gemsdata writes below ``_work``."""
     top, _, inside = path.partition("/")
     if top != WORK_FOLDER:
         return False
@@ -244,7 +249,7 @@ def is_work(path: str) -> bool:
 
 
 def _remove_ours(folder: Path) -> None:
-    """Remove our files below ``_work`` but the lock and the journal, and the folders that are empty then."""
+    """Remove gemsdata's files below ``_work`` except the lock and the journal, and the folders that are then empty."""
     work = work_of(folder)
     for parent, _, files in os.walk(work, topdown=False):
         for name in files:

@@ -1,4 +1,4 @@
-"""``prepare`` for accelerate, whose own method would shard an already sharded stream again.
+"""``prepare`` for accelerate; ``Accelerator.prepare`` would shard the already sharded stream a second time.
 
 (Measured with accelerate 1.15: two ranks that each read half of 64 rows saw 32 rows in all, without a warning.)
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def prepare(accelerator: Accelerator, loader: Loader) -> Loader:
     """Register a loader with an accelerator, set its device, and return it.
 
-    Batches go to the accelerator's device, widened there; ``accelerator.save_state`` and ``load_state`` carry the
-    loader's state, which is equal on all ranks; gradient accumulation sees the last batch of a run of known length.
-    From then on ``accelerator.prepare`` passes the loader through. Raises ValueError when the loader was built for
-    another number of processes.
+    Batches are moved to the accelerator's device and widened there; ``accelerator.save_state`` and ``load_state``
+    include the loader's state, which is equal on all ranks; gradient accumulation is told which batch is the last of a
+    run of known length. Afterwards ``accelerator.prepare`` returns the loader unchanged. Raises ValueError if the
+    loader was built for another number of processes.
     """
     if not isinstance(loader, Loader):
-        raise ValueError(f"a {type(loader).__name__} is given; prepare takes what gemsdata.build_loader returns")
+        raise ValueError(f"a {type(loader).__name__} is given; prepare takes a loader from gemsdata.build_loader")
     world = loader.stream.config.world
     if (world.rank, world.num_ranks) != (accelerator.process_index, accelerator.num_processes):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""One buffer per batch: its layout, a batch that waits in such a buffer, and the tensors that are made of it."""
+"""Batches as one buffer each: the layout, pending batches in buffers, and their conversion to tensors."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class BatchArray:
     row_shape: tuple[int, ...]
     """() for one number per row, (L + 2,) for one per token"""
     dtype: str
-    """as it travels, such as "uint16"; integers become int64 on the device, floating-point numbers float32"""
+    """dtype in the buffer, such as "uint16"; integers become int64 on the device, floating-point numbers float32"""
 
 
 class Field(NamedTuple):
-    """Where an array lies in the buffer of a batch."""
+    """Position of an array in the buffer of a batch."""
 
     offset: int
     """in bytes"""
@@ -48,7 +48,7 @@ class Field(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLayout:
-    """How the arrays of a batch of ``num_rows`` rows lie in one uint8 buffer."""
+    """Layout of the arrays of a batch of ``num_rows`` rows in one uint8 buffer."""
 
     num_rows: int
     arrays: tuple[BatchArray, ...]
@@ -71,7 +71,7 @@ class BatchLayout:
 
     @functools.cached_property
     def fields(self) -> dict[str, Field]:
-        """Where every array lies."""
+        """Position of every array."""
         fields = {}
         offset = 0
         for array in self.arrays:
@@ -102,24 +102,24 @@ class BatchLayout:
 
 
 class PendingBatch(Protocol):
-    """A batch that was computed ahead of its use and is read once."""
+    """A batch that was computed in advance and is read once."""
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the batch to arrays of the layout's shapes, each of the layout's dtype or a wider one."""
 
     def to_buffer(self) -> np.ndarray:
-        """Return the batch as a buffer of the layout that nothing else writes to."""
+        """Return the batch as a buffer of the layout that is not shared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BufferedBatch:
-    """A pending batch that lies in a buffer of its layout."""
+    """A pending batch in a buffer of its layout."""
 
     layout: BatchLayout
     buffer: np.ndarray
     """uint8[layout.num_bytes]"""
     owned: bool
-    """whether nothing else writes to the buffer; a slot of the workers' ring is written again"""
+    """whether the buffer is not shared; a slot of the workers' ring buffer is overwritten later"""
 
     def write(self, arrays: Mapping[str, np.ndarray]) -> None:  # noqa: D102
         for name, values in self.layout.views(self.buffer).items():
@@ -133,9 +133,9 @@ class BufferedBatch:
 
 
 def to_device(layout: BatchLayout, batch: PendingBatch, device: torch.device | None) -> dict[str, torch.Tensor]:
-    """Return the arrays of a batch as new tensors on ``device``, widened there; None: as they travelled, on the CPU.
+    """Return the arrays of a batch as new tensors on ``device``, widened there; None: in narrow dtypes, on the CPU.
 
-    On a CPU no tensor is copied or converted by torch, whose parallel regions cost milliseconds where cores are busy.
+    On a CPU torch does not copy or convert tensors, because its parallel regions take milliseconds on busy cores.
     """
     if device is not None and device.type == "cpu":
         wide = {name: torch.empty(field.shape, dtype=_wide_dtype(field.dtype)) for name, field in layout.fields.items()}
@@ -148,7 +148,7 @@ def to_device(layout: BatchLayout, batch: PendingBatch, device: torch.device | N
         narrow = torch.from_numpy(batch.to_buffer())
     if device is None:
         return _tensor_views(layout, narrow)
-    narrow = narrow.to(device, non_blocking=True)  # one transfer of narrow bytes, widened where they arrive
+    narrow = narrow.to(device, non_blocking=True)  # one transfer of narrow bytes, widened on the device
     return {
         name: tensor.to(_wide_dtype(layout.fields[name].dtype))
         for name, tensor in _tensor_views(layout, narrow).items()

@@ -1,4 +1,4 @@
-"""A masking collator for people with their own data: for the HF `Trainer` and for plain DataLoaders."""
+"""A masking collator for the user's own data, for the HF `Trainer` and for plain DataLoaders."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "special_tokens_mas
 class MLMCollator:
     """Pads and masks samples {"input_ids": ...}, with or without [CLS] and [SEP], which are never masked.
 
-    The masks of a sample follow from (seed, the DataLoader worker's seed, how many samples this collator has seen, the
-    sample's content): another mask in each epoch, the same ones in a run started again with the same seeds. Each
-    unbroken run of k-mer tokens is masked as a row of its own, so an [UNK] or a [SEP] in the middle ends a row.
+    The mask of a sample depends on (seed, the DataLoader worker's seed, the number of samples that this collator has
+    seen, the sample's content): it differs in each epoch, and is the same in a run that is repeated with the same
+    seeds. Each unbroken run of k-mer tokens is masked as a separate row, so an [UNK] or a [SEP] in the middle ends a
+    row.
 
     Parameters
     ----------
@@ -31,15 +32,15 @@ class MLMCollator:
     ranks
         NPMI rank of every token id, integers[4**k + 5] (`NpmiTable.ranks`); needed by strategies that look at ranks.
     k
-        needed without ranks.
+        length of the k-mers; needed without ranks.
     seed
         any integer 0 .. 2**64 - 1.
     frozen
-        the same sample always gets the same mask: for validation losses that can be compared.
+        give the same sample always the same mask, for comparable validation losses.
     stage
         stage of a strategy whose spans grow with it (`RandomMask`).
     pad_to_multiple_of
-        pad the batch to a multiple of so many tokens.
+        pad the batch to a multiple of this many tokens.
     """
 
     def __init__(
@@ -78,26 +79,26 @@ class MLMCollator:
         ----------
         samples
             one or more dicts with ``input_ids`` and perhaps ``attention_mask``, ``token_type_ids`` and
-            ``special_tokens_mask``, of equal lengths; or the token ids alone. Other keys are left out.
+            ``special_tokens_mask``, of equal lengths; or the token ids alone. Other keys are dropped.
         return_tensors
-            "pt" (default) or "np", as the collators of transformers take it.
+            "pt" (default) or "np", as in the collators of transformers.
 
         Returns
         -------
         dict
-            ``input_ids``, ``labels`` (-100 where not masked), ``attention_mask`` (that of the samples, else 1 up to the
-            padding) and, where samples have them, ``token_type_ids``: int64[B, longest]. Tokens that the model does not
+            ``input_ids``, ``labels`` (-100 where not masked), ``attention_mask`` (from the samples, else 1 up to the
+            padding) and, if samples have them, ``token_type_ids``: int64[B, longest]. Tokens that the model does not
             attend to, or that ``special_tokens_mask`` names, are never masked.
 
         Raises
         ------
         ValueError
-            for no samples, a sample without token ids, or columns of different lengths.
+            if there are no samples, a sample has no token ids, or columns have different lengths.
         """
         if return_tensors not in (None, "pt", "np"):
             raise ValueError(f"return_tensors = {return_tensors!r}; give 'pt' or 'np'")
         if not len(samples):
-            raise ValueError("no samples are given, and there is no empty batch; drop it, or check the sampler")
+            raise ValueError("no samples are given, and empty batches are not supported; skip it, or check the sampler")
         columns = [_columns_of(sample) for sample in samples]
         rows = [column["input_ids"] for column in columns]
         longest = -(-max(len(row) for row in rows) // self.pad_to_multiple_of) * self.pad_to_multiple_of
@@ -117,7 +118,7 @@ class MLMCollator:
         return {name: torch.from_numpy(column) for name, column in batch.items()}
 
     def _row_ids(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return what keys each sample besides the seeds: a hash of content and, unless frozen, turn; uint64[B]."""
+        """Return the key of each sample: a hash of its content and, unless frozen, of its number; uint64[B]."""
         first = 0 if self.frozen else self._num_seen
         turns = [0 if self.frozen else first + i for i in range(len(rows))]
         self._num_seen += len(rows)
@@ -169,7 +170,7 @@ def _integers(name: str, values: Any) -> np.ndarray:
 
 
 def _padded(rows: Sequence[np.ndarray], longest: int, value: int = 0) -> np.ndarray:
-    """Return rows filled up with ``value`` to the same length, int64[B, longest]."""
+    """Return rows padded with ``value`` to the same length, int64[B, longest]."""
     out = np.full((len(rows), longest), value, np.int64)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row

@@ -1,4 +1,5 @@
-"""What the batches of a stream depend on, besides the step and the stage log, and its identity in two hashes."""
+"""The configuration of a stream: everything besides step and stage log that its batches depend on, and two hashes of
+it."""
 
 from __future__ import annotations
 
@@ -28,24 +29,24 @@ class StreamConfig:
     splits: tuple[str, ...]
     """of each set"""
     order: Order | Mixture
-    """which rows form batch s"""
+    """the rows of batch s"""
     curriculum: Curriculum
-    """which masking at which step"""
+    """the masking at each step"""
     rank_hashes: tuple[str, ...]
     """sha256 of the NPMI ranks that each set is masked by"""
     seed: int
-    """of the order, the strands and the masks"""
+    """seed of the order, the strands and the masks"""
     reverse_complement: float
     """probability that a row is shown as its reverse complement"""
     world: World
-    """which slice of every global batch is this rank's"""
+    """rank and number of ranks, which give this rank's slice of every global batch"""
 
     def __post_init__(self) -> None:
         if not 0 <= self.reverse_complement <= 1:
             raise ValueError(f"reverse_complement = {self.reverse_complement}; give a probability, 0 to 1")
         if not self.num_rows:
             raise ValueError(
-                f"a global batch of {self.order.global_batch} rows leaves none for rank {self.world.rank} of"
+                f"a global batch of {self.order.global_batch} rows has none for rank {self.world.rank} of"
                 f" {self.world.num_ranks}; give a larger one"
             )
 
@@ -56,7 +57,7 @@ class StreamConfig:
 
     @property
     def config_hash(self) -> str:
-        """Identity of what is done with the data: 16 hex digits over every option that a batch depends on."""
+        """Hash of every option that a batch depends on, besides the data; 16 hex digits."""
         content: dict[str, Any] = {
             "splits": list(self.splits),
             "order": repr(self.order),
@@ -69,12 +70,12 @@ class StreamConfig:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     def stage(self, step: int, log: StageLog) -> int:
-        """Return the stage of batch ``step`` by the entries that ``log`` has now."""
+        """Return the stage of batch ``step`` given the current entries of ``log``."""
         return self.curriculum.stage(step, log.at(step), self.seed)
 
 
 def combined_fingerprint(fingerprints: Sequence[str]) -> str:
-    """Return the identity of the data of a stream: the fingerprint of its set, or a hash of those of all sets."""
+    """Return the fingerprint of a stream's data: that of its set, or a hash of those of all sets."""
     if len(fingerprints) == 1:
         return fingerprints[0]
     return hashlib.sha256("\n".join(fingerprints).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A LightningDataModule over our loaders."""
+"""A LightningDataModule over gemsdata loaders."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from gemsdata.stream.passes import Passes
 class LoaderDataModule(LightningDataModule):
     """Training and validation batches for a Lightning Trainer.
 
-    Loaders are made in `setup`, when the process group is up and a loader can learn its rank. Lightning's checkpoints
-    hold the state of the training loader; validation reads its rows from the first on, also after a sanity check.
+    Loaders are made in `setup`, when the process group is initialised and a loader can get its rank. Lightning's
+    checkpoints contain the state of the training loader; validation always starts with its first row, also after a
+    sanity check.
 
     Parameters
     ----------
     train
-        returns the training loader, such as ``lambda: gd.build_loader(...)``; it needs a length (num_steps or
-        num_epochs), which is one epoch of Lightning.
+        function that returns the training loader, such as ``lambda: gd.build_loader(...)``; the loader needs a length
+        (num_steps or num_epochs), which is one epoch of Lightning.
     valid
-        returns the validation loader, with a length; None: no validation.
+        function that returns the validation loader, with a length; None: no validation.
     """
 
     def __init__(self, train: Callable[[], Loader], valid: Callable[[], Loader] | None = None) -> None:

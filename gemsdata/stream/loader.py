@@ -1,4 +1,4 @@
-"""The loader: iterates a stream in processes, threads or inline, moves batches to the device, keeps the state."""
+"""The loader: iterates a stream with processes, threads or inline, moves batches to the device, and has the state."""
 
 from __future__ import annotations
 
@@ -25,32 +25,33 @@ Batch = dict[str, Any]
 
 
 class Loader(torch.utils.data.DataLoader):
-    """Iterates a stream from `step` on; one loader per rank.
+    """Iterates a stream from batch `step` on; one loader per rank.
 
     Parameters
     ----------
     stream
         what to iterate.
     num_workers
-        worker processes, or threads; 0 computes every batch when it is asked for.
+        number of worker processes, or threads; 0 computes every batch on demand.
     threads
-        work in threads of this process: the kernels release the GIL, and no batch changes processes.
+        use threads of this process as workers: the kernels release the GIL, and batches are not passed between
+        processes.
     prefetch_factor
         batches that each worker computes ahead.
     start_method
         "fork", "spawn" or "forkserver"; default: the system's, and "spawn" for sets at URLs.
     device
-        where batches go; tensors are widened there to int64. None: they stay as they travelled, on the CPU: ids uint16,
-        labels int16, attention mask uint8.
+        device of the batches; tensors are widened there to int64. None: they stay on the CPU in narrow dtypes: ids
+        uint16, labels int16, attention mask uint8.
     num_steps
-        length of the run: iteration ends before this step. A loader that was iterated to its end begins anew, with the
-        same batches, when it is iterated once more; one that was resumed at its end stays finished. None: endless.
+        length of the run: iteration ends before this step. A loader that was iterated to its end begins again, with the
+        same batches, if it is iterated again; one that was resumed at its end stays finished. None: endless.
     stage_lag
-        a stage set after batch k holds from batch k + stage_lag on; more than num_workers * prefetch_factor.
+        a stage set after batch k takes effect at batch k + stage_lag; must exceed num_workers * prefetch_factor.
 
     Notes
     -----
-    A batch is a dict of input_ids, labels (-100 where nothing is to be guessed) and attention_mask, [B, L+2];
+    A batch is a dict of input_ids, labels (-100 where there is nothing to predict) and attention_mask, [B, L+2];
     sample_ids int64[B], the rows' numbers in their split (in a mixture after those of the sets before it), -1 for
     padding; and the integers step, epoch, stage.
     """
@@ -87,52 +88,52 @@ class Loader(torch.utils.data.DataLoader):
         self.stream = stream
         self.num_threads = num_workers if threads else 0
         self.depth = num_workers * prefetch_factor
-        """how many batches are computed ahead of the one that is used"""
+        """number of batches that are computed ahead"""
         self.steps_per_task = prefetch_factor if stream.prefers_step_ranges else 1
-        """how many steps a thread computes in one go"""
+        """number of steps that a thread computes per task"""
         self.device = None if device is None else torch.device(device)
         self.num_steps = num_steps
         self.stage_lag = stage_lag
         self.step = 0
-        """of the batch that comes next"""
+        """step of the next batch"""
         self.perplexities: list[tuple[int, float]] = []
-        """what was observed: (step, perplexity)"""
+        """observed perplexities: (step, perplexity)"""
         self.num_skipped = 0
-        """rows that this rank lost to damaged shards since the loader was built"""
+        """number of rows that this rank lost to damaged shards since the loader was built"""
         self.end_of_dataloader = False
-        """whether the batch that is being used is the last of the run (the name is accelerate's)"""
+        """whether the current batch is the last of the run (the name is accelerate's)"""
         self._finished_pass = False
         self._running: weakref.ref[Generator[Batch, None, None]] | None = None
         self.prepared = False
-        """whether gemsdata.prepare has made it known to accelerate"""
+        """whether gemsdata.prepare has registered the loader with accelerate"""
         self.gradient_state: Any = None
-        """accelerate's, which is told when a run begins and ends"""
+        """accelerate's gradient state, which is told when a run begins and ends"""
         self.remainder = -1
-        """accelerate's name for rows that fill up the last batch: not known to it; padding has sample id -1"""
+        """accelerate's name for the rows that pad the last batch: -1, unknown; padding has sample id -1"""
         if stream.config.curriculum.adaptive:
             self._check_lag()
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that show every row once; the same on all ranks."""
+        """Number of batches in which every row occurs once; the same on all ranks."""
         return self.stream.config.order.steps_per_epoch
 
     @property
     def stage(self) -> int:
-        """Stage of the batch that comes next."""
+        """Stage of the next batch."""
         return self.stream.stage(self.step)
 
     def __len__(self) -> int:
         if self.num_steps is None:
             raise TypeError(
                 "the stream is endless and has no length: give build_loader num_steps or num_epochs, or use"
-                " steps_per_epoch; a Loader is iterated itself, and is no data set for DataLoader or Trainer"
+                " steps_per_epoch; iterate the Loader itself, as it is not a dataset for DataLoader or Trainer"
             )
         return self.num_steps
 
     def __getitem__(self, index: object) -> NoReturn:
         raise TypeError(
-            "a Loader has no items: it makes whole batches, with workers of its own, and is iterated itself. Do not"
+            "a Loader has no items: it makes whole batches with its own workers; iterate the Loader itself. Do not"
             " wrap it in a DataLoader or give it as train_dataset; docs/stream.md has recipes for accelerate, the"
             " Hugging Face Trainer and Lightning"
         )
@@ -149,7 +150,7 @@ class Loader(torch.utils.data.DataLoader):
         )
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Go on at `step`; an earlier iterator is closed."""
+        """Continue at batch `step`; an earlier iterator is closed."""
         _refuse_foreign_worker()
         self.close()
         if self._finished_pass:
@@ -159,20 +160,20 @@ class Loader(torch.utils.data.DataLoader):
         return running
 
     def close(self) -> None:
-        """Stop the workers; iterating again goes on with the next batch."""
+        """Stop the workers; iterating again continues with the next batch."""
         running = self._running() if self._running is not None else None
         self._running = None
         if running is not None:
             running.close()
 
     def set_stage(self, stage: int) -> int:
-        """Switch to ``stage`` (0 or more) at exactly ``stage_lag`` batches after the last one; return that step.
+        """Switch to ``stage`` (0 or more) exactly ``stage_lag`` batches after the last one; return that step.
 
         With several ranks under torch.distributed, call it on all of them after the same batch: rank 0 decides.
         """
         curriculum = self.stream.config.curriculum
         if not curriculum.logged:
-            raise ValueError(f"curriculum {curriculum.name!r} is known in advance, so its stage cannot be set")
+            raise ValueError(f"curriculum {curriculum.name!r} has a fixed schedule, so its stage cannot be set")
         if stage < 0:
             raise ValueError(f"stage = {stage}; give 0 or more")
         self._check_lag()
@@ -180,7 +181,7 @@ class Loader(torch.utils.data.DataLoader):
         decided = self._from_rank_0((last, int(stage)))
         if decided[0] != last:
             raise RuntimeError(
-                f"rank 0 sets a stage after step {decided[0]}, this rank stands at step {last};"
+                f"rank 0 sets a stage after step {decided[0]}, this rank is at step {last};"
                 " call set_stage on every rank after the same batch"
             )
         effective = last + self.stage_lag
@@ -190,9 +191,9 @@ class Loader(torch.utils.data.DataLoader):
         return effective
 
     def observe(self, perplexity: float) -> int:
-        """Tell an adaptive curriculum (CM-GEMS) the perplexity of an evaluation; return the stage that it decides on.
+        """Report the perplexity of an evaluation to an adaptive curriculum (CM-GEMS); return the stage that it chooses.
 
-        Rank 0's value counts. The history is part of the state.
+        The value of rank 0 is used on all ranks. The history is part of the state.
         """
         value = float(self._from_rank_0(float(perplexity)))
         history = [*self.perplexities, (self.step, value)]
@@ -202,11 +203,11 @@ class Loader(torch.utils.data.DataLoader):
         return stage
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the stream stands after the last batch: JSON-able, the same on every rank, no topology in it."""
+        """Return the state after the last batch: JSON-able, equal on every rank, independent of the topology."""
         return self._state().to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` stands; raise ValueError when it is damaged or of another stream."""
+        """Continue from ``state``; raise ValueError if it is damaged or of another stream."""
         parsed = LoaderState.parse(state)
         parsed.check_fits(self._state())
         self.stream.check_unchanged()
@@ -237,19 +238,19 @@ class Loader(torch.utils.data.DataLoader):
         with self._known_to_accelerate(), contextlib.closing(self._start(steps)) as batches:
             for pending, info in batches:
                 if info.step != self.step:
-                    raise RuntimeError(f"batch {info.step} came where {self.step} was due; one loader, one iterator")
+                    raise RuntimeError(f"batch {info.step} came instead of {self.step}; use one iterator per loader")
                 batch = to_device(self.stream.layout, pending, self.device)
                 self._count_skipped(info)
                 self.step += 1
                 self.end_of_dataloader = self.step >= steps.stop
-                if self.end_of_dataloader:  # a host that takes len(loader) batches never comes back for the end
+                if self.end_of_dataloader:  # a host that takes len(loader) batches does not ask for the end
                     self._finished_pass = True
                     batches.close()
                     self.stream.check_unchanged()
                 yield {**batch, "step": info.step, "epoch": info.epoch, "stage": info.stage}
 
     def _start(self, steps: range) -> workers.Batches:
-        """Begin to compute the batches of ``steps``."""
+        """Start to compute the batches of ``steps``."""
         if self.num_threads:
             return workers.in_threads(
                 self.stream,
@@ -299,7 +300,7 @@ class Loader(torch.utils.data.DataLoader):
 
     @property
     def _is_accelerate_prepared(self) -> bool:
-        """Whether accelerate takes the loader for prepared; raises RuntimeError before `gemsdata.prepare`."""
+        """Whether accelerate regards the loader as prepared; raises RuntimeError before `gemsdata.prepare`."""
         if not self.prepared:
             raise RuntimeError(
                 "accelerator.prepare(loader) would shard the stream a second time, and"
@@ -310,7 +311,7 @@ class Loader(torch.utils.data.DataLoader):
 
     @_is_accelerate_prepared.setter
     def _is_accelerate_prepared(self, value: bool) -> None:
-        """Ignore the value that accelerate sets on a loader that it returned unchanged."""
+        """Ignore the value that accelerate sets on a loader that it returns unchanged."""
 
 
 def _refuse_foreign_worker() -> None:
@@ -318,8 +319,9 @@ def _refuse_foreign_worker() -> None:
     info = torch.utils.data.get_worker_info()
     if info is not None:
         raise RuntimeError(
-            f"gemsdata.Loader is used in worker {info.id} of {info.num_workers} of another DataLoader, and every worker"
-            " would give every batch; build it in the main process and iterate it itself: it has num_workers of its own"
+            f"gemsdata.Loader is used in worker {info.id} of {info.num_workers} of another DataLoader, so every"
+            " worker would yield every batch; build it in the main process and iterate it itself: it has its own"
+            " num_workers"
         )
 
 

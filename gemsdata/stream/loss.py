@@ -1,4 +1,4 @@
-"""The masked-LM loss of a batch, with the weights that it may carry."""
+"""The masked-LM loss of a batch, with optional loss weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def masked_lm_loss(logits: torch.Tensor, batch: dict[str, Any]) -> torch.Tensor:
     Parameters
     ----------
     logits
-        of the model, float[B, L, vocabulary].
+        output of the model, float[B, L, vocabulary].
     batch
-        of a loader: ``labels`` int64[B, L], -100 where a token is not masked, and perhaps ``loss_weights``
+        batch of a loader: ``labels`` int64[B, L], -100 where a token is not masked, and perhaps ``loss_weights``
         float32[B, L].
 
     Returns
     -------
     torch.Tensor
-        sum of weight * loss over sum of weight, a float32 scalar; 0 where no masked token has a weight.
+        sum of weight * loss over sum of weight, a float32 scalar; 0 if all weights of masked tokens are 0.
     """
     masked = batch["labels"] != _IGNORED
     losses = functional.cross_entropy(logits[masked].float(), batch["labels"][masked], reduction="none")

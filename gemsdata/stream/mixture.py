@@ -1,8 +1,8 @@
-"""Batches mixed from several shard sets by weight: exact proportions, no draw, any step in O(1).
+"""Batches mixed from several shard sets by weight: exact proportions, no randomness, any step in O(1).
 
-The slots of the stream repeat a pattern of ``period`` places, in which set i stands exactly ``share[i]`` times,
-spread as evenly as whole numbers allow (each place goes to the set that is furthest behind its weight, as in
-Megatron's blended data set). Each set is an endless stream of its own, epoch after epoch, read in order.
+The slots of the stream repeat a pattern of ``period`` places, in which set i occurs exactly ``share[i]`` times, spread
+as evenly as whole numbers allow (each place goes to the set that is furthest behind its weight, as in Megatron's
+blended dataset). Each set is a separate endless stream, epoch after epoch, read in order.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Mixture:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches until every row of every set has been shown at least once."""
+        """Number of batches until every row of every set has been shown at least once."""
         return self.num_steps(1)
 
     def num_steps(self, num_epochs: int) -> int:
-        """Return how many batches show every set at least ``num_epochs`` times."""
+        """Return the number of batches that show every set at least ``num_epochs`` times."""
         share, pattern, _ = self._pattern
         needed = 0
         for source, permutation in enumerate(self.permutations):
@@ -55,7 +55,7 @@ class Mixture:
         return -(-needed // self.global_batch)
 
     def epoch(self, step: int) -> int:
-        """Return how often every set has been shown to its end before global batch ``step``."""
+        """Return how often every set has been completed before global batch ``step``."""
         share, pattern, _ = self._pattern
         cycles, place = divmod(step * self.global_batch, pattern.size)
         return min(
@@ -83,7 +83,7 @@ class Mixture:
 
     @functools.cached_property
     def _pattern(self) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
-        """Return (share of each set, set at each place, how often that set stood before the place)."""
+        """Return (share of each set, set at each place, number of earlier places with that set)."""
         share = shares(self.weights)
         period = sum(share)
         pattern, before = np.empty(period, np.int64), np.empty(period, np.int64)
@@ -106,6 +106,6 @@ def shares(weights: Sequence[float]) -> tuple[int, ...]:
     for i in by_remainder[: PARTS - sum(parts)]:
         parts[i] += 1
     if min(parts) == 0:
-        raise ValueError(f"weights = {list(weights)}: the smallest is below 1/{PARTS} of their sum; leave that set out")
+        raise ValueError(f"weights = {list(weights)}: the smallest is below 1/{PARTS} of their sum; omit that set")
     divisor = math.gcd(*parts)
     return tuple(part // divisor for part in parts)

@@ -1,15 +1,15 @@
-"""Which rows form batch s: a pure function of integers, in O(1) memory.
+"""The rows of batch s: a pure function of integers, in O(1) memory.
 
 The stream is endless and indexed by the step. Global batch ``s`` holds ``global_batch`` consecutive slots of it; a
 rank's batch is its slice of them (`World.rank_slice`). Epoch ``e`` visits the rows in the order of a keyed
-permutation, and ``remainder`` says what happens where an epoch ends inside a batch:
+permutation, and ``remainder`` says what happens if an epoch ends inside a batch:
 
 ``wrap``
-    the batch goes on with the next epoch's first rows. Every row exactly once per epoch; no slot is wasted.
+    the batch continues with the next epoch's first rows. Every row exactly once per epoch; no padding.
 ``pad``
     the batch is filled up with padding (row id -1); every epoch begins with a batch. Every row exactly once per epoch.
 ``drop``
-    the rows of the incomplete batch are left out, other ones in every epoch (with ``shuffle=False`` always the last
+    the rows of the incomplete batch are dropped, different ones in every epoch (with ``shuffle=False`` always the last
     ones); every epoch begins with a batch.
 """
 
@@ -33,7 +33,7 @@ REMAINDERS = ("wrap", "pad", "drop")
 
 
 class RowSource(Protocol):
-    """The rows of one split, as far as their order depends on them."""
+    """The properties of a split that the order of its rows depends on."""
 
     @property
     def num_rows(self) -> int:
@@ -66,21 +66,21 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch; with ``wrap`` as many as show every row, the last shared with the next epoch."""
+        """Number of batches of an epoch; with ``wrap``, the last one is shared with the next epoch."""
         return self.num_steps(1)
 
     @property
     def rotates(self) -> bool:
-        """Whether each epoch begins at another place of its order.
+        """Whether each epoch begins at a different place of its order.
 
-        A windowed order ends with rows of the same window, or of the last few, in every epoch: without this they would
-        be dropped again and again.
+        A windowed order ends with rows of the same window, or of the last few, in every epoch: without rotation, these
+        would be dropped in every epoch.
         """
         uneven = self.permutation.num_rows % self.global_batch != 0
         return self.remainder == "drop" and self.permutation.windowed and uneven
 
     def num_steps(self, num_epochs: int) -> int:
-        """Return how many batches show the first ``num_epochs`` epochs."""
+        """Return the number of batches of the first ``num_epochs`` epochs."""
         if self.remainder == "wrap":
             return -(-num_epochs * self.permutation.num_rows // self.global_batch)
         return num_epochs * self._batches()
@@ -108,7 +108,7 @@ class Order:
         return [RowGroup(source=0, epoch=epoch, slots=slice(0, row_ids.size), row_ids=row_ids)]
 
     def _epoch_rows(self, epoch: int, first: int, out: np.ndarray) -> None:
-        """Write the rows at places first, first+1, ... of an epoch that ends with a batch of its own to ``out``."""
+        """Write the rows at places first, first+1, ... of an epoch to ``out``; no batch has rows of two epochs."""
         if not self.rotates:
             self.permutation.rows(epoch, first, out)
             return
@@ -133,7 +133,7 @@ def build_order(
     remainder: str,
     weights: Sequence[float] | None,
 ) -> Order | Mixture:
-    """Return which rows of which source form batch s; the arguments are those of `build_loader`."""
+    """Return the order of the rows of one or several sources; the arguments are those of `build_loader`."""
     permutations = [
         Permutation(num_rows=source.num_rows, seed=seed, source=number, shuffle=shuffle)
         for number, source in enumerate(sources)
@@ -148,7 +148,7 @@ def build_order(
             raise ValueError("weights are for mixing several shard sets; one is given")
         return Order(permutation=permutations[0], global_batch=global_batch, remainder=remainder)
     if remainder != "wrap":
-        raise ValueError(f"remainder = {remainder!r} is for a single shard set; sets in a mixture wrap, each by itself")
+        raise ValueError(f"remainder = {remainder!r} is for a single shard set; the sets of a mixture always wrap")
     return Mixture(
         permutations=tuple(permutations),
         weights=tuple(float(source.num_rows) for source in sources) if weights is None else tuple(weights),

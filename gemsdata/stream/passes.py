@@ -1,4 +1,4 @@
-"""A loader under a host that counts in epochs: passes from the first batch, and a resume between two of them."""
+"""Loaders in frameworks that count epochs: passes from the first batch, and resuming between two passes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gemsdata.stream.loader import Batch, Loader
 
 
 class Passes:
-    """Iterates a loader as an iterable of known length; ``from_start``: every time from its first batch."""
+    """An iterable of known length over a loader; ``from_start``: every pass begins with the first batch."""
 
     def __init__(self, loader: Loader, *, from_start: bool) -> None:
         self.loader = loader
@@ -28,19 +28,19 @@ class Passes:
         return self.loader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` stands, as `resume` does."""
+        """Continue from ``state``, as `resume` does."""
         resume(self.loader, state)
 
 
 def restart(loader: Loader) -> None:
-    """Let the next iteration of a loader begin with its first batch, also after one that was broken off."""
+    """Let the next iteration of a loader begin with its first batch, also after an interrupted one."""
     loader.load_state_dict({**loader.state_dict(), "step": 0})
 
 
 def resume(loader: Loader, state: dict[str, Any]) -> None:
-    """Go on where ``state`` stands; at the end of a pass, with the first batch of the next one.
+    """Continue from ``state``; at the end of a pass, with the first batch of the next one.
 
-    The host decides whether another pass comes. Raises ValueError as `Loader.load_state_dict` does.
+    The framework decides whether there is another pass. Raises ValueError as `Loader.load_state_dict` does.
     """
     loader.load_state_dict(state)
     if loader.step == loader.num_steps:

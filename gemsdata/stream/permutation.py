@@ -1,4 +1,4 @@
-"""The order of the rows of one shard set in every epoch: a keyed permutation, entered anywhere in O(1) memory."""
+"""The order of the rows of one shard set in every epoch: a keyed permutation with random access, in O(1) memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RowGroup:
     """which shard set"""
     epoch: int
     slots: slice | np.ndarray
-    """their places in the rank's batch: a slice, or int64[n]"""
+    """places in the rank's batch: a slice, or int64[n]"""
     row_ids: np.ndarray
     """rows of the set's split, int64[n]; -1 is padding"""
 
@@ -61,7 +61,7 @@ class Permutation:
             self._windowed_rows(self.shuffle, epoch, first, out)
 
     def _windowed_rows(self, window: int, epoch: int, first: int, out: np.ndarray) -> None:
-        """Whole chunks in permuted order, then the short chunk that is left at the end."""
+        """Write full chunks in permuted order, then the short chunk at the end."""
         num_whole = self.num_rows // window
         chunk_key = np.uint64(key_of(self.seed, RandomStream.EPOCH_ORDER, self.source, epoch))
         chunk = np.empty(1, np.int64)

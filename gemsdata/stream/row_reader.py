@@ -1,4 +1,4 @@
-"""The interface between a stream and what it reads rows from: a split of a shard set, or of a view of one."""
+"""The interface of a stream to its source of rows: a split of a shard set, or of a view of one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 class RowReader(Protocol):
     """Random access to the rows of one split of a shard set or of a view.
 
-    More than 12 members: ten are properties by which a stream checks that the readers of a mixture fit together.
+    It has more than 12 members: ten are properties with which a stream checks that the readers of a mixture are
+    compatible.
     """
 
     @property
     def num_rows(self) -> int:
-        """Rows of an epoch, the same number in every epoch."""
+        """Number of rows of an epoch, the same in every epoch."""
 
     @property
     def row_tokens(self) -> int:
@@ -37,11 +38,11 @@ class RowReader(Protocol):
 
     @property
     def token_identity(self) -> str:
-        """What kind of tokens: rows of equal kinds may stand in one batch."""
+        """Kind of tokens: rows of the same kind can be in one batch."""
 
     @property
     def weighted(self) -> bool:
-        """Whether rows have weights of the loss."""
+        """Whether rows have loss weights."""
 
     @property
     def split(self) -> str:
@@ -49,28 +50,28 @@ class RowReader(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of what can be read: equal where every row of every epoch is equal."""
+        """Fingerprint of the data: equal if every row of every epoch is equal."""
 
     @property
     def needs_windows(self) -> bool:
-        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        """Whether the split exceeds the cache, so that its order must read few shards at a time."""
 
     def check_unchanged(self) -> None:
-        """Raise ValueError when what is read was changed since it was opened."""
+        """Raise ValueError if the data was changed since it was opened."""
 
     def empty(self, num_rows: int) -> Any:
         """Return a buffer of the reader's own kind, for `read`.
 
-        Its ``tokens`` are `TokenRows`; or None, and it has ``input_ids`` and ``num_tokens`` of overlapping k-mers.
+        Its ``tokens`` are `TokenRows`, or None if it has ``input_ids`` and ``num_tokens`` of overlapping k-mers.
         """
 
     def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: Any) -> tuple[int, str]:
-        """Write rows ``row_ids`` of an epoch to ``out``, which is of their number and may be used again.
+        """Write rows ``row_ids`` of an epoch to ``out``, a buffer for this number of rows, which can be reused.
 
         Parameters
         ----------
         epoch
-            from 0; a reader whose windows differ from epoch to epoch looks at it.
+            from 0; used by readers whose windows differ between epochs.
         row_ids
             int64[B]; -1: an empty row. The entries of rows that are lost become -1.
         flip
@@ -79,17 +80,17 @@ class RowReader(Protocol):
         Returns
         -------
         num_lost, why
-            how many rows were lost to damage (they read as empty), and why one of them was.
+            number of rows lost to damage (they are read as empty rows), and the reason for one of them.
         """
 
     def places(self, row_ids: np.ndarray, rows: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (contig, start, end), int64[B] each, of rows ``row_ids`` that `read` has written to ``rows``.
 
-        Bases [start, end) of the forward strand, whichever strand was read; anything for an empty row.
+        Bases [start, end) of the forward strand, whichever strand was read; undefined for an empty row.
         """
 
     def loss_weights(self, rows: Any) -> np.ndarray | None:
-        """Return the weight of each token of ``rows``, float32[B, L]; None where rows have none."""
+        """Return the weight of each token of ``rows``, float32[B, L]; None if rows have none."""
 
 
 if TYPE_CHECKING:

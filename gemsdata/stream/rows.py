@@ -1,4 +1,4 @@
-"""What a stream reads rows from: shard sets, and views of them."""
+"""The row sources of a stream: shard sets, and views of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Rows = ShardSet | View
 
 
 def rows_of(shards: ShardSet, options: ViewOptions | None = None) -> Rows:
-    """Return the rows of a shard set: itself where it stores overlapping k-mers and no option asks for others.
+    """Return the rows of a shard set: the set if it stores overlapping k-mers and no option changes them, else a view.
 
-    Raises ValueError for a packed set without ``options``: its rows have to be chosen.
+    Raises ValueError for a packed set without ``options``: its rows must be chosen.
     """
     manifest = shards.manifest
     if options is None and manifest.packed:
@@ -30,17 +30,17 @@ def rows_of(shards: ShardSet, options: ViewOptions | None = None) -> Rows:
 
 
 def reader_of(rows: Rows, split: str, *, check: str, faults: str) -> RowReader:
-    """Return what reads the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
+    """Return the reader of the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
     if isinstance(rows, View):
         return rows.reader(split, check=check, faults=faults)
     return SplitReader(rows, split, check=check, faults=faults)
 
 
 def ranks_of(rows: Rows) -> Ranks:
-    """Return the NPMI ranks to mask rows by: of the tokens of a set, or a function of n for a view."""
+    """Return the NPMI ranks for masking rows: those of a set's tokens, or for a view a function of n."""
     return rows.ranks
 
 
 def fingerprint_of(rows: Rows) -> str:
-    """Return the identity of the rows of every epoch."""
+    """Return the fingerprint of the rows of every epoch."""
     return rows.fingerprint if isinstance(rows, View) else rows.manifest.fingerprint

@@ -18,19 +18,19 @@ class BatchInfo:
 
     step: int
     epoch: int
-    """of the first row of the global batch; of a mixture: complete passes over every set before the batch"""
+    """epoch of the first row of the global batch; in a mixture: complete passes over every set before the batch"""
     stage: int
     num_skipped: int = 0
-    """rows of this rank's batch that were lost to damaged shards"""
+    """number of rows of this rank's batch that were lost to damaged shards"""
     why_skipped: str = ""
 
 
 class BatchSource(Protocol):
-    """This rank's batches, each by its step."""
+    """This rank's batches, indexed by step."""
 
     @property
     def config(self) -> StreamConfig:
-        """What the batches depend on."""
+        """Everything that the batches depend on."""
 
     @property
     def log(self) -> StageLog:
@@ -45,7 +45,7 @@ class BatchSource(Protocol):
         """Whether `compute` is faster for several steps at a time than for one."""
 
     def stage(self, step: int) -> int:
-        """Return the stage of batch ``step`` by the stage log as it is now."""
+        """Return the stage of batch ``step`` given the current stage log."""
 
     def fill(self, step: int, buffer: np.ndarray) -> BatchInfo:
         """Write batch ``step`` to ``buffer``, uint8[layout.num_bytes]."""
@@ -54,7 +54,7 @@ class BatchSource(Protocol):
         """Return the batches of ``steps``, in order."""
 
     def check_unchanged(self) -> None:
-        """Raise ValueError when the data were changed since they were opened."""
+        """Raise ValueError if the data was changed since it was opened."""
 
     def interrupt(self) -> None:
         """Make calls of `compute` in other threads that wait for something raise ConnectionError."""

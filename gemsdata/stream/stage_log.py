@@ -1,9 +1,8 @@
-"""The stage log: how a decision of the main process reaches the workers at an exact step.
+"""The stage log passes stage changes of the main process to the workers, effective at an exact step.
 
 One anonymous shared int64 tensor per rank holds an append-only list of (effective step, stage). Only the main process
-writes. A switch decided at step k takes effect at k + lag, and a worker begins batch s only after it was told to when
-batch s - depth was taken, so with lag > depth every worker has the entry in sight before it masks the first batch
-that it concerns.
+writes. A switch decided at step k takes effect at k + lag, and a worker starts batch s only after batch s - depth was
+taken, so with lag > depth every worker sees the entry before it masks the first batch that it affects.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ _FIRST = 1
 class StageLog:
     """Append-only log of (effective step, stage), shared with the worker processes of one loader.
 
-    Before the first entry the stage is 0. A copy made by pickle or ``copy.deepcopy`` would not see later entries, so
-    it is marked as detached, and refuses to be written or read; being handed to a worker process by the loader is not
-    a copy.
+    Before the first entry the stage is 0. A copy made by pickle or ``copy.deepcopy`` would not see later entries, so it
+    is marked as detached, and reading or writing it raises an error; the loader passes the log itself to its worker
+    processes, not a copy.
     """
 
     def __init__(self) -> None:
@@ -32,7 +31,7 @@ class StageLog:
         self.detached = False
 
     def append(self, effective_step: int, stage: int) -> None:
-        """Let ``stage`` hold from ``effective_step`` on; steps must not decrease, the later of equal ones counts."""
+        """Set ``stage`` from ``effective_step`` on; steps must not decrease, and the later of equal ones counts."""
         self._check()
         entries = self.entries()
         if entries and effective_step < entries[-1][0]:
@@ -42,7 +41,7 @@ class StageLog:
         place = _FIRST + 2 * len(entries)
         self._words[place] = effective_step
         self._words[place + 1] = stage
-        self._words[_COUNT] = len(entries) + 1  # last: until then nobody reads the entry
+        self._words[_COUNT] = len(entries) + 1  # last: until then the entry is not read
 
     def at(self, step: int) -> int:
         """Return the stage of batch ``step``."""

@@ -1,4 +1,4 @@
-"""The state of a loader as a small dict: what is written to a checkpoint, and read from one that may be damaged."""
+"""The state of a loader as a small dict for checkpoints, with validation of states that may be damaged."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _MUST_MATCH = {
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderState:
-    """Where a stream stands after a batch: equal on every rank, no topology in it."""
+    """The state of a stream after a batch: equal on every rank, independent of the topology."""
 
     fingerprint: str
-    """identity of the data"""
+    """fingerprint of the data"""
     config_hash: str
-    """identity of what is done with them"""
+    """hash of all options that batches depend on"""
     seed: int
     global_batch: int
     step: int
-    """of the batch that comes next"""
+    """step of the next batch"""
     stage_lag: int
     stage_log: tuple[tuple[int, int], ...]
-    """(step, stage): from that step on that stage"""
+    """(step, stage): the stage from that step on"""
     perplexities: tuple[tuple[int, float], ...]
     """(step, perplexity) of every evaluation"""
 
@@ -68,7 +68,7 @@ class LoaderState:
         return cls(**{name: read(name, content[name]) for name, read in _READERS.items()})
 
     def check_fits(self, own: LoaderState) -> None:
-        """Raise ValueError when this state is of another stream than that of a loader in state ``own``."""
+        """Raise ValueError if this state is of another stream than the loader whose state is ``own``."""
         for name, advice in _MUST_MATCH.items():
             if getattr(self, name) != getattr(own, name):
                 raise ValueError(

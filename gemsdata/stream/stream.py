@@ -1,6 +1,7 @@
 """The stream of masked batches: batch s is a pure function of (shard sets, seed, global batch, options, s, stage log).
 
-Nothing else enters: no worker or rank number beyond the choice of slots, no prefetch depth, no order of calls.
+Nothing else has an influence: no worker number, no rank beyond the choice of slots, no prefetch depth, no order of
+calls.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ COORDINATES = (
     BatchArray(name="strand", row_shape=(), dtype="int8"),
     BatchArray(name="source", row_shape=(), dtype="int16"),
 )
-"""index into the set's contigs, 0-based half-open bases, 1 or -1, and which of several sets; where a slot has no row
+"""index into the set's contigs, 0-based half-open bases, 1 or -1, and the number of the set; for a slot without a row
 -1, and strand 0"""
 
 
@@ -50,13 +51,13 @@ class MaskedStream:
     readers
         one for each shard set; all of the same k and row length.
     order
-        which rows form batch s.
+        the rows of batch s.
     curriculum
-        which masking at which step.
+        the masking at each step.
     ranks
         for each set the NPMI rank of every n-gram's id, integers[4**n + 5], or a function that gives them for an n.
     seed
-        of the order, the strands and the masks.
+        seed of the order, the strands and the masks.
     reverse_complement
         probability that a row is shown as its reverse complement, drawn anew in every epoch.
     world
@@ -113,7 +114,7 @@ class MaskedStream:
     def fill(self, step: int, buffer: np.ndarray, stage: int | None = None) -> BatchInfo:
         """Write this rank's batch ``step`` to ``buffer`` (uint8[layout.num_bytes]) as ``layout.views`` shows it.
 
-        ``stage``: default as the stage log says now.
+        ``stage``: by default the one in the stage log.
         """
         views = self.layout.views(buffer)
         stage = self.stage(step) if stage is None else stage
@@ -136,7 +137,7 @@ class MaskedStream:
             reader.check_unchanged()
 
     def interrupt(self) -> None:
-        """Do nothing: `compute` waits for nothing here."""
+        """Do nothing: `compute` does not wait for anything."""
 
     def _fill_group(self, group: RowGroup, stage: int, views: dict[str, np.ndarray]) -> tuple[int, str]:
         reader, maskers = self._readers[group.source], self._maskers[group.source]
@@ -192,11 +193,11 @@ class MaskedStream:
 
 
 class TokenSource(Protocol):
-    """The tokens of rows, as far as masking and mixing depend on them."""
+    """The properties of the tokens that masking and mixing depend on."""
 
     @property
     def token_identity(self) -> str:
-        """What kind of tokens."""
+        """The kind of tokens."""
 
     @property
     def k(self) -> int:
@@ -220,7 +221,7 @@ def check_mixable(sources: Sequence[TokenSource]) -> None:
 
 
 def masker_of(masking: str | Strategy, reader: TokenSource, ranks: Ranks, seed: int) -> Masker:
-    """Return what masks the rows of a reader: of k-mers from every base on, by the ranks of those k-mers."""
+    """Return the masker for the rows of a reader; overlapping k-mers are masked by their own ranks."""
     if reader.token_identity == f"kmer:{reader.k}:1" and reader.k >= MIN_GRAM:
         return Masker(masking, ranks=ranks, k=reader.k, seed=seed)
     return Masker(masking, ranks=ranks, vocabulary=reader.vocabulary, seed=seed)

@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer over our loaders: training, evaluation, checkpoints and resume."""
+"""The Hugging Face Trainer over gemsdata loaders: training, evaluation, checkpoints and resume."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from gemsdata.stream.loss import masked_lm_loss
 from gemsdata.stream.passes import restart, resume
 
 _STATE_FILE = "stream.json"
-"""in a checkpoint's folder: the state of the training loader"""
+"""file in a checkpoint's folder with the state of the training loader"""
 _MODEL_INPUTS = ("input_ids", "attention_mask", "labels")
 
 
 class LoaderTrainer(Trainer):
-    """A `transformers.Trainer` whose data sets are loaders of ours.
+    """A `transformers.Trainer` whose datasets are gemsdata loaders.
 
-    A checkpoint holds the state of the training loader, and a resumed run goes on with the next batch. An evaluation
-    reads its loader from the first batch on. Batches with ``loss_weights`` train by `gemsdata.masked_lm_loss`. During
-    training an adaptive curriculum (CM-GEMS) observes the perplexity of every evaluation.
+    A checkpoint contains the state of the training loader, and a resumed run continues with the next batch. An
+    evaluation always starts with the first batch of its loader. Batches with ``loss_weights`` use
+    `gemsdata.masked_lm_loss`. During training an adaptive curriculum (CM-GEMS) observes the perplexity of every
+    evaluation.
 
     Parameters
     ----------
     model
         a masked LM.
     args
-        make them before the loaders: they start the process group, from which a loader learns its rank. The rows of a
-        batch are those of the loader; ``ignore_data_skip`` is set.
+        create them before the loaders: they start the process group, from which a loader gets its rank. The batch size
+        is that of the loader; ``ignore_data_skip`` is set.
     train_dataset
-        what `gemsdata.build_loader` returns; with ``num_train_epochs`` it must have a length, which is an epoch.
+        a loader from `gemsdata.build_loader`; with ``num_train_epochs`` it must have a length, which is one epoch.
     eval_dataset
-        a loader with a length, or several by name.
+        a loader with a length, or a dict of several.
     **options
-        the other parameters of the Trainer.
+        other parameters of the Trainer.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class LoaderTrainer(Trainer):
         **options: Any,
     ) -> None:
         super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **options)
-        self.args.ignore_data_skip = True  # resume is a jump: there is nothing to skip
+        self.args.ignore_data_skip = True  # the loader resumes by itself: there is nothing to skip
         if train_dataset is not None:
             self.add_callback(_SaveState(train_dataset))
 
@@ -69,19 +70,19 @@ class LoaderTrainer(Trainer):
         return loader
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **options: Any) -> Any:
-        """Train, or go on from a checkpoint (True: the last); raise ValueError when it holds no state of a loader."""
+        """Train, or continue from a checkpoint (True: the last); raise ValueError if it has no state of a loader."""
         folder = resume_from_checkpoint
         if folder is True:
             folder = get_last_checkpoint(self.args.output_dir)
         if folder:
             path = Path(folder, _STATE_FILE)
             if not path.exists():
-                raise ValueError(f"{folder} holds no {_STATE_FILE}: it was not written by a LoaderTrainer")
+                raise ValueError(f"{folder} contains no {_STATE_FILE}: it was not written by a LoaderTrainer")
             resume(self.train_dataset, json.loads(path.read_text()))
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **options)
 
     def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:
-        """Evaluate as the Trainer does; in training, tell an adaptive curriculum the perplexity."""
+        """Evaluate as the Trainer does; during training, report the perplexity to an adaptive curriculum."""
         found = super().evaluate(*arguments, **options)
         loss = found.get(f"{options.get('metric_key_prefix', 'eval')}_loss")
         adaptive = self.is_in_train and self.train_dataset.stream.config.curriculum.adaptive
@@ -101,7 +102,7 @@ class LoaderTrainer(Trainer):
         if "loss_weights" not in inputs:
             return super().compute_loss(model, own, return_outputs, num_items_in_batch)
         self.loss_is_scaled_for_ga = (
-            False  # a mean of this batch, which the Trainer divides by the batches of an update
+            False  # a mean over this batch, which the Trainer divides by the number of batches per update
         )
         labels = own.pop("labels")
         outputs = model(**own)

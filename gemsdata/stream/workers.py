@@ -1,4 +1,4 @@
-"""Computing batches ahead of their use: inline, in threads, or in processes that write to shared memory."""
+"""Compute batches ahead: in threads, in processes that write to shared memory, or inline without workers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SLOT_ALIGNMENT = 64
 
 
 def inline(source: BatchSource, steps: range) -> Batches:
-    """Compute each batch when it is asked for."""
+    """Compute each batch on demand."""
     for step in steps:
         yield from source.compute(range(step, step + 1))
 
 
 def in_threads(source: BatchSource, steps: range, *, num_threads: int, depth: int, steps_per_task: int) -> Batches:
-    """Compute ``depth`` batches ahead in threads; a task begins when the last batch of an earlier one is taken."""
+    """Compute ``depth`` batches ahead in threads; a task starts when the last batch of an earlier one is taken."""
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="gemsdata")
     tasks: collections.deque[Future[list[tuple[PendingBatch, BatchInfo]]]] = collections.deque()
 
@@ -60,24 +60,24 @@ class WorkerPlan:
 
 
 class WorkerDataset(torch.utils.data.IterableDataset):
-    """What the worker processes of a `Loader` iterate: worker w of W computes every W-th batch from the w-th on."""
+    """The dataset of a `Loader`'s worker processes: worker w of W computes every W-th batch from the w-th on."""
 
     def __init__(self, source: BatchSource) -> None:
         self.source = source
         self.plan: WorkerPlan | None = None
 
     def __iter__(self) -> Iterator[BatchInfo]:
-        """Write this worker's batches to the ring; raise RuntimeError anywhere but in a worker of our loader."""
+        """Write this worker's batches to the ring; raise RuntimeError except in a worker of a `Loader`."""
         plan, info = self.plan, torch.utils.data.get_worker_info()
         if plan is None or info is None or info.dataset is not self:
             raise RuntimeError(
-                "this stream was wrapped by something else than gemsdata.Loader, which would repeat or lose batches, or"
-                " apply a stage switch too late. Iterate what gemsdata.build_loader returns; with accelerate, call"
+                "this stream is iterated by something other than gemsdata.Loader, which would repeat or lose batches,"
+                " or apply a stage switch too late. Iterate the loader of gemsdata.build_loader; with accelerate, call"
                 " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
             )
         ring = plan.ring.numpy()
         _end_with_parent()
-        install_handler()  # torch's own, in workers, takes a truncated shard for a lack of shared memory
+        install_handler()  # torch's handler in workers reports a truncated shard as a lack of shared memory
         for step in plan.steps[info.id :: info.num_workers]:
             yield self.source.fill(step, ring[step % len(ring), : self.source.layout.num_bytes])
 
@@ -102,9 +102,9 @@ def _exit_after(sentinel: int) -> None:
 def in_processes(
     dataset: WorkerDataset, start_workers: Callable[[], Iterator[BatchInfo]], steps: range, *, depth: int
 ) -> Batches:
-    """Take batches out of the ring that worker processes write to.
+    """Yield batches from the ring buffer that worker processes write to.
 
-    Batch s + depth is ordered when batch s is taken, before it is copied out, so depth + 1 slots are enough.
+    Batch s + depth is requested when batch s is taken, before it is copied, so depth + 1 slots are enough.
     """
     layout = dataset.source.layout
     slot_bytes = -(-layout.num_bytes // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT

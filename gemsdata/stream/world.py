@@ -1,4 +1,4 @@
-"""Topology as a value: which rank of how many."""
+"""The rank of a process and the number of ranks, as a value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch.distributed
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Which of the processes that train together this one is."""
+    """The rank of this process among the processes of a training run."""
 
     rank: int = 0
     num_ranks: int = 1
@@ -21,16 +21,16 @@ class World:
 
     @classmethod
     def detect(cls) -> World:
-        """Return this process's rank: by torch.distributed if initialised, else by RANK and WORLD_SIZE, else alone."""
+        """Return this process's rank from torch.distributed if initialised, else RANK and WORLD_SIZE, else 0 of 1."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return cls(rank=torch.distributed.get_rank(), num_ranks=torch.distributed.get_world_size())
         return cls(rank=int(os.environ.get("RANK", "0")), num_ranks=int(os.environ.get("WORLD_SIZE", "1")))
 
     def rank_slice(self, count: int) -> range:
-        """Return which of ``count`` consecutive things belong to this rank.
+        """Return the slice of ``count`` consecutive items that belongs to this rank.
 
-        The slices of all ranks are consecutive; the first ``count % num_ranks`` ranks have one thing more. The slice of
-        a smaller ``count`` is never larger.
+        The slices of all ranks are consecutive; the first ``count % num_ranks`` ranks have one more item. A smaller
+        ``count`` never gives a larger slice.
         """
         base, extra = divmod(count, self.num_ranks)
         first = self.rank * base + min(self.rank, extra)

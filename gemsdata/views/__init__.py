@@ -1,1 +1,1 @@
-"""Views: which windows of a shard set are rows, and of which tokens."""
+"""Views of shard sets: rows of chosen windows and tokens."""

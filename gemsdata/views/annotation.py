@@ -1,4 +1,4 @@
-"""What a view adds to bases: which may be masked, and their weights in the loss."""
+"""Annotations of bases in a view: which may be masked, and their loss weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Annotation:
 
     @property
     def restricts(self) -> bool:
-        """Whether there are bases that may not be masked."""
+        """Whether some bases may not be masked."""
         return not self._options.mask_soft_masked
 
     def maskable(self, rows: Located, num_bases: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -34,7 +34,7 @@ class Annotation:
         return out
 
     def weights(self, rows: Located, num_bases: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return the weight of each base of rows, float32[B, W]; None where the view gives no weights."""
+        """Return the weight of each base of rows, float32[B, W]; None if the view has no weights."""
         if not self._options.weighted:
             return None
         out = np.ones(shape, np.float32)
@@ -50,6 +50,6 @@ class Annotation:
 
     @functools.cached_property
     def _soft(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where soft-masked intervals begin and end on the line of the contigs, int64[m] each."""
+        """Starts and ends of soft-masked intervals on the line of the contigs, int64[m] each."""
         line = self._contigs.on_line(self._shards.intervals("soft"))
         return line[:, 0].copy(), line[:, 1].copy()

@@ -13,6 +13,7 @@ from gemsdata.files.mapped import MappedFiles
 from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
 from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.shard_table import column_of, num_bytes_of
 from gemsdata.shards.storage import open_together
 from gemsdata.views.regions import contigs_of
 
@@ -27,14 +28,14 @@ class BaseReader:
     shards, split
         the set and which split of it.
     check
-        how a shard's file is compared with the manifest when it is first touched: by "hash" or by "size", see
+        how a shard's file is compared with the manifest on first access: by "hash" or by "size", see
         `gemsdata.shards.split_reader.SplitReader`.
     faults
         "raise", or "skip-and-count": rows of a damaged shard are reported as lost.
 
     Notes
     -----
-    A block costs eight bytes, its address, and a shard its map. Files are opened by the process that touches them.
+    A block needs eight bytes for its address, and a shard its map. Files are opened by the process that reads them.
     """
 
     def __init__(self, shards: ShardSet, split: str, *, check: str = "hash", faults: str = "raise") -> None:
@@ -46,14 +47,14 @@ class BaseReader:
         self._block_bases = shards.manifest.row_tokens
         self._first_block = cut_blocks(self.stretches, self._block_bases)[1]
         entries = shards.manifest.shards(split)
-        self._first_of_shard = np.array([*(entry.first_row for entry in entries), self._first_block[-1]], np.int64)
+        self._first_of_shard = np.array([*column_of(entries, "first_row"), self._first_block[-1]], np.int64)
         limit = shards.store.max_bytes
-        self.passing = limit is not None and sum(entry.files["packed"].num_bytes for entry in entries) > limit
-        """whether the split is larger than the cache, so that shards are let go of"""
+        self.passing = limit is not None and sum(num_bytes_of(entries, "packed")) > limit
+        """whether the split is larger than the cache, so that shards are closed after use"""
         self._start()
 
     def _start(self) -> None:
-        """Initialise the state that each process has for itself."""
+        """Initialise the state that belongs to one process."""
         self._lock = threading.RLock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
         self._files = MappedFiles()
@@ -70,7 +71,7 @@ class BaseReader:
 
         Row i has bases start[i] .. start[i] + num_bases[i] - 1 (int64[B]) of contig[i] (int64[B]), within one stretch
         of the split, and at least one. Returns which rows were lost to damaged shards, bool[B] (nothing is written for
-        them), and why one of them was.
+        them), and the reason for one of them.
         """
         place = self.contigs.offset[contig] + start
         stretch = np.searchsorted(self._line_start, place, side="right") - 1
@@ -85,7 +86,7 @@ class BaseReader:
                 lost |= (first <= shard) & (shard <= last)
         readable = np.where(lost, 0, num_bases)
         unpack_rows(address, first_block, offset, readable, self._block_bases, out)
-        del held  # the maps must live until here
+        del held  # keep the maps alive until here
         self._files.check()
         if self._gaps[0].size:
             mark(*self._gaps, place, readable, NOT_ACGT, out)
@@ -97,29 +98,34 @@ class BaseReader:
 
     @functools.cached_property
     def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where letters other than ACGT begin and end on the line of the contigs, int64[m] each."""
+        """Starts and ends of non-ACGT intervals on the line of the contigs, int64[m] each."""
         return _edges(self.contigs.on_line(self.shards.intervals("gap")))
 
     def _shard_of(self, block: np.ndarray) -> np.ndarray:
         return np.searchsorted(self._first_of_shard, block, side="right") - 1
 
     def _opened(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, list[PackedShard]]:
-        """Open shards first[i] .. last[i]; return the addresses of all blocks, and what keeps them there."""
+        """Open shards first[i] .. last[i]; return the addresses of all blocks, and the objects that keep them valid."""
         wanted = set(np.unique(np.concatenate([first, last])).tolist())
         if (last - first > 1).any():
             wanted = {shard for a, b in zip(first.tolist(), last.tolist(), strict=True) for shard in range(a, b + 1)}
-        entries = self.shards.manifest.shards(self.split)
-        open_together(  # each may close the others, see _make_room
-            self.shards.store,
-            {shard: entries[shard].files["packed"].num_bytes for shard in wanted},
-            lambda: sorted(wanted - self._kept.keys() - self._why.keys()),
-            self._open,
-        )
+        if wanted - self._kept.keys() - self._why.keys():
+            self._open_all(wanted)
         held = [self._kept[shard] for shard in wanted if shard in self._kept]
         if not self.passing:
             return self._address, held
         self._let_go(wanted)
         return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
+
+    def _open_all(self, wanted: set[int]) -> None:
+        """Open the shards that are not open; each may close the others, see `_make_room`."""
+        entries = self.shards.manifest.shards(self.split)
+        open_together(
+            self.shards.store,
+            {shard: entries[shard].files["packed"].num_bytes for shard in wanted},
+            lambda: sorted(wanted - self._kept.keys() - self._why.keys()),
+            self._open,
+        )
 
     def _let_go(self, wanted: set[int]) -> None:
         """Close the shards that neither this read nor the one before touched."""
@@ -150,7 +156,7 @@ class BaseReader:
             self._files.add(shard, opened.path, opened.map, lambda path: xxh3_of(path) == expected)
 
     def check_unchanged(self) -> None:
-        """Raise ValueError when the set or one of its open files was changed since it was opened."""
+        """Raise ValueError if the set or one of its open files was changed since it was opened."""
         self.shards.check_unchanged()
         self._files.check(now=True)
 

@@ -1,18 +1,23 @@
-"""From a genome to rows of any tokens: a packed set that is removed again, and a view of it that is written."""
+"""Write rows of any tokens from a genome: through a temporary packed set and a view of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from gemsdata.files.output_folder import OutputFolder
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.remote_folder import is_url
 from gemsdata.shards.manifest import Manifest
 from gemsdata.shards.options import ShardOptions
+from gemsdata.shards.plan_at_url import check_writable_url
 from gemsdata.shards.work_folder import check_writable
 from gemsdata.shards.write import shard
+from gemsdata.shards.write_at_url import put_set
 from gemsdata.views.materialise import WriteOptions, check_writable_options, write_view
 from gemsdata.views.options import ViewOptions
 from gemsdata.views.tokens import resolve_tokens
@@ -31,12 +36,23 @@ def shard_view(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> tuple[Manifest, dict[str, Any]]:
-    """Write rows of a genome, cut and tokenized as the view options say, to the folder ``out``.
+    """Write rows of a genome, cut and tokenized according to the view options, to the folder or URL ``out``.
 
-    The genome is packed in a hidden folder beside ``out`` first, which takes about 0.27 bytes a base; it is removed at
-    the end, and kept for ``resume`` when the run is interrupted. Windows are not shifted unless ``jitter`` is True.
-    Returns the manifest and what was found in the genome. Raises as `gemsdata.shards.write.shard` and `View.write`.
+    The genome is first packed in a hidden folder beside ``out``, which takes about 0.27 bytes per base; the folder is
+    removed at the end, but kept for ``resume`` if the run is interrupted. For a URL, the whole set is written to a
+    temporary folder and then uploaded; there is no ``resume``. Windows are not shifted unless ``jitter`` is True.
+    Returns the manifest and the report of the genome. Raises as `gemsdata.shards.write.shard` and `View.write`.
     """
+    if is_url(out):
+        if resume:
+            raise ValueError(f"{out}: rows of a view are not resumed at a URL; begin anew, with --overwrite if needed")
+        output = OutputFolder(str(out))
+        check_writable_url(output, resume=False, overwrite=overwrite)
+        with tempfile.TemporaryDirectory(prefix="gemsdata-") as scratch:
+            local, options = Path(scratch, "set"), (genome_options, view_options, write_options)
+            manifest, summary = shard_view(paths, local, *options, workers=workers, progress=progress)
+            put_set(local, output, manifest)
+        return manifest, summary
     folder = Path(out)
     view_options = dataclasses.replace(view_options, jitter=bool(view_options.jitter))
     check_writable(folder, resume=resume, overwrite=overwrite)
@@ -60,7 +76,7 @@ def shard_view(
         manifest = write_view(
             view, folder, write_options, workers=workers, resume=resume, overwrite=overwrite, progress=progress
         )
-    except (ValueError, FileNotFoundError):  # a mistake, not an interruption: nothing to go on from
+    except (ValueError, FileNotFoundError):  # invalid input, not an interruption: nothing to continue
         shutil.rmtree(packed, ignore_errors=True)
         raise
     shutil.rmtree(packed)

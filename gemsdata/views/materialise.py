@@ -1,7 +1,7 @@
-"""Rows of a view written as a shard set of their own: Arrow or WebDataset shards of any tokens.
+"""Write the rows of a view as a new shard set: Arrow or WebDataset shards of any tokens.
 
-Parts are written to ``OUT/_work``, each by rename, and put in their places when all are there, as for a set that is
-made from a genome. The same view and options give the same bytes, for any number of workers.
+Parts are written to ``OUT/_work``, each by rename, and moved to their final names when all are complete, as for a set
+that is made from a genome. The same view and options give the same bytes, for any number of workers.
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ from gemsdata.shards.manifest import (
     VIEW_SCHEME,
     VIEW_VERSION,
     Manifest,
-    shard_path,
     vocabulary_of,
 )
-from gemsdata.shards.manifest_fields import Shard, ShardFile, TokenInfo, WindowInfo
+from gemsdata.shards.manifest_fields import Shard, ShardFile, TokenInfo, WindowInfo, shard_path
 from gemsdata.shards.schema import Rows, contig_dtype, view_schema
 from gemsdata.shards.webdataset import TarWriter
 from gemsdata.shards.work_folder import check_writable, clear_work, finish_publishing, locked, publish_set, work_of
@@ -59,12 +58,12 @@ _SHARD_TOKENS = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """How the rows of a view are written."""
+    """Options for writing the rows of a view."""
 
     format: str = "arrow"
     compression: str = "none"
     seed: int = 0
-    """of the order of the rows"""
+    """random key of the order of the rows"""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -104,7 +103,7 @@ class _Writer:
                 yield _Part(split, index, first, min(size, num_rows - first))
 
     def write(self, part: _Part) -> Shard:
-        """Write one part, unless it is there whole; return its entry of the manifest."""
+        """Write one part, unless it is already complete; return its entry of the manifest."""
         entry = self._path(f"{part.split}/{part.index:06d}.json")
         shard = self._finished(entry)
         if shard is None:
@@ -215,7 +214,7 @@ class _Writer:
         ).with_hashes()
 
     def copy_small_files(self) -> None:
-        """Write what the set has besides its shards: the NPMI table, the intervals and, of BPE, the tokenizer."""
+        """Write the set's other files: the NPMI table, the intervals and, for BPE, the tokenizer."""
         for name in (NPMI_FILE, INTERVALS_FILE):
             with self.view.shards.store.file(name) as path:
                 _copy(path, work_of(self.folder) / name)
@@ -228,7 +227,7 @@ class _Writer:
         return work_of(self.folder) / self.parts_folder / path
 
     def _finished(self, entry: Path) -> Shard | None:
-        """Return the entry of a part whose files are there whole, else None."""
+        """Return the entry of a part whose files are complete, else None."""
         try:
             shard = from_json(Shard, read_checked(entry), entry.name)
         except (FileNotFoundError, ValueError):
@@ -252,14 +251,14 @@ def write_view(
 ) -> Manifest:
     """Write the rows of epoch 0 of a view to the folder ``out`` as a shard set; return its manifest.
 
-    Raises ValueError for a view that cannot be written, and a folder that may not be.
+    Raises ValueError for a view that cannot be written, and for a folder that must not be overwritten.
     """
     _check(view)
     folder = Path(out)
     check_writable(folder, resume=resume, overwrite=overwrite)
     with locked(folder):
         finish_publishing(folder)
-        check_writable(folder, resume=resume, overwrite=overwrite)  # again, now that nobody else writes
+        check_writable(folder, resume=resume, overwrite=overwrite)  # check again, now that the folder is locked
         if not resume:
             clear_work(folder)
         writer = _Writer(view, folder, options)
@@ -277,18 +276,18 @@ def write_view(
 
 
 def check_writable_options(options: ViewOptions) -> None:
-    """Raise ValueError for options of a view that are no part of its rows."""
+    """Raise ValueError for options of a view that are not stored in its rows."""
     for name in ("loss_weight_soft_masked", "mask_soft_masked", "track"):
         if name in options.changed():
-            raise ValueError(f"{name} is no part of rows that are written: give it when the written set is read")
+            raise ValueError(f"{name} is not stored in written rows: give it when the written set is read")
 
 
 def _check(view: View) -> None:
     check_writable_options(view.options)
     if view.row_tokens > MOST_ROW_TOKENS:
         raise ValueError(
-            f"rows of {view.row_tokens:,} tokens cannot be written, {MOST_ROW_TOKENS:,} are the most; longer ones are"
-            " read from a packed set"
+            f"rows of {view.row_tokens:,} tokens cannot be written, {MOST_ROW_TOKENS:,} are the most; read longer"
+            " rows from a packed set"
         )
     if view.tokens.varying and view.options.unknown == "token":
         raise ValueError(f"rows of {view.tokens.spec!r} with unknown tokens cannot be written; give unknown = 'break'")

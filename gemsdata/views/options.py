@@ -1,4 +1,4 @@
-"""The options of a view, checked once: which windows are rows, and of which tokens."""
+"""The options of a view, checked once: the windows and tokens of its rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gemsdata.views.regions import Bed
 from gemsdata.views.tokens import SPECS, Tokens
 
 ANYWHERE = "anywhere"
-"""among several BED files: no regions"""
+"""in place of a BED file: no regions"""
 UNKNOWN = ("break", "token")
 DEFAULT_TOKENS = "kmer:6"
 DEFAULT_ROW_TOKENS = 510
@@ -19,16 +19,16 @@ MOST_ROW_BASES = 1 << 24
 
 
 def _shown(help_text: str, option: str | None = None, *, several: bool = False) -> dict[str, Any]:
-    """Return the metadata of a field."""
+    """Return the metadata of a field for the command line."""
     return {"help": help_text, "option": option, "several": several}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions:
-    """What the rows of a view are; `gemsdata.view` describes each option.
+    """The options that define the rows of a view; `gemsdata.view` describes each of them.
 
-    The metadata of every field has its ``help`` on a command line, and its ``option`` there, such as "--view-seed",
-    where that is not the field's name with dashes; ``several`` says whether it may be given more than once.
+    The metadata of every field has the ``help`` of its command-line option and, if it is not the field's name with
+    dashes, the name of the ``option``, such as "--view-seed"; ``several`` says whether it may be given more than once.
     """
 
     tokens: str | Path | Tokens | None = field(
@@ -84,14 +84,14 @@ class ViewOptions:
 
     @property
     def weighted(self) -> bool:
-        """Whether batches carry weights of the loss."""
+        """Whether batches have loss weights."""
         return self.track is not None or self.loss_weight_soft_masked != 1
 
     def of_sets(self, num_sets: int) -> list[tuple[int, ViewOptions]]:
         """Return the views of several sets, as (number of the set, options).
 
-        One BED file or none is that of every set; several are views of one set, or one of each set. Raises ValueError
-        where they do not fit the sets.
+        One BED file or none applies to every set; several are for several views of one set, or one for each set. Raises
+        ValueError if they do not fit the sets.
         """
         if not isinstance(self.regions, tuple):
             return [(number, self) for number in range(num_sets)]
@@ -110,7 +110,7 @@ class ViewOptions:
         return dataclasses.replace(self, regions=bed)
 
     def single_regions(self) -> Bed | None:
-        """Return the BED file of the regions; raise ValueError for several, which are those of several views."""
+        """Return the BED file of the regions; raise ValueError for several files, which need several views."""
         if isinstance(self.regions, tuple):
             raise ValueError(
                 f"regions = {', '.join(map(str, self.regions))}: one view has one BED file; several are for serve and"
@@ -127,12 +127,12 @@ class ViewOptions:
         }
 
     def geometry(self, tokens: Tokens) -> tuple[int, int]:
-        """Return (tokens, bases) of a full row; raise ValueError where the two options contradict each other."""
+        """Return (tokens, bases) of a full row; raise ValueError if the two options contradict each other."""
         if tokens.varying:
             if self.row_bases is None:
                 raise ValueError(
-                    f"tokens {tokens.spec!r} vary in length: give row_bases, the bases of a row; row_tokens then is how"
-                    " many tokens of them there is room for"
+                    f"tokens {tokens.spec!r} vary in length: give row_bases, the bases of a row; row_tokens then is the"
+                    " largest number of tokens in a row"
                 )
             return self.row_tokens or tokens.row_tokens(self.row_bases), self.row_bases
         if self.row_bases is None:

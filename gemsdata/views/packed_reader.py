@@ -1,4 +1,4 @@
-"""The rows of a view of packed bases, as they go into a batch: any row of any epoch."""
+"""Reader of a view of packed bases: any row of any epoch, ready for a batch."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PackedReader(ViewReader):
         )
 
     def _read_bases(self, epoch: int, row_ids: np.ndarray, bases: np.ndarray) -> tuple[Located, np.ndarray, str]:
-        """Write the bases of rows, each with something to predict; return where they lie, which are lost and why."""
+        """Write the bases of rows that have something to predict; return their positions, which are lost, and why."""
         contig, start, num_bases = (np.zeros(len(row_ids), np.int64) for _ in range(3))
 
         def read(slots: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

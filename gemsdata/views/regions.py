@@ -1,7 +1,7 @@
-"""Intervals of a genome: BED files, and what two lists of intervals have in common or apart.
+"""Intervals of a genome: BED files, and intersections and differences of lists of intervals.
 
 Intervals are (contig, start, end) int64[m, 3], 0-based, half-open, sorted and disjoint. A library (bioframe, pyranges)
-would bring pandas and more for four functions of numpy.
+would add pandas and more for four numpy functions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMES_SHOWN = 6
 
 @dataclass(frozen=True, kw_only=True)
 class BedText:
-    """The content of a BED file that stands elsewhere, such as on the host of a client."""
+    """The content of a BED file that is not on this machine, such as that of a client."""
 
     name: str
     content: bytes
@@ -47,7 +47,7 @@ class Contigs:
 
     @property
     def offset(self) -> np.ndarray:
-        """Where each contig begins on the line, int64[C]."""
+        """Start of each contig on the line, int64[C]."""
         return np.cumsum(self.num_bases + 1) - self.num_bases - 1
 
     @property
@@ -65,27 +65,27 @@ class Contigs:
         return intervals[:, 1:] + self.offset[intervals[:, 0], None]
 
     def off_line(self, intervals: np.ndarray) -> np.ndarray:
-        """Return intervals of the line, none of which leaves its contig, as (contig, start, end)."""
+        """Return intervals of the line, each within one contig, as (contig, start, end)."""
         offset = self.offset
         contig = np.searchsorted(offset, intervals[:, 0], side="right") - 1
         return np.column_stack([contig, intervals - offset[contig, None]])
 
     def merged(self, intervals: np.ndarray) -> np.ndarray:
-        """Return intervals in any order, which may overlap, sorted and joined."""
+        """Return unsorted, possibly overlapping intervals as sorted and joined ones."""
         line = self.on_line(intervals)
         return self.off_line(merge(line[np.argsort(line[:, 0], kind="stable")]))
 
     def without(self, intervals: np.ndarray, *taken: np.ndarray) -> np.ndarray:
-        """Return what is left of ``intervals`` once each list of ``taken`` is out of them."""
+        """Return ``intervals`` minus each list of intervals in ``taken``."""
         outside = complement(self.on_line(intervals), self.line_bases)
         line = np.concatenate([outside, *(self.on_line(other) for other in taken)])
         line = merge(line[np.argsort(line[:, 0], kind="stable")])
         return self.off_line(complement(line, self.line_bases))
 
     def within(self, intervals: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Return the parts of ``intervals`` that lie in ``others``."""
+        """Return the intersection of ``intervals`` and ``others``."""
         line = complement(self.on_line(others), self.line_bases)
-        ends = self.offset + self.num_bases  # the positions between contigs belong to none
+        ends = self.offset + self.num_bases  # positions between contigs are in no interval
         line = np.concatenate(
             [line, complement(self.on_line(intervals), self.line_bases), np.column_stack([ends, ends + 1])]
         )
@@ -99,17 +99,17 @@ class BedRegions:
 
     path: str
     intervals: np.ndarray
-    """(contig, start, end) int64[m, 3] as they stand in the file: neither sorted nor disjoint"""
+    """(contig, start, end) int64[m, 3] in the order of the file: neither sorted nor disjoint"""
     lines: np.ndarray
-    """line of the file of each, from 1, int64[m]"""
+    """line number of each in the file, from 1, int64[m]"""
 
     def describe(self, index: int, contigs: Contigs) -> str:
-        """Return how messages name an interval."""
+        """Return the text that names an interval in messages."""
         contig, start, end = self.intervals[index].tolist()
         return f"{self.path}:{self.lines[index]}: region {contigs.names[contig]}:{start}-{end}"
 
     def flanked(self, flank: int, contigs: Contigs) -> np.ndarray:
-        """Return the intervals, ``flank`` bases longer at either end and cut at the contigs' ends, [m, 3]."""
+        """Return the intervals extended by ``flank`` bases at either end and clipped to the contigs, [m, 3]."""
         contig, start, end = self.intervals.T
         return np.column_stack(
             [contig, np.maximum(start - flank, 0), np.minimum(end + flank, contigs.num_bases[contig])]
@@ -125,8 +125,8 @@ def contigs_of(shards: ShardSet) -> Contigs:
 def read_bed(bed: Bed, contigs: Contigs) -> BedRegions:
     """Read a BED file, plain or compressed, or its content.
 
-    Raises FileNotFoundError when it is not there, and ValueError that names the line for a contig that the genome does
-    not have, an interval that is inverted, empty or beyond its contig's end, and a file without an interval.
+    Raises FileNotFoundError if it does not exist, and ValueError with the line number for an unknown contig and for an
+    interval that is inverted, empty or beyond its contig's end; also for a file without intervals.
     """
     path = str(bed)
     index = {name: i for i, name in enumerate(contigs.names)}
@@ -154,24 +154,24 @@ def check_each_leaves_a_row(
 ) -> None:
     """Raise ValueError that names the first region in which no stretch holds a token.
 
-    ``stretches`` are those of all splits: a region that lies in another split is no mistake.
+    ``stretches`` are those of all splits: a region in another split is not an error.
     """
     usable = contigs.on_line(stretches)
     usable = usable[usable[:, 1] - usable[:, 0] >= token_bases]
     regions = contigs.on_line(bed.flanked(flank, contigs))
-    first = np.searchsorted(usable[:, 1], regions[:, 0] + token_bases)  # the first that ends late enough
+    first = np.searchsorted(usable[:, 1], regions[:, 0] + token_bases)  # the first that ends far enough right
     reach = np.append(usable[:, 0], np.iinfo(np.int64).max)[first]
     fits = np.maximum(reach, regions[:, 0]) + token_bases <= regions[:, 1]
     if not fits.all():
         worst = int(np.flatnonzero(~fits)[0])
         raise ValueError(
             f"{bed.describe(worst, contigs)} leaves no row: it holds no run of {token_bases} bases that rows may have;"
-            " take it out, or give a larger flank"
+            " remove it, or give a larger flank"
         )
 
 
 def bed_text(bed: Bed) -> BedText:
-    """Return the content of a BED file, plain or compressed; raise FileNotFoundError when it is not there."""
+    """Return the content of a BED file, plain or compressed; raise FileNotFoundError if it does not exist."""
     if isinstance(bed, BedText):
         return bed
     if not Path(bed).exists():
@@ -191,5 +191,5 @@ def _bed_lines(bed: BedText) -> Iterator[tuple[int, tuple[str, int, int]]]:
                 yield number, (fields[0], int(fields[1]), int(fields[2]))
             except (IndexError, ValueError):
                 raise ValueError(
-                    f"{bed}:{number}: {line.strip()[:60]!r} is no BED line; contig, start and end are needed"
+                    f"{bed}:{number}: {line.strip()[:60]!r} is not a BED line; contig, start and end are needed"
                 ) from None

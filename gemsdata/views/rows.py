@@ -19,17 +19,17 @@ _MOST_REDRAWS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class RowSpec:
-    """What the rows of a view consist of."""
+    """The dimensions, tokens and vocabulary of the rows of a view."""
 
     tokens: Tokens
     row_tokens: int
-    """most tokens of a row, L"""
+    """maximum number of tokens in a row, L"""
     row_bases: int
-    """most bases of a row, W"""
+    """maximum number of bases in a row, W"""
     options: ViewOptions
     track: Track | None
     fingerprint: str
-    """identity of the rows of every epoch"""
+    """fingerprint of the rows of every epoch"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class ViewRows:
     """B rows of a view."""
 
     tokens: TokenRows
-    """their tokens, and the bases under them; a row that was lost has none"""
+    """their tokens, and the bases under them; a lost row has none"""
     contig: np.ndarray
     """index into the set's contigs, int64[B]"""
     start: np.ndarray
@@ -45,14 +45,14 @@ class ViewRows:
     end: np.ndarray
     """one past the last, int64[B]"""
     loss_weights: np.ndarray | None
-    """weight of each token, the mean over its bases, float32[B, L]; None where the view gives no weights"""
+    """weight of each token, the mean over its bases, float32[B, L]; None if the view has no weights"""
     lost: np.ndarray
-    """rows that could not be read, or hold nothing to predict, bool[B]"""
+    """rows that could not be read, or have nothing to predict, bool[B]"""
     why_lost: str
 
 
 class ViewBuffer:
-    """What a reader of a view fills: rows of its own each time."""
+    """The buffer of a reader of a view; every read replaces its rows."""
 
     rows: ViewRows
 
@@ -63,7 +63,8 @@ class ViewBuffer:
 
 
 ReadSlots = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, str]]
-"""(slots, row ids), int64[n] each -> which have something to predict and which are damaged, bool[n], and why one is"""
+"""(slots, row ids), int64[n] each -> which rows have something to predict and which are damaged, bool[n], and a
+reason"""
 
 
 def read_predictable(
@@ -71,8 +72,8 @@ def read_predictable(
 ) -> tuple[np.ndarray, str]:
     """Read rows ``row_ids`` (int64[B]; negative: none) into slots 0 .. B - 1 with ``read``.
 
-    A row with nothing to predict gives its slot to another row of the epoch, drawn by its number. Returns which slots
-    are lost, to damage or because nothing to predict was found, bool[B], and why one of them is.
+    A row with nothing to predict is replaced by another row of the epoch, drawn with its number as key. Returns which
+    slots are lost, to damage or because no replacement was found, bool[B], and the reason for one of them.
     """
     lost, why = np.zeros(len(row_ids), bool), ""
     slots = np.flatnonzero(row_ids >= 0)

@@ -1,4 +1,4 @@
-"""What a view of stored rows may be asked for: their own tokens and windows, nothing else."""
+"""Check the options of a view of stored rows, whose tokens and windows are fixed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def stored_tokens(shards: ShardSet) -> Tokens:
 
 
 def check_stored(shards: ShardSet, tokens: Tokens, options: ViewOptions) -> tuple[int, int]:
-    """Return (tokens, bases) of a full row; raise ValueError for options that rows of tokens cannot follow."""
+    """Return (tokens, bases) of a full row; raise ValueError for options that do not apply to stored rows."""
     row_tokens, row_bases = shards.row_tokens, tokens.row_bases(shards.row_tokens)
     if shards.manifest.tokens is not None:
         row_bases = shards.manifest.windows.full_bases
@@ -46,7 +46,7 @@ def check_stored(shards: ShardSet, tokens: Tokens, options: ViewOptions) -> tupl
         if given not in (None, value):
             raise ValueError(f"{name} = {given} cannot be read: {stored}, {row_bases} bases; {packed} length of rows")
     if options.jitter:
-        raise ValueError(f"jitter cannot be had: {stored}; {packed} windows")
+        raise ValueError(f"jitter is not possible: {stored}; {packed} windows")
     if options.unknown == "token" and (shards.manifest.tokens is None or shards.manifest.tokens.unknown != "token"):
-        raise ValueError(f"unknown = 'token' cannot be had: {stored}, which break there; {packed} windows")
+        raise ValueError(f"unknown = 'token' is not possible: {stored}, which break there; {packed} windows")
     return row_tokens, row_bases

@@ -1,4 +1,4 @@
-"""The rows of a view of stored tokens, as they go into a batch, with the bases under them."""
+"""Reader of a view of stored tokens: rows with their bases, ready for a batch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StoredReader(ViewReader):
         )
 
     def _read(self, epoch: int, row_ids: np.ndarray) -> tuple[EncodedRows, np.ndarray, Located, np.ndarray, str]:
-        """Return rows as stored, their bases uint8[B, W], where they lie, which are lost and why."""
+        """Return rows as stored, their bases uint8[B, W], their positions, which are lost, and why."""
         stored = np.full(len(row_ids), -1, np.int64)
 
         def read(slots: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -72,7 +72,7 @@ class StoredReader(ViewReader):
         return encoded, bases, self._located(stored, encoded.num_bases), lost | damaged, why or reason
 
     def _decoded(self, stored: np.ndarray) -> tuple[EncodedRows, np.ndarray, np.ndarray, str]:
-        """Return stored rows int64[B] (negative: none), their bases, which are damaged, bool[B], and why one is."""
+        """Return stored rows int64[B] (negative: none), their bases, which are damaged, bool[B], and a reason."""
         read_ids = stored.copy()
         out = self._stored.empty(len(stored))
         _, why = self._stored.read(0, read_ids, np.zeros(len(stored), np.uint8), out)
@@ -80,6 +80,6 @@ class StoredReader(ViewReader):
         return encoded, bases, (read_ids < 0) & (stored >= 0), why
 
     def _located(self, stored: np.ndarray, num_bases: np.ndarray) -> Located:
-        """Return where stored rows of int64[B] bases lie; rows that are none lie anywhere."""
+        """Return the positions of stored rows of int64[B] bases; undefined for negative row ids."""
         contig, start = self._stored.starts(stored)
         return Located(contig=contig, start=start, num_bases=num_bases)

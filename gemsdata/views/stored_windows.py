@@ -1,4 +1,4 @@
-"""Which rows of a set of tokens a view has: all, or those that lie in regions."""
+"""The rows of a set of stored tokens that a view has: all, or those in regions."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class StoredWindows:
     stored_rows: int
     """rows of the split in the set"""
     kept: np.ndarray | None = None
-    """numbers in the set of the view's rows, int64[n], rising; None: all rows"""
+    """numbers of the view's rows in the set, int64[n], increasing; None: all rows"""
 
     def __len__(self) -> int:
         return self.stored_rows if self.kept is None else len(self.kept)
 
     def identity(self) -> bytes:
-        """Return what a fingerprint takes of the choice of rows."""
+        """Return the bytes that identify the choice of rows in a fingerprint."""
         return b"all" if self.kept is None else self.kept.astype("<i8").tobytes()
 
     def stored(self, rows: np.ndarray) -> np.ndarray:
-        """Return the numbers in the set of rows of the view, int64[B]; negative ones stay."""
+        """Return the numbers of the view's rows in the set, int64[B]; negative ones are unchanged."""
         if self.kept is None:
             return np.asarray(rows, np.int64)
         return np.where(rows < 0, rows, self.kept[np.maximum(rows, 0)])
 
 
 def select_rows(shards: ShardSet, contigs: Contigs, options: ViewOptions) -> dict[str, StoredWindows]:
-    """Return the rows of each split that lie in the regions and touch nothing that is excluded.
+    """Return the rows of each split that lie in the regions and overlap no excluded interval.
 
-    With regions, the places of all rows are read once: 24 bytes a row in memory, and at a URL every shard is fetched.
+    With regions, the positions of all rows are read once: 24 bytes per row in memory; at a URL every shard is fetched.
     Raises ValueError that names the first region in which no row of any split lies.
     """
     if options.regions is None and options.exclude is None:
@@ -67,7 +67,7 @@ def select_rows(shards: ShardSet, contigs: Contigs, options: ViewOptions) -> dic
 
 
 def stored_places(shards: ShardSet, split: str, progress: Progress = no_progress) -> Located:
-    """Return where every row of a split lies, in the order of the set."""
+    """Return the position of every row of a split, in the order of the set."""
     total = shards.num_rows(split)
     parts = [np.empty((3, 0), np.int64)]
     index = shards.row_index(split)
@@ -82,7 +82,7 @@ def stored_places(shards: ShardSet, split: str, progress: Progress = no_progress
 
 
 def _on_line(shards: ShardSet, split: str, contigs: Contigs) -> np.ndarray:
-    """Return where the rows of a split lie on the line of the contigs, (start, end) int64[n, 2]."""
+    """Return the positions of the rows of a split on the line of the contigs, (start, end) int64[n, 2]."""
     places = stored_places(shards, split)
     start = contigs.offset[places.contig] + places.start
     return np.column_stack([start, start + places.num_bases])

@@ -1,4 +1,4 @@
-"""Which parts of a packed genome the rows of a view may be cut from."""
+"""The parts of a packed genome from which the rows of a view are cut."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gemsdata.views.regions import Contigs, check_each_leaves_a_row, read_bed
 def find_stretches(
     shards: ShardSet, contigs: Contigs, options: ViewOptions, *, row_bases: int, token_bases: int
 ) -> dict[str, np.ndarray]:
-    """Return the stretches that rows are cut from, of each split, (contig, start, end) int64[m, 3], sorted.
+    """Return for each split the stretches that rows are cut from, (contig, start, end) int64[m, 3], sorted.
 
     ``row_bases`` is the length of a full row, ``token_bases`` that of the shortest. Raises FileNotFoundError or
     ValueError for BED files that cannot be used, and rows that are longer than every stretch.

@@ -1,9 +1,9 @@
-"""DNABERT's tokenizer as plain data: Hugging Face loads it with `AutoTokenizer`, without any code of ours.
+"""DNABERT's tokenizer as a data file, which Hugging Face loads with `AutoTokenizer`, without code from gemsdata.
 
-A word-level model cannot make overlapping tokens, so the normaliser writes the sequence out as k-mers first. It has no
-captures, only "replace what matches by a constant", and copies bases with those: before each base, for j = 1 .. k-1
-and each letter x, where the j-th base from there on is x, insert x in lower case. So ACG becomes AcgCgG (k = 3), which
-a space before each capital splits into k-mers, and what is shorter than k goes.
+A word-level model cannot make overlapping tokens, so the normaliser writes the sequence out as k-mers first. It
+supports no captures, only replacing matches by a constant, with which bases are copied as follows: before each base,
+for j = 1 .. k-1 and each letter x, if the j-th base from there is x, insert x in lower case. So ACG becomes AcgCgG (k =
+3). A space before each capital splits this into k-mers, and shorter words are removed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def KmerTokenizer(k: int = 6, *, stride: int = 1, model_max_length: int = 512) -
     """Return a tokenizer with DNABERT's ids for k-mers.
 
     It takes raw bases in either case (``ACGTACG`` becomes the overlapping k-mers ACGTAC CGTACG; U is T), k-mer text as
-    DNABERT's files have it (``ACGTAC CGTACG``), and special tokens within; words shorter than k give no token, k-mers
-    with a letter other than A, C, G, T give [UNK]. Saved with ``save_pretrained``, it loads with
+    in DNABERT's files (``ACGTAC CGTACG``), and special tokens within; words shorter than k give no token, k-mers with a
+    letter other than A, C, G, T give [UNK]. Saved with ``save_pretrained``, it loads with
     ``AutoTokenizer.from_pretrained``.
 
     Parameters
@@ -29,9 +29,10 @@ def KmerTokenizer(k: int = 6, *, stride: int = 1, model_max_length: int = 512) -
     k
         bases in a token.
     stride
-        bases from one token to the next, 1..k; above 1, what is left at the end and is shorter than k gives no token.
+        bases from one token to the next, 1..k; if above 1, a remainder at the end that is shorter than k gives no
+        token.
     model_max_length
-        tokens at which ``truncation=True`` cuts, [CLS] and [SEP] included.
+        number of tokens to which ``truncation=True`` truncates, including [CLS] and [SEP].
     """
     words = [*SPECIAL_TOKENS, *(kmer.decode() for kmer in all_kmers(check_k(k)).tolist())]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=SPECIAL_TOKENS[UNK_ID]))

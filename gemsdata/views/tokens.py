@@ -1,7 +1,7 @@
 """Kinds of tokens: k-mers at any stride, single bases, the tokens of a Hugging Face tokenizer.
 
-All of them encode the same thing, rows of bases (uint8: A0 T1 C2 G3, 4 for any other letter), and say which bases each
-token covers, which is all that masking asks.
+All of them encode rows of bases (uint8: A0 T1 C2 G3, 4 for any other letter) and return which bases each token covers,
+which is all that masking needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LETTERS = np.frombuffer(b"ATCGN", np.uint8)
 _KMER = re.compile(r"kmer:(\d+)(?::(\d+))?")
 _PROBE_BASES = 4096
 _SHORTEST_MEAN_BASES = 3
-"""rows of tokens that vary in length have room for a token every this many bases, unless ``row_tokens`` is given"""
+"""rows of tokens that vary in length have space for one token per this many bases, unless ``row_tokens`` is given"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,25 +39,25 @@ class EncodedRows:
     num_bases: np.ndarray
     """bases that the tokens cover, from the row's first, int64[B]"""
     token_start: np.ndarray | None
-    """where tokens vary in length: token t covers bases [start[t], start[t + 1]), int32[B, L+1]"""
+    """for tokens that vary in length: token t covers bases [start[t], start[t + 1]), int32[B, L+1]"""
 
 
 class Tokens(ABC):
     """One kind of tokens."""
 
     spec: str
-    """how it was named: "kmer:6:6", "base", a folder"""
+    """the name as given: "kmer:6:6", "base", a folder"""
     vocabulary: Vocabulary
     token_bases: int
-    """bases of a token; where tokens vary in length about their mean"""
+    """bases of a token; for tokens that vary in length, approximately their mean"""
     token_stride: int
-    """bases between the starts of neighbouring tokens, where tokens are of one length; else ``token_bases``"""
+    """bases between the starts of neighbouring tokens of constant length; else ``token_bases``"""
     varying: bool = False
     """whether tokens vary in length, so that rows are measured in bases"""
 
     @property
     def overlapping(self) -> bool:
-        """Whether tokens are k-mers, k >= 3, one from each base on."""
+        """Whether tokens are overlapping k-mers, k >= 3, one starting at each base."""
         return not self.varying and self.token_stride == 1 and self.token_bases >= 3
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Tokens(ABC):
         Parameters
         ----------
         bases
-            uint8[B, W]: A0 T1 C2 G3, 4 for any other letter; anything beyond ``num_bases``.
+            uint8[B, W]: A0 T1 C2 G3, 4 for any other letter; undefined beyond ``num_bases``.
         num_bases
             integers[B].
         """
@@ -90,14 +90,14 @@ class Tokens(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """What a fingerprint takes of the tokens: equal where every row gives equal ids."""
+        """Text that identifies the tokens in fingerprints: equal if every row gives equal ids."""
 
     def row_bases(self, row_tokens: int) -> int:
         """Return the bases of a full row of ``row_tokens`` tokens."""
         return (row_tokens - 1) * self.token_stride + self.token_bases
 
     def row_tokens(self, row_bases: int) -> int:
-        """Return how many tokens a row of ``row_bases`` bases has room for; raise ValueError when it has for none."""
+        """Return the number of tokens that fit in a row of ``row_bases`` bases; raise ValueError if none fits."""
         tokens = (row_bases - self.token_bases) // self.token_stride + 1
         if tokens < 1:
             raise ValueError(
@@ -157,10 +157,10 @@ class KmerTokens(Tokens):
 class HuggingFaceTokens(Tokens):
     """The tokens of a Hugging Face fast tokenizer (BPE, WordPiece, unigram) over upper-case bases, without specials.
 
-    Where the text of every token of a row is as long as the bases that it covers, which a probe of random bases
-    decides when the folder is opened, starts of tokens come from a table; else from the tokenizer's offsets, which are
-    slower. Raises FileNotFoundError or ValueError for a folder that is no fast tokenizer, or a vocabulary that lacks
-    special tokens or letters.
+    If the text of every token is as long as the bases that it covers, which is tested with random bases when the folder
+    is opened, starts of tokens come from a table; else from the tokenizer's offsets, which are slower. Raises
+    FileNotFoundError or ValueError for a folder that is not a fast tokenizer, or a vocabulary that lacks special tokens
+    or letters.
     """
 
     varying = True
@@ -181,8 +181,8 @@ class HuggingFaceTokens(Tokens):
         try:
             self._tokenizer = Tokenizer.from_buffer(content)
             described = PreTrainedTokenizerFast.from_pretrained(str(self.folder))
-        except Exception as error:  # the library raises bare Exceptions for what it cannot read
-            raise ValueError(f"{path} is no tokenizer that Hugging Face tokenizers reads: {error}") from None
+        except Exception as error:  # the library raises plain Exceptions for files that it cannot read
+            raise ValueError(f"{path} is not a tokenizer that Hugging Face tokenizers can read: {error}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         size = self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -210,7 +210,7 @@ class HuggingFaceTokens(Tokens):
             if self._by_length:
                 row = np.array(encoded[i].ids, np.int64)
                 lengths = self._length[row]
-                if not lengths.all():  # a letter that the vocabulary does not have: ask for offsets
+                if not lengths.all():  # the vocabulary does not have the letter: use offsets
                     row, ends = self._encode_with_offsets(sequence)
                 else:
                     ends = np.concatenate([[0], np.cumsum(lengths)])
@@ -232,18 +232,22 @@ class HuggingFaceTokens(Tokens):
         self, input_ids: np.ndarray, num_tokens: np.ndarray, row_bases: int
     ) -> tuple[EncodedRows, np.ndarray]:
         self.vocabulary.check_stored(input_ids, num_tokens)
-        bases = np.zeros((len(input_ids), row_bases), np.uint8)
-        start = np.zeros((len(input_ids), input_ids.shape[1] + 1), np.int32)
+        bases = np.empty((len(input_ids), row_bases), np.uint8)
+        start = np.empty((len(input_ids), input_ids.shape[1] + 1), np.int32)
         decode_varying(input_ids, num_tokens, *self._digits, bases, start)
         num_bases = start[np.arange(len(start)), num_tokens].astype(np.int64)
         return EncodedRows(input_ids=input_ids, num_tokens=num_tokens, num_bases=num_bases, token_start=start), bases
 
     @functools.cached_property
-    def _digits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Bases of all real tokens one after another, uint8, and where those of each id begin, int64[V + 1]."""
+    def _digits(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """First eight bases of each id, uint64[V]; bases of all ids concatenated, uint8; their offsets int64[V + 1]."""
         texts = [_letters(self._texts[i]) if length else "" for i, length in enumerate(self._length.tolist())]
-        ends = np.concatenate([[0], np.cumsum(self._length)]).astype(np.int64)
-        return base_codes("".join(texts)).copy(), ends
+        begins = np.concatenate([[0], np.cumsum(self._length)]).astype(np.int64)
+        digits = base_codes("".join(texts)).copy()
+        first = np.zeros((len(texts), 8), np.uint8)
+        for i, text in enumerate(texts):
+            first[i, : min(len(text), 8)] = digits[begins[i] : begins[i + 1]][:8]
+        return first.view("<u8")[:, 0].astype(np.uint64), digits, begins
 
     def row_tokens(self, row_bases: int) -> int:  # noqa: D102
         return -(-row_bases // _SHORTEST_MEAN_BASES)
@@ -261,7 +265,7 @@ class HuggingFaceTokens(Tokens):
         return f"tokenizer:{self._identity}"
 
     def _encode_with_offsets(self, sequence: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids int64[n] of a sequence and where its tokens begin and end, int64[n + 1]."""
+        """Return the ids int64[n] of a sequence and the boundaries of its tokens, int64[n + 1]."""
         encoding = self._tokenizer.encode(sequence, add_special_tokens=False)
         start = [first for first, _ in encoding.offsets]
         return np.array(encoding.ids, np.int64), np.array([*start, len(sequence)], np.int64)
@@ -277,9 +281,9 @@ class HuggingFaceTokens(Tokens):
 
 
 def resolve_tokens(spec: str | Path | Tokens) -> Tokens:
-    """Return the kind of tokens that ``spec`` names.
+    """Return the kind of tokens named by ``spec``.
 
-    Raises ValueError or FileNotFoundError for a name that is unknown, or a tokenizer that cannot be used.
+    Raises ValueError or FileNotFoundError for an unknown name, or a tokenizer that cannot be used.
     """
     if isinstance(spec, Tokens):
         return spec
@@ -299,14 +303,14 @@ def _tokenizer_file(folder: Path) -> Path:
     path = folder / "tokenizer.json"
     if not path.exists():
         raise ValueError(
-            f"{folder} holds no tokenizer.json, so it is no fast tokenizer; load it with AutoTokenizer and"
+            f"{folder} holds no tokenizer.json, so it is not a fast tokenizer; load it with AutoTokenizer and"
             " save_pretrained the fast one"
         )
     return path
 
 
 def _special_ids(described: Any, folder: Path) -> dict[str, int]:
-    """Return the ids of the special tokens of a `transformers` tokenizer; begin and end of text may stand for two."""
+    """Return the ids of the special tokens of a `transformers` tokenizer; bos and eos may replace [CLS] and [SEP]."""
     wanted = {
         "pad_id": ("pad_token_id",),
         "unk_id": ("unk_token_id", "mask_token_id"),
@@ -334,7 +338,7 @@ def _real_tokens(texts: list[str], special: set[int]) -> np.ndarray:
 
 
 def _letters(text: str) -> str:
-    """Return a token's text without the marks that some models put before it."""
+    """Return a token's text without the prefix marks of some models."""
     return text.removeprefix("##").removeprefix("Ġ").removeprefix("▁")
 
 

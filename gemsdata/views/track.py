@@ -1,4 +1,4 @@
-"""Values along a genome from a bigWig file, as weights of the loss."""
+"""Values along a genome from a bigWig file, used as loss weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _MAGIC = (b"\x26\xfc\x8f\x88", b"\x88\x8f\xfc\x26")
 class Track:
     """A bigWig file; where it has no value, the weight is 0.
 
-    Raises FileNotFoundError or ValueError for a file that is no bigWig, or lacks a contig of the genome or has it at
-    another length; ValueError when pyBigWig is not installed.
+    Raises FileNotFoundError, or ValueError for a file that is not bigWig, that lacks a contig of the genome or has it
+    with another length; ValueError if pyBigWig is not installed.
     """
 
     def __init__(self, path: str | Path, contigs: Contigs) -> None:
@@ -28,8 +28,8 @@ class Track:
         if not Path(path).exists():
             raise FileNotFoundError(f"{path}: no such file; a bigWig file is needed")
         with open(path, "rb") as stream:
-            if stream.read(4) not in _MAGIC:  # the library prints lines of its own for other files
-                raise ValueError(f"{path} is no bigWig file")
+            if stream.read(4) not in _MAGIC:  # for other files the library prints its own messages
+                raise ValueError(f"{path} is not a bigWig file")
         self._start()
         lengths = self._open().chroms()
         for name, num_bases in zip(contigs.names, contigs.num_bases.tolist(), strict=True):
@@ -43,7 +43,7 @@ class Track:
         self._opened_by, self._file = -1, None
 
     def weights(self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
-        """Write the values of rows of bases (integers[B] each) to out float32[B, W]; a negative value raises."""
+        """Write the values of rows of bases (integers[B] each) to out float32[B, W]; raise ValueError below 0."""
         with self._lock:
             file = self._open()
             for i, (c, s, n) in enumerate(zip(contig.tolist(), start.tolist(), num_bases.tolist(), strict=True)):
@@ -66,7 +66,7 @@ class Track:
             except RuntimeError:
                 self._file = None
             if self._file is None or not self._file.isBigWig():
-                raise ValueError(f"{self.path} is no bigWig file")
+                raise ValueError(f"{self.path} is not a bigWig file")
             self._opened_by = os.getpid()
         return self._file
 

@@ -1,4 +1,4 @@
-"""A view of a shard set: which windows are rows, and of which tokens."""
+"""A view of a shard set: rows of chosen windows and tokens."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from gemsdata.views.windows import EpochWindows, Located, cut_stretches
 
 
 class View:
-    """The rows of a shard set as windows of some tokens; `gemsdata.view` makes one.
+    """The rows of a shard set as windows of chosen tokens; made by `gemsdata.view`.
 
-    Of a set of packed bases rows are cut as the options say; of a set of tokens they are the stored ones, all or those
-    in regions. ``len(view)`` is the number of training rows of an epoch.
+    In a set of packed bases, rows are cut according to the options; in a set of tokens, they are the stored rows, all
+    or those in regions. ``len(view)`` is the number of training rows of an epoch.
     """
 
     def __init__(self, shards: ShardSet, options: ViewOptions) -> None:
         options.single_regions()
         self.shards, self.options = shards, options
         self.packed = shards.manifest.packed
-        """whether rows are cut from packed bases; else they are stored"""
+        """whether rows are cut from packed bases, or stored"""
         self.contigs = contigs_of(shards)
         self.track = None if options.track is None else Track(options.track, self.contigs)
         self.tokens: Tokens
@@ -63,7 +63,7 @@ class View:
         return self.num_rows("train")
 
     def num_rows(self, split: str = "train") -> int:
-        """Return the number of rows of an epoch; raise ValueError when there is no such split."""
+        """Return the number of rows of an epoch; raise ValueError if there is no such split."""
         return len(self.windows(split))
 
     @property
@@ -72,7 +72,7 @@ class View:
         return self.tokens.vocabulary
 
     def windows(self, split: str) -> EpochWindows | StoredWindows:
-        """Return where the rows of a split lie; raise ValueError when there is no such split."""
+        """Return where the rows of a split lie; raise ValueError if there is no such split."""
         if split not in SPLITS:
             raise ValueError(f"split {split!r} is unknown; the set has {', '.join(SPLITS)}")
         return self._windows[split]
@@ -102,7 +102,7 @@ class View:
         return split == "train" if self.options.jitter is None else self.options.jitter
 
     def reader(self, split: str, *, check: str = "hash", faults: str = "raise") -> ViewReader:
-        """Return what reads the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
+        """Return the reader of the rows of a split; ``check`` and ``faults`` as in `gemsdata.build_loader`."""
         spec = RowSpec(
             tokens=self.tokens,
             row_tokens=self.row_tokens,
@@ -119,7 +119,7 @@ class View:
     def rows(self, row_ids: np.ndarray, *, epoch: int = 0, split: str = "train") -> ViewRows:
         """Return rows ``row_ids`` (integers[B]) of an epoch: their tokens, bases and places.
 
-        Raises IndexError for a row that is not there.
+        Raises IndexError for a row that does not exist.
         """
         row_ids = np.asarray(row_ids, np.int64)
         num_rows = self.num_rows(split)
@@ -130,9 +130,9 @@ class View:
         return self._readers[split].rows(epoch, row_ids)
 
     def places(self, split: str = "train", *, epoch: int = 0, progress: Progress = no_progress) -> Located:
-        """Return where every row of an epoch lies, in the order of their numbers.
+        """Return the position of every row of an epoch, in the order of their numbers.
 
-        Of stored rows all shards are read for it.
+        For stored rows this reads all shards.
         """
         windows = self.windows(split)
         if isinstance(windows, EpochWindows):
@@ -141,7 +141,7 @@ class View:
         return Located(contig=places.contig[kept], start=places.start[kept], num_bases=places.num_bases[kept])
 
     def holds_own_rows(self, row_ids: np.ndarray, split: str) -> np.ndarray:
-        """Return which rows (int64[B]) of epoch 0 have something to predict, so that no other takes their place."""
+        """Return which rows (int64[B]) of epoch 0 have something to predict, and so are not replaced by another row."""
         windows = self.windows(split)
         if isinstance(windows, StoredWindows):
             return np.ones(len(row_ids), bool)
@@ -164,24 +164,24 @@ class View:
         Parameters
         ----------
         out
-            folder of the new set; `gemsdata.build_loader`, `gemsdata.view` and other readers of Arrow or webdataset
-            take it.
+            folder of the new set, for `gemsdata.build_loader`, `gemsdata.view` and other readers of Arrow or
+            webdataset.
         format
             "arrow", "webdataset" or "both".
         compression
             "none" or "zstd".
         seed
-            of the order of the rows.
+            random key of the order of the rows.
         workers
             threads that make rows.
         resume, overwrite
-            keep the finished parts of a run that was killed; replace the set in ``out``.
+            keep the finished parts of an interrupted run; replace the set in ``out``.
 
         Raises
         ------
         ValueError
-            for rows of more than 65,535 tokens, options that are the reader's (weights, what may be masked), and a
-            folder that holds other files.
+            for rows of more than 65,535 tokens, options that are not stored (weights, which bases may be masked), and a
+            folder that contains other files.
         """
         options = WriteOptions(format=format, compression=compression, seed=seed)
         return write_view(self, out, options, workers=workers, resume=resume, overwrite=overwrite)
@@ -197,14 +197,14 @@ class View:
         return self.shards.npmi.ranks(n)
 
     def masker(self, masking: str | Strategy, *, seed: int = 0) -> Masker:
-        """Return what masks the rows: overlapping k-mers by the ranks of those k-mers, other tokens by n-grams."""
+        """Return a masker for the rows: overlapping k-mers by their own ranks, other tokens by n-grams."""
         if self.tokens.overlapping:
             return Masker(masking, ranks=self.ranks, k=self.tokens.token_bases, seed=seed)
         return Masker(masking, ranks=self.ranks, vocabulary=self.vocabulary, seed=seed)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Identity of the rows of every epoch: sha256 over the set's fingerprint and all that the options decide."""
+        """Fingerprint of the rows of every epoch: sha256 of the set's fingerprint and all options that affect them."""
         digest = hashlib.sha256()
         for split in SPLITS:
             digest.update(self._windows[split].identity())
@@ -237,7 +237,7 @@ class View:
     def _why_no_row(self) -> str:
         options = self.options
         if options.exclude is not None:
-            return f"no training row is left once {options.exclude} is taken out; give other regions or exclude less"
+            return f"{options.exclude} leaves no training row; give other regions or exclude less"
         if options.regions is not None:
             return f"no training row lies in the regions of {options.regions}; give other regions"
         if not self.packed:
@@ -264,46 +264,46 @@ def view(
     track: str | Path | None = None,
     seed: int = 0,
 ) -> View:
-    """Return a view of a shard set, for `build_loader`: which windows are rows, of which tokens.
+    """Return a view of a shard set, for `build_loader`, with rows of chosen windows and tokens.
 
     Parameters
     ----------
     shards
-        folder or URL of a shard set, or an opened one. From a packed one (``gemsdata shard GENOME -o SET --format
-        packed``) any rows can be cut; from one of tokens come its stored rows, and only regions, flank, exclude,
-        loss_weight_soft_masked, mask_soft_masked and track may be given. Of the sets of servers see
+        folder or URL of a shard set, or an opened one. From a packed set (``gemsdata shard GENOME -o SET --format
+        packed``) any rows can be cut; a set of tokens gives its stored rows, and only regions, flank, exclude,
+        loss_weight_soft_masked, mask_soft_masked and track may be given. For the sets of servers see
         `gemsdata.Servers.view`.
     tokens
         "kmer:K" (overlapping), "kmer:K:STRIDE" ("kmer:6:6": non-overlapping; "kmer:3:3": codons), "base", or the folder
         of a Hugging Face fast tokenizer. Default: "kmer:6", or the tokens that the set stores.
     row_tokens, row_bases
         length of a row, in tokens or in bases; give one (default: 510 tokens). For tokens that vary in length
-        ``row_bases`` is needed, and ``row_tokens`` is how many tokens a row has room for (default: a third of its
-        bases); where a row has more, it ends with the last that fits.
+        ``row_bases`` is needed, and ``row_tokens`` is the largest number of tokens in a row (default: a third of its
+        bases); a row with more tokens is truncated.
     regions, flank
         a BED file (0-based, half-open; may be compressed): rows lie inside its intervals, ``flank`` bases longer at
         either end and merged.
     exclude
-        a BED file whose intervals no row touches.
+        a BED file; no row overlaps its intervals.
     jitter
         whether the cuts between rows are shifted in every epoch; default: in "train" and not in "valid".
     unknown
-        "break": no row crosses a letter other than A, C, G, T; "token": rows do, and have the tokenizer's unknown token
+        "break": no row crosses a letter other than A, C, G, T; "token": rows do, with the tokenizer's unknown token
         there, which is never masked and never in the loss.
     loss_weight_soft_masked
-        weight of soft-masked bases in the loss, 0 to 1; below 1 batches carry ``loss_weights``, for each token the mean
+        weight of soft-masked bases in the loss, 0 to 1; below 1, batches have ``loss_weights``, for each token the mean
         over its bases.
     mask_soft_masked
         whether soft-masked bases may be hidden.
     track
-        a bigWig file whose values are the weights of the loss instead; 0 where it has none.
+        a bigWig file whose values are the loss weights instead; 0 where it has no value.
     seed
-        of the shifts.
+        random key of the shifts.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        for a set, tokenizer, BED or bigWig file that is not there or does not fit, and options that contradict each
+        for a set, tokenizer, BED or bigWig file that is missing or does not fit, and options that contradict each
         other; the message says what to do.
     """
     options = ViewOptions(
@@ -324,9 +324,9 @@ def view(
 
 
 def open_view(shards: str | Path | ShardSet | View, options: ViewOptions = ViewOptions()) -> View:  # noqa: B008
-    """Return the view that options describe of a shard set, or of the one in a folder or at a URL.
+    """Return the view of a shard set, given open or by folder or URL, with the given options.
 
-    A view stays what it is, whatever the options.
+    A view is returned unchanged, whatever the options.
     """
     if isinstance(shards, View):
         return shards

@@ -1,4 +1,4 @@
-"""What the readers of packed and of stored rows have in common: how rows go into a batch, and what is said of bases."""
+"""Base class of the readers of packed and of stored rows: batches of rows, and annotations of bases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ViewReader(ABC):
         self.split, self.spec, self.num_rows = split, spec, num_rows
         self._annotation = Annotation(shards, contigs_of(shards), spec.options, spec.track)
         self.weighted = spec.options.weighted
-        """whether rows have weights of the loss"""
+        """whether rows have loss weights"""
         self.row_tokens, self.vocabulary = spec.row_tokens, spec.tokens.vocabulary
         self.k = spec.tokens.token_bases
         self.token_identity = spec.tokens.identity
@@ -34,18 +34,18 @@ class ViewReader(ABC):
     @property
     @abstractmethod
     def needs_windows(self) -> bool:
-        """Whether the split does not fit the cache, so that its order must touch few shards at a time."""
+        """Whether the split exceeds the cache, so that its order must read few shards at a time."""
 
     @abstractmethod
     def check_unchanged(self) -> None:
-        """Raise ValueError when what is read was changed since it was opened."""
+        """Raise ValueError if the data was changed since it was opened."""
 
     @abstractmethod
     def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:
         """Return rows ``row_ids`` (int64[B]; negative: an empty row) of an epoch.
 
-        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. A row with nothing to predict gives
-        its place to another of the epoch, drawn by its number.
+        Where ``flip`` (uint8[B]) is not 0, a row becomes its reverse complement. A row with nothing to predict is
+        replaced by another row of the epoch, drawn with its number as key.
         """
 
     def empty(self, num_rows: int) -> ViewBuffer:
@@ -53,23 +53,23 @@ class ViewReader(ABC):
         return ViewBuffer()
 
     def read(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray, out: ViewBuffer) -> tuple[int, str]:
-        """Put rows ``row_ids`` of an epoch into ``out``; see `gemsdata.stream.row_reader.RowReader.read`."""
+        """Write rows ``row_ids`` of an epoch to ``out``; see `gemsdata.stream.row_reader.RowReader.read`."""
         out.rows = self.rows(epoch, row_ids, flip)
         row_ids[out.rows.lost] = -1
         return int(out.rows.lost.sum()), out.rows.why_lost
 
     def places(self, row_ids: np.ndarray, rows: ViewBuffer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return (contig, start, end), int64[B] each, of rows that `read` has put into ``rows``."""
+        """Return (contig, start, end), int64[B] each, of rows that `read` has written to ``rows``."""
         return rows.rows.contig, rows.rows.start, rows.rows.end
 
     def loss_weights(self, rows: ViewBuffer) -> np.ndarray | None:
-        """Return the weight of each token of ``rows``, float32[B, L]; None where the view gives none."""
+        """Return the weight of each token of ``rows``, float32[B, L]; None if the view has none."""
         return rows.rows.loss_weights
 
     def _annotated(
         self, located: Located, bases: np.ndarray, flip: np.ndarray
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Turn rows of bases uint8[B, W] where ``flip`` is not 0; return which may be masked, and their weights."""
+        """Reverse-complement rows of bases uint8[B, W] where ``flip`` is set; return maskable bases and weights."""
         num_bases = located.num_bases
         maskable = self._annotation.maskable(located, num_bases, bases.shape)
         weights = self._annotation.weights(located, num_bases, bases.shape)
@@ -81,7 +81,7 @@ class ViewReader(ABC):
         return maskable, weights
 
     def _predictable(self, located: Located, bases: np.ndarray) -> np.ndarray:
-        """Return which rows of bases uint8[B, W] hold something to predict, bool[B]."""
+        """Return which rows of bases uint8[B, W] have something to predict, bool[B]."""
         tokens, num_bases, out = self.spec.tokens, located.num_bases, np.empty(len(bases), np.uint8)
         maskable = self._annotation.maskable(located, num_bases, bases.shape)
         token_bases = 1 if tokens.varying else tokens.token_bases

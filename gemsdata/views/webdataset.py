@@ -25,7 +25,7 @@ def wds_decoder(key: str, data: bytes) -> np.ndarray | None:
     """Decode a member ``COLUMN.npy`` or ``COLUMN.npy.zst`` of a sample; None for any other.
 
     A handler for ``webdataset.WebDataset(...).decode``: ``key`` is the member's extension, after a dot. Raises
-    ValueError for one that is damaged, or that expands to more than 1 GiB.
+    ValueError for a member that is damaged, or that expands to more than 1 GiB.
     """
     if not key.endswith(_SUFFIXES):
         return None
@@ -38,26 +38,26 @@ def wds_decoder(key: str, data: bytes) -> np.ndarray | None:
 class masked:
     """A stage that masks the rows of each sample: for ``webdataset``'s ``compose``.
 
-    A sample of ours is a block of rows. The stage yields for each {"__key__", "input_ids", "labels",
-    "attention_mask"} of all of its rows, [B, L + 2] in narrow dtypes, with [CLS] and [SEP], and passes its ``contig``
-    and ``start`` on. Masks follow from (seed, pass over the data, row), so they do not depend on the order of samples;
-    a pass is one iteration of this stage in one process. `build_loader` is the stream with exact resume and a global
-    shuffle; this is for pipelines that are there already.
+    A sample of gemsdata is a block of rows. For each sample, the stage yields {"__key__", "input_ids", "labels",
+    "attention_mask"} of all its rows, [B, L + 2] in narrow dtypes, with [CLS] and [SEP], and its ``contig`` and
+    ``start``. Masks follow from (seed, pass over the data, row), so they do not depend on the order of samples; a pass
+    is one iteration of this stage in one process. For exact resume and a global shuffle use `build_loader`; this stage
+    is for existing pipelines.
 
     Parameters
     ----------
     masking
         a strategy or the name of one.
     ranks
-        NPMI rank of every token id, integers[4**k + 5]; default: those of the set that a sample's tar is of, found
-        beside it.
+        NPMI rank of every token id, integers[4**k + 5]; default: those of the shard set that the sample's tar belongs
+        to, found beside it.
     seed
         any integer 0 .. 2**64 - 1.
 
     Raises
     ------
     ValueError
-        while samples are read: for one that `wds_decoder` has not decoded, or whose set cannot be found.
+        while samples are read: if a sample was not decoded by `wds_decoder`, or its set cannot be found.
     """
 
     def __init__(self, masking: str | Strategy = "genemask", *, ranks: np.ndarray | None = None, seed: int = 0) -> None:
@@ -81,7 +81,7 @@ class masked:
             yield {"__key__": sample["__key__"], **batch, "contig": columns["contig"], "start": columns["start"]}
 
     def _masker_of(self, sample: Mapping[str, Any], num_rows: int) -> tuple[Masker, int]:
-        """Return what masks a sample's rows, and the row id of the first."""
+        """Return the masker for a sample's rows, and the row id of the first."""
         place = PurePosixPath(str(sample.get("__url__", "")))
         folder = str(place.parent)
         if folder not in self._maskers:

@@ -1,8 +1,8 @@
-"""Which window of the genome is row i of an epoch, in memory that grows with the stretches and not with the rows.
+"""The window of row i of an epoch, in memory proportional to the number of stretches, not of rows.
 
 A *stretch* is an interval of a contig that rows may come from. It is cut into rows of L tokens, the last one shorter.
-With ``jitter`` the cuts of every stretch are shifted anew in each epoch: no two epochs show the same rows, each token
-still stands in exactly one row of an epoch, and an epoch has the same number of rows whatever the shifts are.
+With ``jitter``, the cuts of every stretch are shifted in each epoch: no two epochs have the same rows, each token is
+still in exactly one row of an epoch, and the number of rows of an epoch does not depend on the shifts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gemsdata.kernels.rows import count_rows, locate_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """Where B rows lie."""
+    """Positions of B rows."""
 
     contig: np.ndarray
     """int64[B]"""
@@ -34,11 +34,11 @@ class EpochWindows:
     """The rows of every epoch, cut from stretches."""
 
     stretches: np.ndarray
-    """(contig, start, end) int64[m, 3], sorted, disjoint, half-open; each holds a token at least"""
+    """(contig, start, end) int64[m, 3], sorted, disjoint, half-open; each has at least one token"""
     row_tokens: int
-    """L, tokens of a full row; where tokens vary in length, its bases"""
+    """L, tokens of a full row; its bases if tokens vary in length"""
     token_bases: int
-    """bases of a token; 1 where tokens vary in length"""
+    """bases of a token; 1 if tokens vary in length"""
     token_stride: int
     jitter: bool
     seed: int
@@ -59,11 +59,11 @@ class EpochWindows:
         return np.concatenate([[0], np.cumsum(rows)])
 
     def identity(self) -> bytes:
-        """Return what a fingerprint takes of the stretches."""
+        """Return the bytes that identify the stretches in a fingerprint."""
         return self.stretches.astype("<i8").tobytes()
 
     def locate(self, epoch: int, rows: np.ndarray) -> Located:
-        """Return where rows (integers[B], 0 .. len - 1) of an epoch lie, each found in O(log m)."""
+        """Return the positions of rows (integers[B], 0 .. len - 1) of an epoch, O(log m) each."""
         found = np.empty((len(rows), 3), np.int64)
         key = np.uint64(key_of(self.seed, RandomStream.WINDOW_SHIFT, epoch))
         rows = np.ascontiguousarray(rows, np.int64)
@@ -79,7 +79,7 @@ class EpochWindows:
 def cut_stretches(
     stretches: np.ndarray, *, row_tokens: int, token_bases: int, token_stride: int, jitter: bool, seed: int
 ) -> EpochWindows:
-    """Cut stretches (contig, start, end) int64[m, 3] into rows; those shorter than a token give none."""
+    """Cut stretches (contig, start, end) int64[m, 3] into rows; stretches shorter than a token give none."""
     kept = stretches[stretches[:, 2] - stretches[:, 1] >= token_bases]
     return EpochWindows(
         stretches=np.ascontiguousarray(kept),

@@ -1,1 +1,1 @@
-"""Faults on purpose: killed commands, full disks, other writers, and what they leave."""
+"""Fault injection: killed commands, full disks, concurrent writers, and the resulting state."""

@@ -1,11 +1,12 @@
-"""Kill commands, fill disks and change files, and print what became of the data.
+"""Kill commands, fill disks and change files, and check the resulting data.
 
     python -m tools.chaos --output-dir OUT --kills 200 --seed 0 --markdown docs/reliability_chaos.md
 
-Commands are killed by SIGKILL, SIGTERM and SIGINT in turn, at random moments of their run, and taken up again as a
-user would: what is there after a kill must be absent, unfinished or complete, and what comes out must have the same
-bytes as an undisturbed run, with nothing left behind. ``--training-kills`` kills pretrainings and a study, which takes
-minutes more. Other faults need Linux and the right to mount a tmpfs. A run with the same OUT goes on where it stopped.
+Commands are killed by SIGKILL, SIGTERM and SIGINT in turn, at random moments of their run, and then continued as a user
+would: after a kill the set must be absent, unfinished or complete, and the result must have the same bytes as an
+undisturbed run, with no other files left behind. ``--training-kills`` also kills pretrainings and a study, which takes
+minutes more. Other faults need Linux and permission to mount a tmpfs. A run with the same OUT continues where it
+stopped.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FAULTS: dict[str, faults.Fault] = {**faults.FAULTS, "cache shared by 16 jobs": s
 
 
 class Results:
-    """What was tried, in a file, so that a run that was stopped goes on."""
+    """The results so far, stored in a file, so that a stopped run can continue."""
 
     def __init__(self, path: Path, seed: int, num_kills: int) -> None:
         self._path = path
@@ -44,12 +45,12 @@ class Results:
             self.content["commits"].append(commit())
 
     def save(self) -> None:
-        """Write what is known so far."""
+        """Write the results so far."""
         write_text(self._path, json.dumps(self.content, indent=1) + "\n")
 
     @property
     def failures(self) -> int:
-        """How much went wrong."""
+        """Number of failures."""
         groups = (self.content["kills_of"].values(), self.content["training"])
         of_kills = sum(len(one["failures"]) for group in groups for one in group)
         return of_kills + sum(bool(one["failure"]) for one in self.content["faults"].values())
@@ -109,7 +110,7 @@ def main(out: Path, num_kills: int, training_kills: int, seed: int, markdown_pat
             tries, failure = 0, ""
             try:
                 tries = fault(example, random.Random(f"{seed}:{name}"))
-            except Exception as error:  # a fault that breaks one thing must not end the campaign
+            except Exception as error:  # a failed fault must not end the campaign
                 failure = f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
             results.content["faults"][name] = {"tries": tries, "failure": failure}
             click.echo(f"{name}: {tries} tries, {failure or 'no failure'}")

@@ -1,6 +1,6 @@
-"""Faults other than kills: full disks, folders that cannot be written, other writers, files that change, clocks.
+"""Faults other than kills: full disks, read-only folders, concurrent writers, changing files, clocks.
 
-Each fault is a function that raises FaultError with what went wrong, and returns how often it was tried.
+Each fault is a function that returns the number of tries, and raises FaultError if gemsdata misbehaves.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _NOBODY = 65534
 
 
 class FaultError(Exception):
-    """What went wrong under a fault."""
+    """Misbehaviour of gemsdata under a fault."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A genome, its set, and a folder for more."""
+    """A genome, its shard set, and a folder for other sets."""
 
     folder: Path
     fasta: Path
@@ -53,7 +53,7 @@ class Example:
 
     @property
     def log(self) -> Path:
-        """Where processes print to."""
+        """File for the output of processes."""
         return self.folder / "log"
 
 
@@ -67,7 +67,7 @@ def make_example(folder: Path, fasta: Path, table: Path) -> Example:
 
 
 def disk_full(example: Example, rng: random.Random) -> int:
-    """A file system that is full after a part of the set: one line; the run goes on once there is room."""
+    """A file system that becomes full during the run: one error line; the run continues once there is space."""
     needed = sum(path.stat().st_size for path in example.shards.rglob("*") if path.is_file())
     for share in (0.02, 0.2, 0.4, 0.6, 0.8, 1.0):
         with _tmpfs(example.folder / "disk", int(needed * share)) as disk:
@@ -79,7 +79,7 @@ def disk_full(example: Example, rng: random.Random) -> int:
 
 
 def disk_full_while_overwriting(example: Example, rng: random.Random) -> int:
-    """A file system that becomes full with --overwrite: one line, and the old set stays complete."""
+    """A file system that becomes full with --overwrite: one error line, and the old set stays complete."""
     needed = sum(path.stat().st_size for path in example.shards.rglob("*") if path.is_file())
     for share in (0.1, 0.5, 0.9):
         with _tmpfs(example.folder / "disk", needed * 20) as disk:
@@ -94,7 +94,7 @@ def disk_full_while_overwriting(example: Example, rng: random.Random) -> int:
 
 
 def largest_file(example: Example, rng: random.Random) -> int:
-    """A limit of the size of files (RLIMIT_FSIZE) that a shard or a table exceeds: one line, nothing published."""
+    """A file-size limit (RLIMIT_FSIZE) that a shard or a table exceeds: one error line, nothing published."""
     for limit in (1000, 20_000, 60_000):
 
         def limited(limit: int = limit) -> int:
@@ -109,7 +109,7 @@ def largest_file(example: Example, rng: random.Random) -> int:
 
 
 def read_only_folder(example: Example, rng: random.Random) -> int:
-    """A file system that is read-only: one line to writers; readers need no write."""
+    """A read-only file system: one error line from writers; readers do not write."""
     with _tmpfs(example.folder / "disk", 64 << 20) as disk:
         shutil.copytree(example.shards, disk / "set")
         _remount(disk, "ro")
@@ -128,7 +128,7 @@ def read_only_folder(example: Example, rng: random.Random) -> int:
 
 
 def folder_of_another_user(example: Example, rng: random.Random) -> int:
-    """A process that may not write into the folder and has no home: one line to writers; readers need no write."""
+    """A process that cannot write to the folder and has no home: one error line from writers; readers do not write."""
     new, before = example.folder / "new", content(example.shards)
 
     def as_nobody(command: list[str]) -> Ended:
@@ -151,7 +151,7 @@ def folder_of_another_user(example: Example, rng: random.Random) -> int:
 
 
 def two_writers(example: Example, rng: random.Random) -> int:
-    """Two runs of one command at a time: one makes the set, the other ends with one line."""
+    """Two simultaneous runs of one command: one makes the set, the other ends with one error line."""
     for number in range(10):
         out = example.folder / f"two-{number}"
         pid = os.fork()
@@ -167,7 +167,7 @@ def two_writers(example: Example, rng: random.Random) -> int:
 
 
 def changed_under_a_reader(example: Example, rng: random.Random) -> int:
-    """A shard that vanishes or is cut, or a set that is replaced, while a loader reads: right batches, or an error.
+    """A shard is removed or truncated, or the set is replaced, while a loader reads: correct batches, or an error.
 
     A shard that is replaced by one of another set before it is read is found by ``check="hash"``.
     """
@@ -203,7 +203,7 @@ def changed_under_a_reader(example: Example, rng: random.Random) -> int:
 
 
 def changed_genome(example: Example, rng: random.Random) -> int:
-    """A genome that is cut, appended to or overwritten while it is read: one line, and no set."""
+    """A genome is truncated, appended to or overwritten while it is read: one error line, and no set."""
     text = example.fasta.read_bytes()
     tries = 0
     for change in (text[: len(text) // 2], text + b">more\nACGT\n", text.replace(b"A", b"C", 1)):
@@ -231,7 +231,7 @@ def changed_genome(example: Example, rng: random.Random) -> int:
 
 
 def full_cache(example: Example, rng: random.Random) -> int:
-    """A cache of a remote set on a file system that is full: an error of one line, or the right batches."""
+    """A cache of a remote set on a full file system: one error line, or correct batches."""
     right = _batches(example.shards, 20)
     needed = sum(path.stat().st_size for path in example.shards.rglob("*.arrow"))
     tries = 0
@@ -270,7 +270,7 @@ def clocks_that_jump(example: Example, rng: random.Random) -> int:
 
 
 Fault = Callable[[Example, random.Random], int]
-"""makes a fault several times; returns how often, raises FaultError with what went wrong"""
+"""makes a fault several times; returns how often, raises FaultError on misbehaviour"""
 FAULTS: dict[str, Fault] = {
     "disk full": disk_full,
     "disk full with --overwrite": disk_full_while_overwriting,

@@ -1,4 +1,4 @@
-"""Kill commands at random moments, go on, and compare what comes out with an undisturbed run."""
+"""Kill commands at random moments, continue them, and compare the result with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from tools.chaos.victim import run_command
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 _MOST_TRIES = 5
-"""processes started for each kill that is to hit one"""
+"""maximum number of processes started per kill that hits a running one"""
 
 
 @dataclass
 class Killed:
-    """What became of the kills of one subject."""
+    """Outcomes of the kills of one subject."""
 
     subject: str
     kills: int = 0
     """signals that hit a running process"""
     by_signal: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
     found: dict[str, int] = field(default_factory=lambda: {"absent": 0, "unfinished": 0, "complete": 0})
-    """what was there after a kill"""
+    """number of kills by the state that they left"""
     failures: list[str] = field(default_factory=list)
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Return {path: sha256} of every file below a folder, but the lock of a process that was killed."""
+    """Return {path: sha256} of every file below a folder, except the lock of a killed process."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -42,7 +42,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def kill(subject: Subject, folder: Path, kills: int, rng: random.Random, say: Callable[[str], None]) -> Killed:
-    """Kill the command ``kills`` times, each time in a new folder below ``folder``, and take it up again."""
+    """Kill the command ``kills`` times, each time in a new folder below ``folder``, and continue it."""
     outcome = Killed(subject.name)
     log = folder / "log"
     for name in ("warm-up", "whole"):  # the first may compile kernels
@@ -79,16 +79,16 @@ def kill(subject: Subject, folder: Path, kills: int, rng: random.Random, say: Ca
 
 
 def _problem_of_end(name: str, status: int, printed: str, undisturbed: int) -> str:
-    """Return what is wrong with how a process that was sent a signal ended; "" if nothing is."""
+    """Return what is wrong with the end of a process after a signal; "" if nothing is."""
     if "Traceback" in printed:
         return f"a traceback: {printed[-400:]}"
-    # a signal may come when the work is done, and the process then ends as if undisturbed
+    # a signal may come after the work is done; the process then ends normally
     allowed = {undisturbed, 130 if name == "SIGINT" else -int(signal.Signals[name])}
     return "" if status in allowed else f"exit status {status}: {printed[-300:]}"
 
 
 def _problem_after_kill(out: Path, before: dict[str, str], expected: dict[str, str], outcome: Killed) -> str:
-    """Count what is in the folder; return what is wrong with it."""
+    """Count the state of the folder; return what is wrong with it."""
     found = content(out)
     published = {path: digest for path, digest in found.items() if "_work/" not in path and not _is_temporary(path)}
     folder = out / "set"
@@ -107,7 +107,7 @@ def _is_temporary(path: str) -> bool:
 
 
 def _problem_of_resumption(subject: Subject, out: Path, log: Path, expected: dict[str, str], status: int) -> str:
-    """Go on after a kill, and compare with the undisturbed run; return what is wrong."""
+    """Continue after a kill, and compare with the undisturbed run; return what is wrong."""
     said = []
     for command in subject.resume(out):
         ended = run_command(command, log)

@@ -1,4 +1,4 @@
-"""Sixteen jobs that read one set at URLs through one cache folder that is smaller than the set."""
+"""Sixteen jobs read one set at URLs through one cache folder that is smaller than the set."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_S = 120.0
 
 
 def shared_cache(example: Example, rng: random.Random) -> int:
-    """16 jobs, by HTTP and S3, share a cache below the size of the set; every tenth answer fails: right batches.
+    """16 jobs, over HTTP and S3, share a cache smaller than the set; every tenth response fails: correct batches.
 
     The cache never holds more bytes than its limit.
     """
@@ -60,7 +60,7 @@ def _digest(place: Path | ShardSet, seed: int) -> str:
 
 
 def _run_jobs(shards: Path, cache: Path, limit: int, right: list[str], failing: int) -> None:
-    """Run all jobs at a time; raise FaultError unless each reads what it should, within the limit of bytes."""
+    """Run all jobs concurrently; raise FaultError unless each reads the correct batches, within the limit of bytes."""
     cache.mkdir()
     said = cache.with_name("said")
     said.mkdir()
@@ -90,7 +90,7 @@ def _run_jobs(shards: Path, cache: Path, limit: int, right: list[str], failing: 
 
 
 def _start(server: FaultServer, number: int, cache: Path, limit: int, said: Path) -> multiprocessing.Process:
-    """Start a job, which writes the hash of its batches, or the error that it ended in, to a file."""
+    """Start a job, which writes the hash of its batches, or its error, to a file."""
 
     def work() -> None:
         url, options = place_of(server, ("http", "s3")[number % 2])

@@ -1,4 +1,4 @@
-"""What is killed: commands, what they need, and how they are taken up again."""
+"""The commands that are killed, their inputs, and the commands that continue them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Subject:
 
     name: str
     prepare: Callable[[Path], object]
-    """makes what the command needs in an empty folder"""
+    """makes the input of the command in an empty folder"""
     command: Callable[[Path], list[str]]
     resume: Callable[[Path], list[list[str]]]
-    """the commands, tried in this order until one succeeds, of a user who goes on after a kill"""
+    """the commands with which a user continues after a kill, tried in this order until one succeeds"""
 
 
 def subjects(folder: Path) -> list[Subject]:
-    """Return the commands that are killed; their inputs, and sets that they begin with, are made in ``folder``."""
+    """Return the commands that are killed; their inputs and initial sets are made in ``folder``."""
     fasta, table, labelled = folder / "genome.fa", folder / "table.parquet", folder / "labelled"
     with open(fasta, "wb") as stream:
         write_fasta(GenomeRecipe(num_bases=_NUM_BASES, seed=3), stream)

@@ -1,4 +1,4 @@
-"""Change the files of a shard set in every way, and see what `verify` and a loader say.
+"""Change the files of a shard set in many ways, and check that `verify` and a loader detect it.
 
     python -m tools.chaos.tamper --flips 1000 --seed 0 --markdown docs/reliability_tamper.md
 
@@ -56,7 +56,7 @@ _COMPARED = ("input_ids", "labels", "sample_ids")
 
 @dataclass
 class Tampered:
-    """What became of the changes of one kind."""
+    """Outcomes of the changes of one kind."""
 
     change: str
     tries: int = 0
@@ -121,7 +121,7 @@ class Example:
             loader.close()
 
     def differs(self, folder: Path, check: str) -> bool | None:
-        """Return whether a loader gives other batches than of the untouched set; None if it raises an error."""
+        """Return whether a loader gives other batches than those of the untouched set; None if it raises an error."""
         try:
             got = self.batches(folder, check)
         except _CLEAN:
@@ -152,7 +152,7 @@ Change = Callable[[Path], None]
 
 
 def changes(example: Example, flips: int, rng: random.Random, cuts: int = _NUM_CUTS) -> Iterator[tuple[str, Change]]:
-    """Yield (kind, change) of everything that is done to a set."""
+    """Yield (kind, change) for all changes of a set."""
     names = [path.relative_to(example.shards).as_posix() for path in example.files]
     for number in range(flips):
         name = names[number % len(names)]

@@ -1,4 +1,4 @@
-"""Kill pretrainings and studies at random moments, resume them, and compare with runs that were left alone.
+"""Kill pretrainings and studies at random moments, resume them, and compare with uninterrupted runs.
 
 A pretraining saves a checkpoint after every update, so that many SIGKILLs hit while one is written or removed. A
 process that was sent SIGKILL, SIGTERM or SIGINT is started again with --resume until it is complete. Afterwards
@@ -52,14 +52,14 @@ _PRETRAIN_WINDOW_S, _STUDY_WINDOW_S = 1.0, 15.0
 
 @dataclass
 class Outcome:
-    """What happened to one subject."""
+    """Outcome for one subject."""
 
     subject: str
     kills: int = 0
     """signals that hit a running process"""
     by_signal: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
     during_a_save: int = 0
-    """of them, with an unfinished checkpoint or file on disk"""
+    """number of them that left an unfinished checkpoint or file on disk"""
     failures: list[str] = field(default_factory=list)
     """what was wrong after a kill or at the end"""
     seconds: float = 0.0
@@ -102,7 +102,7 @@ def kill_until_complete(
 
 
 def _problem_of_end(process: subprocess.Popen[bytes], name: str) -> str:
-    """Wait until a process that was sent a signal has ended; return what is wrong with how it ended, "" if nothing."""
+    """Wait for the end of a process after a signal; return what is wrong with it, "" if nothing is."""
     try:
         printed = process.communicate(timeout=_LONGEST_END_S)[0].decode(errors="replace")
     except subprocess.TimeoutExpired:
@@ -117,7 +117,7 @@ def _problem_of_end(process: subprocess.Popen[bytes], name: str) -> str:
 
 
 def _newest(folder: Path) -> float:
-    """Return when a file or folder below ``folder`` was last made; 0 where there is none."""
+    """Return when a file or folder below ``folder`` was last created; 0 if there is none."""
     times = []
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
@@ -126,7 +126,7 @@ def _newest(folder: Path) -> float:
 
 
 def compare_runs(whole: Path, run: Path, outcome: Outcome) -> None:
-    """Add what differs between two pretrainings, and what is half-written, to the failures."""
+    """Add differences between two pretrainings, and incomplete files, to the failures."""
     for one in (whole, run):
         if not (one / "final" / "model.safetensors").exists():
             outcome.failures.append(f"{one.name} has no final model")
@@ -148,7 +148,7 @@ def compare_runs(whole: Path, run: Path, outcome: Outcome) -> None:
 
 
 def chaos_pretrain(shards: Path, out: Path, outcome: Outcome, *, kills: int, rng: random.Random) -> None:
-    """Send a pretraining ``kills`` signals, and compare it with one that was left alone."""
+    """Send a pretraining ``kills`` signals, and compare it with an uninterrupted one."""
     command = [sys.executable, "train/pretrain.py", "--shards", str(shards)]
     command += [word for name, value in PRETRAIN.items() for word in (f"--{name}", str(value))]
     whole, run = out / "whole", out / outcome.subject.replace(" ", "-")
@@ -160,7 +160,7 @@ def chaos_pretrain(shards: Path, out: Path, outcome: Outcome, *, kills: int, rng
 
 
 def chaos_study(shards: Path, out: Path, outcome: Outcome, *, kills: int, rng: random.Random) -> None:
-    """Send a study ``kills`` signals, and compare its results with those of one that was left alone."""
+    """Send a study ``kills`` signals, and compare its results with those of an uninterrupted one."""
     data = write_toy_set(out / "fewshot", rng)
     (out / "study.py").write_text(STUDY)
     command = [sys.executable, "-m", "eval.compare", str(out / "study.py"), "--shards", str(shards)]

@@ -1,4 +1,4 @@
-"""A command in a process of its own that is sent a signal at a chosen moment.
+"""Run a command in a separate process and send it a signal at a chosen moment.
 
 The process is forked from one that has imported the program and compiled its kernels, so that a signal hits the work
 and not the imports. Its standard output and error go to a file.
@@ -43,9 +43,9 @@ def run_command(arguments: list[str], log: Path, signal_number: int = 0, after_s
 def run_forked(action: Callable[[], int], log: Path, signal_number: int = 0, after_s: float = 0.0) -> Ended:
     """Run ``action``, which returns an exit status, in a forked process; send it a signal after ``after_s`` seconds."""
     began = time.monotonic()
-    # a signal that comes before the child has its handlers waits until then
+    # signals are blocked until the child has installed its handlers
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    with warnings.catch_warnings(action="ignore"):  # that this process has threads: the child needs none of them
+    with warnings.catch_warnings(action="ignore"):  # about threads of this process: the child does not need them
         pid = os.fork()
     if pid == 0:
         _child(action, log)
@@ -61,7 +61,7 @@ def run_forked(action: Callable[[], int], log: Path, signal_number: int = 0, aft
 
 
 def _child(action: Callable[[], int], log: Path) -> None:
-    """Run the action as a program of its own would, and end."""
+    """Run the action like a separate program, and exit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

@@ -14,7 +14,7 @@ _NUMBERS = (0, 1, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _LONGEST_RANGE = 200
 _MOST_OPERATIONS = 4
 _LARGEST_FLOAT = 10**300
-"""and somewhat less: larger integers are no float"""
+"""and somewhat less: larger integers do not fit a float"""
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "", "x",
     "\u0000", "é" * 50, "../../etc/passwd", "train", [], {}, [0], [[0, 0]], {"x": 1}, "0" * 64, [None],
@@ -22,7 +22,7 @@ _VALUES: tuple[Any, ...] = (
 
 
 def mutate_bytes(content: bytes, generator: random.Random, words: Sequence[bytes] = ()) -> bytes:
-    """Return ``content`` after one to four mutations; ``words`` are pieces that mean something in the format."""
+    """Return ``content`` after one to four mutations; ``words`` are tokens of the format."""
     data = bytearray(content)
     for _ in range(generator.randint(1, _MOST_OPERATIONS)):
         generator.choice(_OPERATIONS)(data, generator, words)

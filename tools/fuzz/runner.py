@@ -1,4 +1,4 @@
-"""Run mutated inputs in forked workers under limits of time and memory, and class what happens.
+"""Run mutated inputs in forked workers under limits of time and memory, and classify the outcomes.
 
 A worker tries one input after the other and reports each. When it dies or is silent for too long, that input is a bug,
 and a new worker goes on with the next one.
@@ -24,17 +24,17 @@ from typing import Any, Protocol
 from gemsdata.shards.verify import VerificationError
 
 _TRY_SECONDS = 10
-"""of processor time: other programs may have the machine"""
+"""limit in processor time, because other programs may use the machine"""
 _SILENT_SECONDS = 60
 _MEMORY_BYTES = 3 << 30
-"""that a worker may take beyond what it has at its begin"""
+"""memory that a worker may allocate beyond its initial size"""
 _MOST_BUGS_KEPT = 20
 _CLEAN = (ValueError, VerificationError)
 _CLEAN_FAMILIES = (OSError,)
 
 
 class WrongAnswer(Exception):
-    """An input was accepted, and a second reader does not agree with what was read."""
+    """An input was accepted, but a second reader reads other values."""
 
 
 class Target(Protocol):
@@ -43,7 +43,7 @@ class Target(Protocol):
     name: str
 
     def prepare(self) -> None:
-        """Make the inputs that are mutated, and compile what reads them."""
+        """Make the inputs that are mutated, and compile their readers."""
 
     def seeds(self) -> Sequence[Any]:
         """Return the inputs that are mutated."""
@@ -52,7 +52,7 @@ class Target(Protocol):
         """Return a mutated input."""
 
     def run(self, content: Any) -> None:
-        """Read an input, twice; raise WrongAnswer when the readers differ, or what the reader raises."""
+        """Read an input, twice; raise WrongAnswer if the readers differ, or the exception of the reader."""
 
 
 @dataclass
@@ -75,7 +75,7 @@ def run_target(target: Target, tries: int, seed: int, first: int = 0) -> Outcome
     began = time.perf_counter()
     target.prepare()
     for content in target.seeds():
-        target.run(content)  # what is not mutated must be read
+        target.run(content)  # inputs without mutations must be read
     outcome = Outcome(target.name)
     position = first
     while position < first + tries:
@@ -95,7 +95,7 @@ def mutated_input(target: Target, seed: int, index: int) -> Any:
 def _run_worker(target: Target, first: int, end: int, seed: int, outcome: Outcome) -> int:
     """Fork a worker for the inputs from ``first`` on; return the first one that it did not finish."""
     read_end, write_end = os.pipe()
-    with warnings.catch_warnings(action="ignore"):  # that this process has threads: the child needs none of them
+    with warnings.catch_warnings(action="ignore"):  # about threads of this process: the child does not need them
         pid = os.fork()
     if pid == 0:
         os.close(read_end)

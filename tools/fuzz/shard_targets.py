@@ -97,8 +97,8 @@ class ManifestTarget(_SetTarget):
         return b"#" * generator.randrange(2) + mutate_json(seed, generator)
 
     def run(self, content: bytes) -> None:
-        """Parse the manifest; with new hashes, it is verified against the FASTA unless it says what it did before."""
-        if content.startswith(b"#"):  # an editor who knows how the hashes are made
+        """Parse the manifest; with new hashes, it is verified against the FASTA unless its content is unchanged."""
+        if content.startswith(b"#"):  # as if edited by someone who recomputes the hashes
             content = _with_new_hashes(content[1:])
         manifest = Manifest.parse(content, "manifest")
         same_name = dataclasses.replace(manifest.genome, name=self._manifest.genome.name)
@@ -112,7 +112,7 @@ class ManifestTarget(_SetTarget):
 class ShardTarget(_SetTarget):
     """Shards of one format: read as a loader reads them, and by the readers of `gemsdata verify`.
 
-    The manifest is given the size of the mutated file, so that what is tested is the reader and not the size.
+    The manifest is given the size of the mutated file, so that the reader is tested and not the size check.
     """
 
     def __init__(self, folder: Path, file_format: str, compression: str = "none") -> None:
@@ -211,7 +211,7 @@ class PackedTarget(_SetTarget):
 
 
 class NpmiTarget(_SetTarget):
-    """NPMI tables: what is accepted must have the counts and settings that were written."""
+    """NPMI tables: an accepted table must have the counts and settings that were written."""
 
     name = "NPMI Parquet"
 
@@ -287,7 +287,7 @@ def _same_rows(rows: StoredRows, others: StoredRows) -> bool:
 
 
 def _with_new_hashes(content: bytes) -> bytes:
-    """Return a manifest with the hashes that its content should have, or as it is when it cannot be parsed at all."""
+    """Return a manifest with recomputed hashes, or unchanged if it cannot be parsed."""
     document = json.loads(content)
     if not isinstance(document, dict):
         return content

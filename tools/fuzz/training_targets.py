@@ -1,4 +1,4 @@
-"""Fuzz targets: what training reads (labelled sequences, loader states, checkpoints) and what the service reads."""
+"""Fuzz targets: input of training (labelled sequences, loader states, checkpoints) and of the service."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LabelledTarget:
         return mutate_bytes(seed, generator, words)
 
     def run(self, content: bytes) -> None:
-        """Read the file by both; compare training's rows with a naive reader, and with lint's where no quotes are."""
+        """Read the file with both; compare training's rows with a naive reader, and without quotes also with lint's."""
         self._path.write_bytes(content)
         message = ""
         try:
@@ -81,7 +81,7 @@ class LabelledTarget:
 
 
 class LoaderStateTarget:
-    """States of a loader: what is accepted must be what the loader says afterwards, and must give batches."""
+    """States of a loader: an accepted state must equal the loader's state afterwards, and must give batches."""
 
     name = "loader state"
 
@@ -107,7 +107,7 @@ class LoaderStateTarget:
         return mutate_json(seed, generator)
 
     def run(self, content: bytes) -> None:
-        """Load the state and take a batch; a state that is refused leaves the loader as it was."""
+        """Load the state and take a batch; a rejected state leaves the loader unchanged."""
         state = _json_or_refused(content)
         loader, before = self._loader, self._loader.state_dict()
         try:
@@ -239,7 +239,7 @@ class CheckpointTarget:
         return name, mutate_bytes(content, generator, _JSON_WORDS if name == "state.json" else ()), rehash
 
     def run(self, content: tuple[str, bytes, bool]) -> None:
-        """Load the checkpoint; its weights and step must be those that a second reader finds."""
+        """Load the checkpoint; its weights and step must match those of a second reader."""
         name, data, rehash = content
         shutil.rmtree(self._mutant, ignore_errors=True)
         shutil.copytree(self._good, self._mutant)
@@ -277,7 +277,7 @@ class CheckpointTarget:
 
 
 def _json_or_refused(content: bytes) -> Any:
-    """Return the JSON value; raise a ValueError of one line where there is none, as a caller's own reader would."""
+    """Return the JSON value; raise a ValueError of one line if there is none, as a caller's own reader would."""
     try:
         return json.loads(content)
     except (ValueError, RecursionError):

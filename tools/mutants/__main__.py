@@ -3,21 +3,22 @@
     python -m tools.mutants [--per-file N] [--seed S] [--only PATH ...] [--seconds S] [--results FILE]
                             [--known-only] [--markdown FILE]
 
-Every mutant runs in a process of its own, with the kernels as plain Python, on the tests that call its function and
-need no real genomes. A mutant is killed when a test fails or a time limit is exceeded. A survivor that changes nothing
+Every mutant runs in a separate process, with the kernels as plain Python, on the tests that call its function and need
+no real genomes. A mutant is killed if a test fails or a time limit is exceeded. A survivor that changes nothing
 observable is listed with the reason in ``tools/mutants/equivalent.json``; any other survivor makes the exit status 1. A
-campaign that was stopped goes on where it stood.
+stopped campaign continues where it stopped.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import click
 
 from tools.mutants.campaign import Outcome, Results, choose, outdated, run
 from tools.mutants.operators import REPOSITORY
@@ -26,37 +27,44 @@ from tools.mutants.processes import prepare
 KINDS = ("killed", "time limit", "equivalent", "survived", "not called")
 
 
-def main() -> int:
-    """Run the command line; return 1 when a mutant survives that is not known to be equivalent."""
-    parser = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__.split("\n")[0])
-    parser.add_argument("--per-file", type=int, default=12, help="most mutants of one source file")
-    parser.add_argument("--seed", type=int, default=0, help="of the choice of mutants")
-    parser.add_argument("--only", nargs="*", default=[], help="source files or folders, relative to the repository")
-    parser.add_argument("--seconds", type=float, default=30, help="processor time of the tests of one mutant")
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path(tempfile.gettempdir()) / "gemsdata_mutants.json",
-        help="file that keeps every mutant and its fate (default %(default)s)",
-    )
-    parser.add_argument("--known-only", action="store_true", help="try none; report what the results hold")
-    parser.add_argument("--markdown", type=Path, default=None, help="write the table and the equivalent mutants there")
-    options = parser.parse_args()
-    options.results, options.markdown = (p and p.absolute() for p in (options.results, options.markdown))
+@click.command()
+@click.option("--per-file", type=int, default=12, show_default=True, help="Most mutants of one source file.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the choice of mutants.")
+@click.option("--only", multiple=True, help="Source file or folder, relative to the repository; may be repeated.")
+@click.option("--seconds", type=float, default=30, show_default=True, help="Processor time of the tests of a mutant.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, resolve_path=True),
+    default=Path(tempfile.gettempdir()) / "gemsdata_mutants.json",
+    show_default=True,
+    help="File with every mutant and its outcome.",
+)
+@click.option("--known-only", is_flag=True, help="Try no mutants; report the stored results.")
+@click.option("--markdown", type=click.Path(path_type=Path, resolve_path=True), help="Write the tables to this file.")
+def main(
+    per_file: int,
+    seed: int,
+    only: tuple[str, ...],
+    seconds: float,
+    results: Path,
+    known_only: bool,
+    markdown: Path | None,
+) -> None:
+    """Try mutants; exit with 1 if one survives that is not known to be equivalent."""
     os.chdir(REPOSITORY)
     prepare()
     for key in (stale := outdated()):
         print(f"equivalent.json names no mutant: {key}", file=sys.stderr)
-    chosen = choose(options.per_file, options.seed, options.only)
+    chosen = choose(per_file, seed, only)
     try:
-        outcomes = run(chosen, Results(options.results), options.seconds, _tell, known_only=options.known_only)
+        outcomes = run(chosen, Results(results), seconds, _tell, known_only=known_only)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        sys.exit(2)
     print("\n".join(table(outcomes)))
-    if options.markdown:
-        options.markdown.write_text(document(outcomes, options.per_file, options.seed))
-    return int(bool(stale) or any(found.kind in ("survived", "not called") for found in outcomes))
+    if markdown:
+        markdown.write_text(document(outcomes, per_file, seed))
+    sys.exit(bool(stale) or any(found.kind in ("survived", "not called") for found in outcomes))
 
 
 def _tell(found: Outcome) -> None:
@@ -102,4 +110,4 @@ def document(outcomes: Sequence[Outcome], per_file: int, seed: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""A campaign: which mutants are tried, on which tests, and what became of them."""
+"""A mutation campaign: the choice of mutants, their tests, and their outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EQUIVALENT = json.loads(Path(__file__).with_name("equivalent.json").read_text())
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a mutant."""
+    """The outcome of a mutant."""
 
     mutant: Mutant
     kind: str
@@ -33,7 +33,7 @@ class Outcome:
 def choose(per_file: int, seed: int, only: Sequence[str]) -> list[tuple[Mutant, tuple[str, ...]]]:
     """Return (mutant, test files) of the mutants to try: of each source file the ``per_file`` first by a seeded hash.
 
-    A mutant's hash depends on its own function alone, so that a change elsewhere keeps the choice.
+    A mutant's hash depends only on its own function, so that changes elsewhere do not affect the choice.
     """
 
     def draw(mutant: Mutant) -> bytes:
@@ -55,21 +55,21 @@ def choose(per_file: int, seed: int, only: Sequence[str]) -> list[tuple[Mutant, 
 
 
 def outdated() -> list[str]:
-    """Return the keys of equivalent.json that name no mutant any more."""
+    """Return the keys of equivalent.json that no longer name a mutant."""
     paths = {REPOSITORY / key.partition("::")[0] for key in EQUIVALENT}
     keys = {mutant.key for path in paths if path.exists() for mutant in mutants_of(path)}
     return [key for key in EQUIVALENT if key not in keys]
 
 
 class Results:
-    """What was found, in a file, so that a stopped campaign goes on."""
+    """The outcomes so far, stored in a file, so that a stopped campaign can continue."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
 
     def get(self, mutant: Mutant, tests: str | None, seconds: float) -> Outcome | None:
-        """Return the outcome; None where the function has changed, or the tests (if given) of one not killed."""
+        """Return the outcome; None if the function has changed or, if it was not killed, the tests (if given)."""
         found = self._found.get(mutant.key)
         if not found or found["function"] != mutant.function_hash:
             return None
@@ -82,7 +82,7 @@ class Results:
         return Outcome(mutant, found["kind"], found["end"])
 
     def put(self, outcome: Outcome, tests: str, seconds: float) -> None:
-        """Keep an outcome that was found with these tests in these seconds."""
+        """Store an outcome with its tests and its duration in seconds."""
         mutant = outcome.mutant
         self._found[mutant.key] = {"kind": outcome.kind, "end": outcome.end, "function": mutant.function_hash}
         self._found[mutant.key] |= {"tests": tests, "seconds": seconds}
@@ -99,7 +99,7 @@ def run(
     *,
     known_only: bool = False,
 ) -> list[Outcome]:
-    """Return what becomes of each mutant, in order, and tell each as it is known; or only what is known already.
+    """Return the outcome of each mutant, in order, and report each one; or only those known already.
 
     A mutant runs the tests that call its function, the quickest first, as many as take ``seconds`` without a mutant.
     """

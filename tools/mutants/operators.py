@@ -19,7 +19,7 @@ _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
 }  # fmt: skip
 _NEGATED_BY_COMPARISON = (ast.Eq, ast.NotEq, ast.In, ast.NotIn, ast.Is, ast.IsNot)
-"""Conditions that another mutant negates already"""
+"""Conditions that another mutant already negates"""
 _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Mod: ast.FloorDiv,
     ast.Div: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.BitXor: ast.BitAnd,
@@ -38,15 +38,15 @@ class Mutant:
     """relative to the repository"""
     line: int
     scope: str
-    """class and function in which it stands"""
+    """class and function that contain it"""
     function_line: int
     """first line of that function, decorators included"""
     function_hash: str
-    """of that function before the change, without comments"""
+    """hash of that function before the change, without comments"""
     before: str
     after: str
     repeat: int
-    """how many mutants of the same function and text stand before it"""
+    """number of earlier mutants with the same function and text"""
     place: int
     """index of the mutant among those of its file"""
 
@@ -69,7 +69,7 @@ def code_of(mutant: Mutant) -> types.CodeType:
 
 
 def _with_trees(path: Path) -> Iterator[tuple[Mutant, ast.Module]]:
-    """Yield each mutant with the tree of its file, which has the change until the next one is asked for."""
+    """Yield each mutant with the tree of its file, which has the change until the next iteration."""
     tree = ast.parse(path.read_text())
     seen: Counter[tuple[str, str, str]] = Counter()
     hashes: dict[tuple[str, int], str] = {}
@@ -96,7 +96,7 @@ def _shown(node: Any) -> Any:
 
 
 def _mutable(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef, Any]]:
-    """Yield (scope, function, node) for what may be changed: no annotations, docstrings, messages or decorators."""
+    """Yield (scope, function, node) for all mutable code, without annotations, docstrings, messages and decorators."""
 
     def walk(node: ast.AST, scope: str, function: ast.FunctionDef | None) -> Iterator[tuple[str, ast.FunctionDef, Any]]:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

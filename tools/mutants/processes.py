@@ -1,6 +1,6 @@
-"""Tests in forked processes: pytest collects them once, and each mutant runs some of them in a fork of its own.
+"""Tests in forked processes: pytest collects them once, and each mutant runs some of them in its own fork.
 
-A mutant is the code of one function, put in place of the original in the fork, with the kernels as plain Python.
+A mutant is the code of one function, which replaces the original in the fork, with the kernels as plain Python.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tools.mutants.operators import REPOSITORY, Mutant, code_of
 MEMORY_LIMIT = 16 << 30
 """bytes of address space of a test process"""
 LEAST_LIMIT_S, LIMIT_FACTOR = 2, 5
-"""processor time that a test may take on a mutant: seconds, and times that without it"""
+"""limit for the processor time of a test on a mutant: seconds, and multiple of the time without it"""
 OBSERVE_LIMIT_S = 1800
 """processor time of all tests without a mutant"""
 WALL_FACTOR = 20
-"""how much longer than its processor time a process may take"""
+"""limit for the elapsed time of a process, as a multiple of that for its processor time"""
 KILLED, NOT_RUN = 1, 3
-"""exit statuses of a fork: a test failed, the mutant could not be put in place"""
+"""exit statuses of a fork: a test failed, the mutant could not be installed"""
 
 
 @dataclass(frozen=True)
 class TestRun:
-    """What one test did on the code without mutants."""
+    """Observation of one test on the code without mutants."""
 
     __test__ = False
     item: Any
@@ -50,18 +50,18 @@ class TestRun:
 
 
 def prepare() -> None:
-    """Set what the tests find in their environment, and import what they need besides the code under test."""
+    """Set the environment of the tests, and import their dependencies except the code under test."""
     os.environ["NUMBA_DISABLE_JIT"] = "1"
     os.environ["HYPOTHESIS_PROFILE"] = "mutants"
     os.environ["OMP_NUM_THREADS"] = "1"
-    os.environ["GEMSDATA_TEST_DATA"] = os.devnull  # the synthetic rows must do
+    os.environ["GEMSDATA_TEST_DATA"] = os.devnull  # only synthetic rows
     import torch
 
     torch.set_num_threads(1)
 
 
 def with_collected(test_files: Sequence[str], use: Callable[[list[TestRun]], None]) -> None:
-    """Call ``use`` with the tests of some files, collected and observed; raise ValueError where one fails."""
+    """Call ``use`` with the tests of some files, collected and observed; raise ValueError if one fails."""
     import pytest
 
     plugin = _Campaign(use)
@@ -74,7 +74,7 @@ def with_collected(test_files: Sequence[str], use: Callable[[list[TestRun]], Non
 def try_mutant(mutant: Mutant, tests: Sequence[TestRun]) -> tuple[str, str]:
     """Run tests on a mutant in a fork; return (killed, time limit or survived, what failed).
 
-    Each test may take some times its usual processor time.
+    Each test is limited to a multiple of its usual processor time.
     """
 
     def run(log: Path) -> int:
@@ -109,7 +109,7 @@ class _Campaign:
         self.failed = ""
 
     def pytest_runtestloop(self, session: Any) -> bool:
-        """Observe the tests in one fork, and hand them on."""
+        """Observe the tests in one fork, and pass them to the campaign."""
         status, said = _in_fork(lambda log: _observe(session.items, log), OBSERVE_LIMIT_S)
         found = json.loads(said) if said.startswith("{") else {}
         self.failed = found.get("failed", "") or (f"exit status {status}: {said}" if status else "")
@@ -141,7 +141,7 @@ def _observe(items: Sequence[Any], log: Path) -> int:
             log.write_text(json.dumps({"failed": failed}))
             return KILLED
         tests.append((time.process_time() - began, called()))
-        if i == 0 or item.path != items[i - 1].path:  # its fixtures serve the other tests of the file
+        if i == 0 or item.path != items[i - 1].path:  # its fixtures are used by the other tests of the file
             in_fixtures[item.path] |= tests[-1][1]
     found = [
         (seconds, sorted(found | in_fixtures[item.path])) for item, (seconds, found) in zip(items, tests, strict=True)
@@ -151,19 +151,19 @@ def _observe(items: Sequence[Any], log: Path) -> int:
 
 
 class _Failures:
-    """Pytest plug-in that keeps what failed."""
+    """Pytest plug-in that records failures."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the name of a test and its error."""
+        """Record the name of a failed test and its error."""
         if report.failed:
             self.found.append(f"{report.nodeid}: {str(report.longrepr).strip().splitlines()[-1][:200]}")
 
 
 def _failure(item: Any, following: Any) -> str:
-    """Run a test; return its name and its error, "" where it passes."""
+    """Run a test; return its name and its error, "" if it passes."""
     failures = _Failures()
     item.config.pluginmanager.register(failures)
     item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
@@ -172,7 +172,7 @@ def _failure(item: Any, following: Any) -> str:
 
 
 def _put_in_place(mutant: Mutant) -> None:
-    """Give the outermost function of a mutant the mutated code."""
+    """Replace the code of the outermost function of a mutant by the mutated code."""
     module = importlib.import_module(mutant.path.removesuffix(".py").replace("/", ".").removesuffix(".__init__"))
     found: Any = module
     code = code_of(mutant)
@@ -186,7 +186,7 @@ def _put_in_place(mutant: Mutant) -> None:
 
 
 def _in_fork(run: Callable[[Path], int], limit_s: float) -> tuple[int, str]:
-    """Call a function in a forked process; return its exit status, and what it wrote to the file that it is given."""
+    """Call a function in a forked process; return its exit status, and the text that it wrote to the given file."""
     with tempfile.NamedTemporaryFile() as log:
         child = os.fork()
         if child == 0:
@@ -203,7 +203,7 @@ def _in_fork(run: Callable[[Path], int], limit_s: float) -> tuple[int, str]:
 
 
 def _end_with(run: Callable[[Path], int], log: Path, limit_s: float) -> None:
-    """Call a function in a forked process under limits, and end the process with what it returns."""
+    """Call a function in a forked process under limits, and exit with the status that it returns."""
     status = KILLED
     try:
         os.setsid()

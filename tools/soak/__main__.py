@@ -1,4 +1,4 @@
-"""Long runs of the loader: is memory flat, do descriptors, threads or mappings grow? Do processes end?
+"""Long runs of the loader: check that memory, descriptors, threads and mappings do not grow and processes end.
 
     python -m tools.soak --markdown docs/reliability_soak.md
 
@@ -10,7 +10,7 @@
 * two: two processes train under gloo and one is killed; the other ends within 60 seconds, and both resume to the same
   losses as an undisturbed run.
 
-With ``--json`` a run that was stopped goes on with the parts that are not in the file. Ends with 1 when something
+With ``--json``, a stopped run continues with the parts that are not in the file. The exit status is 1 if anything
 grows, is left behind, or differs.
 """
 
@@ -37,7 +37,7 @@ _KILLED_BEFORE = (1, 7, 12, 16)
 
 
 def run_part(part: str, shards: Path, folder: Path, num_steps: int) -> dict[str, Any]:
-    """Run one part; return what is reported of it, and what failed."""
+    """Run one part; return its report and its failures."""
     if part == "orphans":
         found = [orphans.kill_parent(shards, way, folder) for way in orphans.WAYS for _ in range(_KILLS_OF_A_PARENT)]
         failures = [f"{one.way}: {one.left} workers left" for one in found if one.left]
@@ -127,7 +127,7 @@ def _orphans_table(rows: list[dict[str, Any]]) -> str:
 @click.option("--markdown", "markdown_path", type=click.Path(path_type=Path), help="Write the report to this file.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Keep results of parts in this file.")
 def main(steps: int, parts: tuple[str, ...], markdown_path: Path | None, json_path: Path | None) -> None:
-    """Run the parts that are asked for."""
+    """Run the requested parts."""
     results: dict[str, Any] = json.loads(json_path.read_text()) if json_path and json_path.exists() else {}
     with tempfile.TemporaryDirectory(prefix="gemsdata-soak-") as name:
         folder = Path(name)

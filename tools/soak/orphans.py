@@ -1,4 +1,4 @@
-"""A parent process that is killed while its loader's workers compute: how long are the workers still there?"""
+"""Kill a parent process while its loader's workers compute, and measure how long the workers survive."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Orphaned:
-    """What became of the workers of a killed parent."""
+    """Outcome for the workers of a killed parent."""
 
     way: str
     num_workers: int
     seconds: float
-    """until the last of them had ended"""
+    """seconds until the last of them had ended"""
     left: int
-    """workers that were still there after LIMIT_S"""
+    """number of workers still running after LIMIT_S"""
 
 
 def kill_parent(shards: Path, way: str, folder: Path) -> Orphaned:
@@ -62,7 +62,7 @@ def kill_parent(shards: Path, way: str, folder: Path) -> Orphaned:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Return whether a process has not ended; one that nobody waits for stays in the table as a zombie."""
+    """Return whether a process has not ended; a zombie counts as ended."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

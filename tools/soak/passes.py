@@ -1,8 +1,8 @@
-"""Many steps of the loader, in passes, and what the processes hold after each.
+"""Run many steps of the loader in passes, and count the resources of the processes after each.
 
 Every mode takes its steps as fast as it can: threads, worker processes, a server, a set at a URL with a cache smaller
 than the set. Each pass takes 3,000 batches, stops in the middle, resumes in a new loader from the saved state, and
-closes it. The first third of the passes warms up (allocators, page tables); from then on nothing may grow.
+closes it. The first third of the passes warms up (allocators, page tables); after that, nothing may grow.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MODES = ("threads", "processes", "server", "url", "opened")
 STEPS_OF_AN_HOUR = 36_000
 NUM_OPENED = 200
 LIMITS = {"anonymous_bytes": 16 << 20, "mappings": 16, "threads": 2}
-"""how much each figure may grow, others not at all: malloc adds and drops an arena now and then, and a thread of the
-loader before may be about to end, while a pass that leaked would leak each time, four times between the medians"""
+"""allowed growth of each figure, 0 for others: malloc adds and drops arenas occasionally, and a thread of the previous
+loader may be about to end, while a leak would add to every pass, four times between the medians"""
 BATCH_ROWS = 128
 STEPS_OF_A_PASS = 3000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Census:
-    """What this process, its workers and its server have."""
+    """Resources of this process, its workers and its server."""
 
     anonymous_bytes: int
-    """memory that is not a page of a file"""
+    """memory that is not backed by a file"""
     descriptors: int
     mappings: int
     threads: int
@@ -48,7 +48,7 @@ class Census:
 
 
 def census(server: psutil.Process | None) -> Census:
-    """Count what is held now."""
+    """Count the current resources."""
     gc.collect()
     own = psutil.Process()
     children = own.children(recursive=True)
@@ -73,7 +73,7 @@ def census(server: psutil.Process | None) -> Census:
 
 
 def one_pass(place: str | gd.ShardSet, first_step: int, options: dict, server: psutil.Process | None) -> Census:
-    """Take batches, stop, resume in another loader, take as many again; return the census before that is closed."""
+    """Take batches, stop, resume in another loader, take as many again; return the census before closing it."""
     arguments = {"masking": "genemask", "batch_size": BATCH_ROWS, "reverse_complement": 0.5, "seed": 1, **options}
     loader = gd.build_loader(place, **arguments)
     loader.load_state_dict({**loader.state_dict(), "step": first_step})
@@ -106,7 +106,7 @@ def opened(shards: Path) -> list[Census]:
 
 
 def soak(mode: str, shards: Path, num_steps: int) -> list[Census]:
-    """Run one mode for so many steps; return the census after each pass."""
+    """Run one mode for a number of steps; return the census after each pass."""
     if mode == "opened":
         return opened(shards)
     options: dict = {"num_workers": 2}
@@ -131,7 +131,7 @@ def soak(mode: str, shards: Path, num_steps: int) -> list[Census]:
 
 
 def _soak_url(shards: Path, num_steps: int, options: dict) -> list[Census]:
-    """Run from a set at a URL, through a cache of half its size."""
+    """Read a set at a URL through a cache of half its size."""
     num_bytes = sum(path.stat().st_size for path in shards.rglob("*.arrow"))
     with serving(shards) as server, tempfile.TemporaryDirectory() as cache:
         place = gd.ShardSet.open(server.url, cache_dir=cache, cache_bytes=num_bytes // 2)
@@ -158,7 +158,7 @@ def growth(counts: list[Census]) -> list[tuple[str, float, float]]:
 
 
 def grown(counts: list[Census]) -> list[str]:
-    """Return which figures grew by more than their limit."""
+    """Return the figures that grew by more than their limit."""
     return [
         f"{name} +{after - before:,.0f}"
         for name, before, after in growth(counts)

@@ -61,18 +61,18 @@ dist.destroy_process_group()
 
 @dataclass(frozen=True)
 class Survived:
-    """What the other process did when one of two was killed."""
+    """Outcome for the other process when one of two is killed."""
 
     kill_at: int
     """the step before which process 1 was killed"""
     seconds: float
-    """from the kill until process 0 had ended"""
+    """seconds from the kill until process 0 had ended"""
     status: int
     """exit status of process 0"""
     message: str
     """the last line that process 0 printed"""
     last_step: int
-    """of process 0 before it ended"""
+    """last step of process 0 before it ended"""
 
 
 def train(shards: Path, out: Path) -> None:
@@ -103,7 +103,7 @@ def kill_one(shards: Path, out: Path, kill_at: int) -> Survived:
 
 
 def losses(out: Path, rank: int) -> dict[int, tuple[int, float]]:
-    """Return {step: (stage, loss)} of a process; of a step that was taken twice, the later."""
+    """Return {step: (stage, loss)} of a process; for a step that was taken twice, the later values."""
     lines = [json.loads(line) for line in (out / f"losses-{rank}.jsonl").read_text().splitlines()]
     return {step: (stage, loss) for step, stage, loss in lines}
 
@@ -112,7 +112,7 @@ def _start(shards: Path, out: Path, kill_at: int) -> list[subprocess.Popen[str]]
     script = out / "train.py"
     script.write_text(_SCRIPT)
     processes = []
-    meeting = out / f"meeting-{uuid.uuid4().hex}"  # where they find each other: a port may be taken meanwhile
+    meeting = out / f"meeting-{uuid.uuid4().hex}"  # rendezvous file: a port could be taken in the meantime
     for rank in range(2):
         environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(script), str(shards), str(out), str(kill_at), str(NUM_STEPS), str(meeting)]

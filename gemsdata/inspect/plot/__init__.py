@@ -36,7 +36,7 @@ class PlotSource:
 def open_source(place: ShardSet | str | Path, k: int | None = None) -> PlotSource:
     """Open a shard set, in a folder or at a URL, or an NPMI table in a file.
 
-    ``k`` is by default that of the set, and 6 or the longest of a table.
+    ``k`` is by default that of the set; for a table it is 6, or the longest if that is shorter.
 
     Raises FileNotFoundError or ValueError for any other path, and for a set without an NPMI table.
     """
@@ -88,7 +88,7 @@ def make_figures(
 
 
 def _subject(name: str, source: PlotSource, region: str | None) -> str:
-    """Return the line below the title of a figure: what it was made of."""
+    """Return the line below the title of a figure, which names its source."""
     if name == "two_genomes":
         return ""
     return source.name + (f", {region}" if name == "rank_profile" and region else "")

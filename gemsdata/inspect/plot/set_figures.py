@@ -171,7 +171,7 @@ def flanking_bases(shards: ShardSet, token_ids: np.ndarray) -> tuple[np.ndarray,
 
 
 def _blocks(shards: ShardSet) -> Iterator[Rows]:
-    """Yield blocks of rows of k-mers: of a packed set those of a view of them, in random order."""
+    """Yield blocks of rows of k-mers in random order; a packed set is read through a view."""
     manifest = shards.manifest
     if manifest.tokens is not None:
         raise ValueError(f"{shards.store} holds rows of tokens {manifest.tokens.spec}; overlapping k-mers are needed")

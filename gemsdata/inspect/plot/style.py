@@ -58,7 +58,7 @@ def figure_style() -> Iterator[None]:
 
 
 def set_title(figure: Figure, text: str, subject: str = "") -> None:
-    """Write what is seen above a figure, and below it in small letters what it was made of, such as a set's name."""
+    """Write the title of a figure, and below it in small letters its source, such as a set's name."""
     figure.suptitle(f"{text}\n{subject}".strip(), x=0.01, ha="left", fontsize=9.5, linespacing=1.4)
 
 

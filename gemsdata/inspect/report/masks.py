@@ -19,7 +19,7 @@ from gemsdata.shards.shard_set import ShardSet
 _POSITION_BINS = 102
 _PANELS_IN_A_ROW = 4
 RELEASED_SUFFIX = "-released"
-"""end of the names of strategies that reproduce published code with its defects"""
+"""suffix of the names of strategies that reproduce published code with its defects"""
 
 
 def mask_section(shards: ShardSet, num_rows: int, progress: Progress) -> Section:

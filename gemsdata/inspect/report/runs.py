@@ -38,7 +38,7 @@ _GUESSING = "unigram_perplexity"
 _MOST_TABLE_ROWS = 200
 _SMOOTHED = 50
 _LOG_RATIO = 20
-"""of the largest to the smallest perplexity, above which the axis is logarithmic"""
+"""ratio of the largest to the smallest perplexity above which the axis is logarithmic"""
 _TABLE_HEADER = re.compile(r"<th(?=[ >])")
 
 

@@ -15,7 +15,7 @@ from gemsdata.shards.shard_set import ShardSet
 
 _MOST_CONTIGS = 50
 _DEPLETED = 0.5
-"""observed over expected CpG below which it is called depleted"""
+"""ratio of observed to expected CpG below which it is called depleted"""
 _WIDE = {"rank_profile", "logos"}
 _CAPTIONS = {
     "npmi_by_k": "Distribution of the NPMI of all k-mers with a score, by k, with quartiles and median.",
@@ -125,9 +125,8 @@ def _top_table(shards: ShardSet) -> Table:
 
 def _split_row(manifest: Manifest, split: str) -> list[str]:
     shards = manifest.shards(split)
-    num_bytes = sum(file.num_bytes for shard in shards for file in shard.files.values())
-    num_tokens = sum(shard.num_tokens for shard in shards)
-    return [split, f"{manifest.num_rows(split):,}", f"{num_tokens:,}", f"{len(shards):,}", f"{num_bytes:,}"]
+    counts = (manifest.num_rows(split), manifest.num_tokens(split), len(shards), manifest.num_bytes(split))
+    return [split, *(f"{count:,}" for count in counts)]
 
 
 def _percent(part: int, whole: int) -> str:

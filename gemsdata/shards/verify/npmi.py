@@ -1,4 +1,4 @@
-"""Verification of an NPMI table: counts by ``bincount``, PMI by first pieces of segmentations, ranks by sorting."""
+"""Verification of an NPMI table: counts by ``bincount``, PMI by recursion over the first piece, ranks by sorting."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-9
 
 
 def check_counts(table: NpmiTable, genome: ReferenceGenome, where: str) -> None:
-    """Count the n-grams of every order again and compare with the table; raise VerificationError."""
+    """Count the n-grams of every order again and compare with the table; raise VerificationError if they differ."""
     for k, counts in _counts(table, genome).items():
         stored = table.counts[k]
         if not np.array_equal(counts, stored):
@@ -31,7 +31,7 @@ def check_counts(table: NpmiTable, genome: ReferenceGenome, where: str) -> None:
 
 
 def _counts(table: NpmiTable, genome: ReferenceGenome) -> dict[int, np.ndarray]:
-    """Count the n-grams of 1 .. max_k bases by ``bincount``, all contigs in one row: separators belong to no n-gram."""
+    """Count the n-grams of 1 .. max_k bases by ``bincount``, all contigs in one array with separators."""
     counts = {k: np.zeros(num_kmers(k), np.int64) for k in range(1, table.max_k + 1)}
     for first in range(0, len(genome.codes), _CHUNK_BASES):
         codes = genome.codes[first : first + _CHUNK_BASES + table.max_k - 1]
@@ -54,7 +54,7 @@ def _counts(table: NpmiTable, genome: ReferenceGenome) -> dict[int, np.ndarray]:
 
 
 def check_scores(table: NpmiTable, path: Path) -> None:
-    """Compare every column of the table at ``path`` with what follows from the counts; raise VerificationError."""
+    """Compare every column of the table at ``path`` with values computed from the counts; raise VerificationError."""
     stored = pq.read_table(path)
     first_row = 0
     for k in table.counts:
@@ -103,12 +103,12 @@ def _check_column(column: pa.ChunkedArray, expected: np.ndarray, scored: np.ndar
         value = int(np.flatnonzero(wrong)[0])
         kmer = kmer_of_value(value, k)
         if is_null[value] == scored[value]:
-            raise VerificationError(f"{where} of {kmer} should be given exactly if {kmer} occurs often enough")
+            raise VerificationError(f"{where} of {kmer} must be given if and only if {kmer} occurs often enough")
         raise VerificationError(f"{where} of {kmer} is {found[value]}, not {expected[value]}")
 
 
 def _scores(table: NpmiTable, k: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return PMI and NPMI of the k-mers under every estimator, float64[4**k]; not finite where there is none."""
+    """Return PMI and NPMI of the k-mers under every estimator, float64[4**k]; not finite without a score."""
     shared = table.counts[1].sum() + (table.counts[2].sum() if 2 in table.counts else 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         log_count = np.log(table.counts[k])

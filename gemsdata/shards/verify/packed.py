@@ -1,4 +1,4 @@
-"""Verification of packed shards: blocks read by Arrow, bases unpacked by numpy and compared with one byte a base."""
+"""Verification of packed shards: blocks read by Arrow, bases unpacked by numpy and compared as one byte per base."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS = ("packed", "num_bases", "contig", "start")
 def check_packed_shard(
     folder: Path, manifest: Manifest, where: str, shard: Shard, genome: ReferenceGenome | None
 ) -> np.ndarray:
-    """Check the file of a shard; return the places of its blocks: (contig, start, num_bases), int64[num_rows, 3].
+    """Check the file of a shard; return the positions of its blocks: (contig, start, num_bases), int64[num_rows, 3].
 
     ``where`` is the split and the number of the shard. Without ``genome`` the bases are compared with the hashes of the
     manifest only. Raises VerificationError.
@@ -42,7 +42,7 @@ def check_packed_shard(
         check_sizes(whole, column_bytes(manifest.block_rows, manifest.row_tokens, manifest.token_dtype))
         reader = pa.ipc.open_file(pa.BufferReader(whole))
         if not reader.schema.equals(schema):
-            raise VerificationError(f"{file.path}: its columns are not those of blocks of {manifest.row_tokens} bases")
+            raise VerificationError(f"{file.path}: its columns are not blocks of {manifest.row_tokens} bases")
         batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
         for batch in batches:
             batch.validate(full=True)

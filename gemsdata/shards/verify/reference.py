@@ -1,7 +1,7 @@
-"""The genome read again for verification: line by line, one byte a base, by code that the writer does not use.
+"""Independent genome reader for verification: line by line, one byte per base, by code that the writer does not use.
 
-The writer parses blocks of bytes and packs two bits a base; here Python iterates over lines, decompression is the
-standard library's, and .2bit is decoded by arithmetic on one array.
+The writer parses blocks of bytes and packs two bits per base. Here Python iterates over lines, decompression uses the
+standard library, and .2bit is decoded by arithmetic on one array.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ else:
     from backports import zstd
 
 OTHER = 4
-"""code of a letter other than A, C, G and T, and of the position after each contig"""
+"""code of letters other than A, C, G and T, and of the position after each contig"""
 SOFT_BIT = 8
 """added to the code of a soft-masked letter"""
 _CHUNK_BASES = 1 << 24
 _PIECE_BYTES = 1 << 22
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE_ZSTD = b"\x2a\x4d\x18"
-"""from the second byte on: a frame without content, with which some writers begin"""
+"""from the second byte on: an empty frame, written first by some writers"""
 _OPENERS: dict[bytes, Callable[..., Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
@@ -49,13 +49,13 @@ _OPENERS: dict[bytes, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class ReferenceGenome:
-    """All contigs one after the other, one byte a base, a separator after each."""
+    """All contigs concatenated, one byte per base, with a separator after each."""
 
     names: list[str]
     num_bases: np.ndarray
     """bases of each contig, int64[C]"""
     offset: np.ndarray
-    """where each contig begins in ``codes``, int64[C]"""
+    """offset of each contig in ``codes``, int64[C]"""
     codes: np.ndarray
     """uint8[N + C]: 0..3 for A T C G, OTHER for other letters and separators, plus SOFT_BIT where soft-masked"""
     num_rna: int
@@ -66,7 +66,7 @@ class ReferenceGenome:
         return self.codes[self.offset[index] : self.offset[index] + self.num_bases[index]]
 
     def is_letter(self, first: int, codes: np.ndarray) -> np.ndarray:
-        """Return which positions of ``codes``, which begin at ``first``, are letters and no separators, bool[n]."""
+        """Return which positions of ``codes``, which begin at ``first``, are letters, not separators, bool[n]."""
         ends = self.offset + self.num_bases
         low, high = np.searchsorted(ends, [first, first + len(codes)])
         mask = np.ones(len(codes), bool)
@@ -100,7 +100,7 @@ class ReferenceGenome:
         return self.runs(lambda _, codes: codes >= SOFT_BIT)
 
     def sha256(self) -> str:
-        """Return the digest of the genome that the manifest states: names, packed bases and intervals."""
+        """Return the digest of the genome as in the manifest: of names, packed bases and intervals."""
         digest = hashlib.sha256()
         gaps, soft = self.gaps(), self.soft()
         contigs = np.arange(len(self.names) + 1)
@@ -157,7 +157,7 @@ def read_reference(
 
 
 def _sequence_pieces(path: str) -> Iterator[tuple[str | None, bytes]]:
-    """Yield (name, b"") at the begin of each contig and (None, letters) for pieces of its sequence."""
+    """Yield (name, b"") at the beginning of each contig and (None, letters) for pieces of its sequence."""
     if is_url(path):
         with downloaded(path) as copy:
             yield from _sequence_pieces(str(copy))
@@ -183,7 +183,7 @@ def _fasta_pieces(lines: IO[bytes], path: str) -> Iterator[tuple[str | None, byt
     num_bytes = 0
     any_record = False
     begins = ends = True
-    while line := lines.readline(_PIECE_BYTES):  # a part of a line that is longer
+    while line := lines.readline(_PIECE_BYTES):  # a part of a longer line
         begins, ends = ends, line.endswith(b"\n")
         if not any_record:
             line = line.lstrip()
@@ -207,7 +207,7 @@ def _fasta_pieces(lines: IO[bytes], path: str) -> Iterator[tuple[str | None, byt
 
 
 def _twobit_pieces(content: mmap.mmap, path: str) -> Iterator[tuple[str | None, bytes]]:
-    """Yield the sequences of a .2bit file that is mapped."""
+    """Yield the sequences of a memory-mapped .2bit file."""
     order = "<" if content[:4] == b"\x43\x27\x41\x1a" else ">"
 
     def integers(at: int, count: int, dtype: str = "u4") -> list[int]:

@@ -1,4 +1,4 @@
-"""Verification of the rows of shards: blocks read by Arrow or tarfile, tokens made from one byte a base."""
+"""Verification of the rows of shards: blocks read by Arrow or tarfile, tokens made from one byte per base."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ Block = dict[str, np.ndarray]
 def check_shard(
     folder: Path, manifest: Manifest, where: str, shard: Shard, ranks: np.ndarray, genome: ReferenceGenome | None
 ) -> np.ndarray:
-    """Check every file of a shard; return the places of its rows: (contig, start, num_tokens), int64[num_rows, 3].
+    """Check every file of a shard; return the positions of its rows: (contig, start, num_tokens), int64[num_rows, 3].
 
-    ``where`` is the split and the number of the shard, ``ranks`` [4**k + 5] those of the set's NPMI table. Without
+    ``where`` is the split and the number of the shard, ``ranks`` [4**k + 5] are from the set's NPMI table. Without
     ``genome`` the tokens are compared with the hashes of the manifest only. Raises VerificationError.
     """
     places = np.empty((0, 3), np.int64)
@@ -68,7 +68,7 @@ def check_shard(
 
 
 def check_bytes(path: Path, file: ShardFile) -> None:
-    """Raise VerificationError where a file has not the size or the hashes that the manifest says."""
+    """Raise VerificationError if the size or the hashes of a file differ from the manifest."""
     if path.stat().st_size != file.num_bytes:
         raise VerificationError(f"{file.path} has {path.stat().st_size} bytes; the manifest says {file.num_bytes}")
     fast, slow = xxhash.xxh3_64(), hashlib.sha256()
@@ -77,11 +77,11 @@ def check_bytes(path: Path, file: ShardFile) -> None:
             fast.update(block)
             slow.update(block)
     if (fast.hexdigest(), slow.hexdigest()) != (file.xxh3_64, file.sha256):
-        raise VerificationError(f"{file.path}: its content was changed (the hash is not the manifest's)")
+        raise VerificationError(f"{file.path}: its content was changed (the hash differs from the manifest)")
 
 
 def read_blocks(path: Path, where: str, file_format: str, most_bytes: int = MOST_COLUMN_BYTES) -> Iterator[Block]:
-    """Yield the blocks of a shard as {column: array}; ``where`` is what messages call it.
+    """Yield the blocks of a shard as {column: array}; ``where`` is its name in messages.
 
     Raises VerificationError for one that is damaged, or that expands to more than ``most_bytes`` a column.
     """
@@ -99,7 +99,7 @@ def read_blocks(path: Path, where: str, file_format: str, most_bytes: int = MOST
         MemoryError,
     ) as error:
         reason = " ".join(str(error).split())
-        raise VerificationError(f"{where} is no whole {file_format} shard: {reason}") from None
+        raise VerificationError(f"{where} is not a complete {file_format} shard: {reason}") from None
 
 
 def _arrow_blocks(path: Path, where: str, most_bytes: int) -> Iterator[Block]:
@@ -134,7 +134,7 @@ def _check_arrow_header(path: Path, where: str, manifest: Manifest, ranks: np.nd
     }
     for key, value in expected.items():
         if (reader.schema.metadata or {}).get(key) != value:
-            raise VerificationError(f"{where}: {key.decode()} of its metadata is not that of the set")
+            raise VerificationError(f"{where}: {key.decode()} in its metadata differs from the set")
     for index in range(reader.num_record_batches):
         address = reader.get_batch(index).column("start").buffers()[1].address
         is_mapped = whole.address <= address < whole.address + whole.size
@@ -188,7 +188,7 @@ def _check_totals(shard: Shard, where: str, places: np.ndarray, content: str) ->
             f"and {shard.num_tokens}"
         )
     if content != shard.content_xxh3_64:
-        raise VerificationError(f"{where}: its rows are not the ones that the manifest hashed")
+        raise VerificationError(f"{where}: the digest of its rows differs from the manifest")
 
 
 def _check_padding(rows: Block, manifest: Manifest, where: str, first_row: int) -> None:
@@ -207,7 +207,7 @@ def _check_padding(rows: Block, manifest: Manifest, where: str, first_row: int) 
 
 
 def _check_tokens(rows: Block, manifest: Manifest, genome: ReferenceGenome, where: str, first_row: int) -> None:
-    """Compare rows with tokens made of one byte a base by numpy arithmetic."""
+    """Compare rows with tokens that numpy makes from one byte per base."""
     k = manifest.k
     num_tokens, contig, start = (rows[name].astype(np.int64) for name in ("num_tokens", "contig", "start"))
     known = np.minimum(contig, len(genome.names) - 1)

@@ -1,4 +1,4 @@
-"""``verify``: what is checked of a shard set, in which order."""
+"""``verify``: the checks of a shard set, in their order."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from gemsdata.shards.work_folder import holds_work, is_work
 
 _MOST_NAMES_SHOWN = 10
 _SHORTEST_PIECE, _LONGEST_PIECE = 5, 510
-"""bases of the pieces of Ji et al. 2021"""
+"""lengths of the pieces of Ji et al. 2021, in bases"""
 
 
 @dataclass
 class Verdict:
-    """What was checked and holds."""
+    """The checks that passed, and the amount of data."""
 
     num_files: int = 0
     num_rows: int = 0
@@ -50,9 +50,9 @@ class Verdict:
 def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_progress) -> Verdict:
     """Check the shard set in ``out`` against its manifest, and with ``fasta`` against the genome.
 
-    Returns what was checked; what is not named there was not. Raises VerificationError at the first difference, and
-    FileNotFoundError or ValueError when ``out`` is no shard set or ``fasta`` cannot be read. Of a set at a URL, each
-    shard is fetched, to a temporary folder and not from the cache, while it is checked.
+    Returns the list of the checks that were made. Raises VerificationError at the first difference, and
+    FileNotFoundError or ValueError if ``out`` is not a shard set or ``fasta`` cannot be read. The shards of a set at a
+    URL are fetched to a temporary folder, bypassing the cache, one at a time.
     """
     store = store_of(out)
     manifest = store.manifest()
@@ -61,8 +61,8 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
         if isinstance(store, LocalStore):
             folder = store.folder
             _check_file_names(folder, manifest)
-            other = " but those of an unfinished set in _work" if holds_work(folder) else ""
-            verdict.checks.append(f"the folder holds the files of the manifest and no other{other}")
+            other = " except those of an unfinished set in _work" if holds_work(folder) else ""
+            verdict.checks.append(f"the folder contains the files of the manifest and no others{other}")
         else:
             folder = Path(scratch) / "set"
         tokenizer = manifest.tokens.files if manifest.tokens else []
@@ -73,7 +73,7 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
 
 @contextlib.contextmanager
 def _local_files(store: LocalStore | RemoteStore, folder: Path, names: list[str]) -> Iterator[None]:
-    """Hold files of a set at a URL in ``folder``; those of a local set are there."""
+    """Context manager: download files of a set at a URL to ``folder``; do nothing for a local set."""
     if isinstance(store, LocalStore):
         yield
         return
@@ -97,27 +97,27 @@ def _check_set(
     verdict: Verdict,
     progress: Progress,
 ) -> None:
-    """Check everything but which files there are, and note what holds."""
+    """Check everything except the list of files, and record the checks that pass."""
     if manifest.intervals_sha256 and sha256_of(folder / INTERVALS_FILE) != manifest.intervals_sha256:
         raise VerificationError(f"{INTERVALS_FILE}: its sha256 is not the manifest's")
     if manifest.tokens is not None and manifest.tokens.files:
         verdict.checks.append(check_tokenizer(folder, manifest.tokens))
     table = _checked_table(folder, manifest)
     ranks = table.ranks(manifest.k)
-    verdict.checks.append(f"{NPMI_FILE}, its settings and the ranks are those of the manifest")
+    verdict.checks.append(f"{NPMI_FILE}, its settings and its ranks match the manifest")
     num_bases = manifest.genome.num_bases
     genome = read_reference(fasta, scratch / "bases.bin", num_bases, progress) if fasta else None
     if genome is not None:
         verdict.against_fasta = True
         _check_genome(folder, manifest, genome)
         regions = " and validation regions" if manifest.tokens is None else ""
-        verdict.checks.append(f"contigs, numbers of bases{regions} are those of the FASTA")
-        verdict.checks.append(f"{INTERVALS_FILE} holds every gap and every soft-masked interval of the FASTA")
+        verdict.checks.append(f"contigs, numbers of bases{regions} match the FASTA")
+        verdict.checks.append(f"{INTERVALS_FILE} contains every gap and every soft-masked interval of the FASTA")
     for split in manifest.splits:
         _check_split(store, folder, manifest, split, ranks, genome, verdict, progress)
-    if genome is not None:  # after the rows, which say where a base differs
+    if genome is not None:  # after the rows, whose messages name the base that differs
         _expect("genome.sha256", manifest.genome.sha256, genome.sha256())
-    verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest says")
+    verdict.checks.append("every shard has the size, hashes, rows, columns and padding that the manifest gives")
     if manifest.rank_column:
         verdict.checks.append("npmi_rank of every token is its rank in every shard")
     if manifest.tokens is not None:
@@ -125,17 +125,17 @@ def _check_set(
     if manifest.packed:
         verdict.checks.append("blocks cover each split's parts of the contigs, in order and once")
     if genome is not None:
-        verdict.checks.append("the digest of the genome is that of the FASTA")
+        verdict.checks.append("the digest of the genome matches the FASTA")
         if manifest.packed:
-            verdict.checks.append("every base is that of the FASTA; which letter a gap has was not checked")
+            verdict.checks.append("every base matches the FASTA; which letter a gap has was not checked")
         elif manifest.tokens is not None:
             verdict.checks.append("every token spells the bases of the FASTA; how a tokenizer cuts was not checked")
         else:
-            verdict.checks.append("every token and its position are those of the FASTA")
-            verdict.checks.append("each window of the FASTA is there once, in its split and in the order of the seed")
+            verdict.checks.append("every token and its position match the FASTA")
+            verdict.checks.append("each window of the FASTA occurs once, in its split and in the order of the seed")
         if manifest.npmi.from_this_genome:
             check_counts(table, genome, NPMI_FILE)
-            verdict.checks.append(f"the counts of all n-grams of 1 to {table.max_k} bases are those of the FASTA")
+            verdict.checks.append(f"the counts of all n-grams of 1 to {table.max_k} bases match the FASTA")
         else:
             verdict.checks.append("the NPMI table is another genome's: its counts were not checked")
         check_scores(table, folder / NPMI_FILE)
@@ -157,7 +157,7 @@ def _check_file_names(folder: Path, manifest: Manifest) -> None:
 
 
 def _checked_table(folder: Path, manifest: Manifest) -> NpmiTable:
-    """Return the NPMI table of the set once its hash is found to be the manifest's."""
+    """Return the NPMI table of the set, after comparing its hash with the manifest."""
     if sha256_of(folder / NPMI_FILE) != manifest.npmi.sha256:
         raise VerificationError(f"{NPMI_FILE}: its sha256 is not the manifest's")
     table = NpmiTable.from_parquet(folder / NPMI_FILE)
@@ -170,14 +170,14 @@ def _checked_table(folder: Path, manifest: Manifest) -> NpmiTable:
 
 
 def _check_genome(folder: Path, manifest: Manifest, genome: ReferenceGenome) -> None:
-    """Check what the manifest and intervals.parquet say of the genome and of the options that follow from it."""
+    """Check the manifest and intervals.parquet against the genome, and the options that depend on it."""
     _check_contigs(manifest, genome)
     gaps, soft = genome.gaps(), genome.soft()
     stated = manifest.genome
     _expect("genome.num_bases", stated.num_bases, int(genome.num_bases.sum()))
     _expect("genome.num_not_acgt", stated.num_not_acgt, int((gaps[:, 2] - gaps[:, 1]).sum()))
     _expect("genome.num_soft_masked", stated.num_soft_masked, int((soft[:, 2] - soft[:, 1]).sum()))
-    if manifest.tokens is not None:  # its windows and the choice of its regions are those of the view that was written
+    if manifest.tokens is not None:  # its windows and regions were chosen by the view that was written
         has_letters = "letter" in pq.read_schema(folder / INTERVALS_FILE).names
         _check_intervals(folder / INTERVALS_FILE, gaps, soft, with_letters=has_letters)
         return
@@ -209,7 +209,8 @@ def _check_contigs(manifest: Manifest, genome: ReferenceGenome) -> None:
 def _check_intervals(path: Path, gaps: np.ndarray, soft: np.ndarray, *, with_letters: bool) -> None:
     """Check that intervals.parquet holds the gaps, then the soft-masked intervals, and nothing else.
 
-    With letters, as packed sets have them, gaps are cut where the letter changes. Which letter it is, is not checked.
+    In packed sets, which store letters, gaps are split where the letter changes. The letters themselves are not
+    checked.
     """
     try:
         table = pq.read_table(path)
@@ -237,7 +238,7 @@ def _check_intervals(path: Path, gaps: np.ndarray, soft: np.ndarray, *, with_let
 
 
 def _joined(table: pa.Table, name: str) -> pa.Table:
-    """Return intervals with letters without them: those of one gap in one row."""
+    """Return intervals without their letters, with the intervals of one gap joined."""
     if table.schema.names != ["contig", "start", "end", "kind", "letter"]:
         raise VerificationError(f"{name}: its columns are not contig, start, end, kind and letter")
     rows: list[dict[str, Any]] = []
@@ -263,7 +264,7 @@ def _check_split(
     verdict: Verdict,
     progress: Progress,
 ) -> None:
-    """Check all shards of a split, and where its rows lie."""
+    """Check all shards of a split, and the positions of its rows."""
     total = sum(manifest.num_rows(name) for name in manifest.splits)
     places: list[np.ndarray] = [np.empty((0, 3 if manifest.tokens is None else 4), np.int64)]
     first_row = 0
@@ -292,7 +293,7 @@ def _check_split(
 
 
 def _check_places(manifest: Manifest, split: str, genome: ReferenceGenome, placed: np.ndarray) -> None:
-    """Check that the rows lie where a loop over the runs of ACGT puts them: each window once, and no other."""
+    """Check that the rows are exactly the windows that a loop over the runs of ACGT gives, each once."""
     expected = expected_windows(manifest, split, genome)
     in_order = placed[np.lexsort((placed[:, 1], placed[:, 0]))]
     num_both = min(len(expected), len(placed))
@@ -301,7 +302,7 @@ def _check_places(manifest: Manifest, split: str, genome: ReferenceGenome, place
         here, wanted = _window_text(in_order[differs[0]], genome), _window_text(expected[differs[0]], genome)
         raise VerificationError(f"{split}: window {here} was found, {wanted} was expected")
     _expect(f"{split}: the number of windows", len(placed), len(expected))
-    order = np.empty(len(placed), np.int64)  # the writer's kernel: its order is tested elsewhere, used here
+    order = np.empty(len(placed), np.int64)  # the kernel of the writer: its order is tested elsewhere
     permute_range(0, len(placed), np.uint64(key_of(manifest.seed, RandomStream.ROW_ORDER, SPLITS.index(split))), order)
     differs = np.flatnonzero((expected[order] != placed).any(axis=1))
     if differs.size:

@@ -14,13 +14,13 @@ from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 
 _REGION_BASES, _REGIONS_WANTED, _SMALLEST_REGION_BASES = 1_000_000, 10, 12
-"""as the format states; not taken from the writer, whose mistakes in them would otherwise pass"""
+"""from the format specification, not imported from the writer, whose errors would then go unnoticed"""
 _WRAP = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
 _PACKED_ROW_TOKENS = 510
-"""a packed set holds out what a set of rows of the default length would"""
+"""a packed set holds out the regions of a set with rows of the default length"""
 
 
 def expected_regions(manifest: Manifest, genome: ReferenceGenome) -> list[tuple[int, int, int]]:

@@ -1,4 +1,4 @@
-"""Verification of shards that were written from a view: tokens spelled out and compared with one byte a base."""
+"""Verification of shards that were written from a view: tokens are decoded and compared as one byte per base."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _HASHED = ("input_ids", "num_tokens", "contig", "start")
 _SUFFIXES = {"arrow": ".arrow", "webdataset": ".tar"}
 _MARKS = ("##", "Ġ", "▁")
 CheckBlock = Callable[[Block, "ReferenceGenome | None", str], None]
-"""raises VerificationError for a block whose tokens are not over the bases that it says"""
+"""raises VerificationError for a block whose tokens do not match the bases at its positions"""
 
 
 def check_tokenizer(folder: Path, tokens: TokenInfo) -> str:
-    """Check that the files of the tokenizer are those that the rows were made with; return what was checked."""
+    """Check that the tokenizer files are those that the rows were made with; return the check as text."""
     digests = {name: sha256_of(folder / name) for name in tokens.files}
     expected = dict(zip(tokens.files, tokens.files_sha256, strict=False))
     expected["tokenizer.json"] = tokens.identity.removeprefix("tokenizer:")
@@ -65,14 +65,14 @@ def check_written_shard(
             row += len(block["start"])
         places = np.concatenate(found)
         if (len(places), int(places[:, 3].sum())) != (shard.num_rows, shard.num_tokens):
-            raise VerificationError(f"{file.path} has {len(places)} rows; the manifest has other numbers")
+            raise VerificationError(f"{file.path} has {len(places)} rows; the numbers in the manifest differ")
         if content.hexdigest() != shard.content_xxh3_64:
-            raise VerificationError(f"{file.path}: its rows are not the ones that the manifest hashed")
+            raise VerificationError(f"{file.path}: the digest of its rows differs from the manifest")
     return places
 
 
 def check_written_places(manifest: Manifest, tokens: TokenInfo, split: str, places: np.ndarray) -> None:
-    """Check that rows lie in their split and that no token is in two of them; ``places`` of `check_written_shard`."""
+    """Check that rows lie in their split and that no two share a token; ``places`` is from `check_written_shard`."""
     stride = None if tokens.spec == "tokenizer" else int(tokens.spec.split(":")[2])
     contig, start, num_bases, num_tokens = places[np.lexsort((places[:, 1], places[:, 0]))].T
     next_token = start + (num_bases if stride is None else num_tokens * stride)
@@ -123,7 +123,7 @@ def _check_kmers(tokens: TokenInfo) -> CheckBlock:
     def check(block: Block, genome: ReferenceGenome | None, where: str) -> None:
         ids, counts = block["input_ids"], block["num_tokens"].astype(np.int64)
         if ((counts - 1) * stride + k != block["num_bases"]).any():
-            raise VerificationError(f"{where}: num_bases is not what the tokens cover")
+            raise VerificationError(f"{where}: num_bases differs from the bases that the tokens cover")
         if genome is None:
             return
         first = genome.offset[block["contig"].astype(np.int64)] + block["start"]
@@ -172,7 +172,7 @@ def _check_varying(folder: Path, tokens: TokenInfo) -> CheckBlock:
                 )
             spelled, start, num_bases = "".join(words), int(block["start"][i]), int(block["num_bases"][i])
             if len(spelled) != num_bases:
-                raise VerificationError(f"{where}: num_bases of row {i} of the block is not what its tokens cover")
+                raise VerificationError(f"{where}: num_bases of row {i} of the block differs from its tokens")
             if genome is not None:
                 contig = int(block["contig"][i])
                 codes = genome.contig(contig)[start : start + num_bases] & 7
