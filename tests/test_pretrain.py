@@ -59,7 +59,7 @@ def test_the_stage_switches_at_the_exact_step(whole):
     stages = lines(whole, "stage")  # of the batch of update s, which is batch s - 1
     assert [stages[s] for s in range(1, 25)] == [0] * 16 + [1] * 8
     assert read_metrics(whole / "metrics.jsonl")[-1]["stage_log"] == [[16, 1]]
-    note = switch_note(read_metrics(whole / "metrics.jsonl"), CMGems(threshold=1000.0), "valid_loss")
+    note = " ".join(switch_note(read_metrics(whole / "metrics.jsonl"), CMGems(threshold=1000.0), "valid_loss").split())
     assert "changes from genemask to global at step 16. The validation perplexity" in note
     assert "from step 6 to step 12; the curriculum goes on when it falls by less than 1000" in note
 

@@ -157,7 +157,7 @@ def test_a_damaged_plan_is_refused_by_name(encoded: Path, genome) -> None:
     names = [
         path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file() and "parts-" not in str(path)
     ]
-    assert {"plan.json", "ranks.npy", "train.npz", "genome/packed.bin", "npmi.parquet"} <= set(names)
+    assert {"plan.json", "ranks.npy", "train.start.npy", "genome/packed.bin", "npmi.parquet"} <= set(names)
     for name in set(names) - {"lock"}:
         whole = (work / name).read_bytes()
         for damaged in (whole[:-1], whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:]):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import random
 import threading
@@ -19,8 +20,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-
-from gemsdata.files.hashing import sha256_of_stream
 
 _PARTIAL = ".part"
 _LOCK, _TURN = "lock", "turn"
@@ -189,7 +188,8 @@ class FileCache:
 
     def _download(self, partial: BinaryIO, path: Path, num_bytes: int, download: Callable[[BinaryIO], None]) -> None:
         try:
-            download(cast(BinaryIO, _Bounded(partial, num_bytes)))
+            bounded = _Bounded(partial, num_bytes)
+            download(cast(BinaryIO, bounded))
             partial.flush()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -199,9 +199,7 @@ class FileCache:
                 f"{os.strerror(error.errno)}; free some space, or set GEMSDATA_CACHE to a folder of another disk",
                 str(self.folder),
             ) from None
-        written = partial.tell()
-        partial.seek(0)
-        found = sha256_of_stream(partial)
+        written, found = partial.tell(), bounded.sha256.hexdigest()
         if found != path.name or written != num_bytes:
             raise ContentError(
                 f"what was fetched has sha256 {found} and {written:,} bytes instead of {path.name} and {num_bytes:,}:"
@@ -261,12 +259,15 @@ class _Bounded:
 
     def __init__(self, stream: BinaryIO, num_bytes: int) -> None:
         self._stream, self._num_bytes = stream, num_bytes
+        self.sha256 = hashlib.sha256()
+        """of what was written"""
         self.tell, self.flush = stream.tell, stream.flush
 
     def write(self, content: bytes) -> int:
         """Write ``content``; raise ContentError if it exceeds the announced size."""
         if self.tell() + len(content) > self._num_bytes:
             raise ContentError(f"the download has more than the {self._num_bytes:,} bytes of the manifest")
+        self.sha256.update(content)
         return self._stream.write(content)
 
 

@@ -17,6 +17,7 @@ from gemsdata.kernels.gather import gather, gather_places
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows, contig_dtype
+from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.shard_table import num_bytes_of
 from gemsdata.shards.storage import open_together
@@ -101,6 +102,7 @@ class SplitReader:
         self._why: dict[int, str] = {}
         if self._passing:
             self.shards.store.on_full(self._make_room)
+        self._fetcher = ShardFetcher(self.shards, self.split)
 
     @property
     def needs_windows(self) -> bool:
@@ -162,6 +164,16 @@ class SplitReader:
         self.shards.check_unchanged()
         self._files.check(now=True)
 
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether `fetch_ahead` can fetch another shard."""
+        return self._fetcher.has_room
+
+    def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:
+        """Start to fetch the shards of rows; see `RowReader.fetch_ahead`."""
+        shard = self._index.locate(row_ids[row_ids >= 0]).shard
+        self._fetcher.request(np.unique(shard).tolist())
+
     def empty(self, num_rows: int) -> StoredRows:
         """Return a buffer for `read`."""
         input_ids = np.empty((num_rows, self.row_tokens), self.shards.manifest.token_dtype)
@@ -211,13 +223,15 @@ class SplitReader:
         open_together(
             self.shards.store,
             {index: entries[index].files[self.shards.file_format].num_bytes for index in together},
-            lambda: shard[self._table[block, 0] == _UNSEEN].tolist(),
+            lambda: np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist(),
             self._open,
+            self._fetcher.request,
         )
 
     def _open(self, shard: int) -> None:
         """Open a shard for the first time: record the addresses of its blocks, or its damage."""
         blocks = self._index.blocks(shard)
+        self._fetcher.begin(shard)
         try:
             opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
         except (FileNotFoundError, ValueError, OSError) as error:
@@ -241,6 +255,7 @@ class SplitReader:
         for shard in self._kept.keys() - current - self._recent:
             blocks = self._index.blocks(shard)
             self._table[blocks.start : blocks.stop] = _UNSEEN
+            self._fetcher.forget(shard)
             self._files.remove(shard)
             del self._kept[shard]
         for shard in self._readers.keys() - current - self._recent:
@@ -315,7 +330,10 @@ class SplitReader:
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_lock", "_files", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
+        own = (
+            "_lock", "_files", "_table", "_kept", "_recent", "_readers",
+            "_decoded", "_num_decoded", "_why", "_fetcher",
+        )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -39,6 +39,9 @@ class Store(Protocol):
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the local path of a file and the object that keeps it there; a local file may not exist."""
 
+    def fetch_ahead(self, file: ShardFile) -> None:
+        """Fetch a file that will be needed, unless it must wait for room or another process; errors are ignored."""
+
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """Context manager: the path of the current file, never from a cache."""
 
@@ -70,6 +73,9 @@ class LocalStore:
 
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
+
+    def fetch_ahead(self, file: ShardFile) -> None:
+        """Do nothing: all files are on this machine."""
 
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:  # noqa: D102
         return contextlib.nullcontext(self.folder / name)
@@ -142,6 +148,11 @@ class RemoteStore:
     def fetching_together(self) -> contextlib.AbstractContextManager[None]:  # noqa: D102
         return self.cache.fetching_together()
 
+    def fetch_ahead(self, file: ShardFile) -> None:  # noqa: D102
+        cache = FileCache(self.cache.folder, self.cache.max_bytes, wait_s=0)
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            cache.fetch(file.sha256, file.num_bytes, lambda stream: self._folder.copy(file.path, stream)).release()
+
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:  # noqa: D102
         with tempfile.TemporaryDirectory(prefix="gemsdata-") as folder:
@@ -160,12 +171,17 @@ class RemoteStore:
 
 
 def open_together(
-    store: Store, wanted: dict[int, int], missing: Callable[[], Sequence[int]], open_shard: Callable[[int], None]
+    store: Store,
+    wanted: dict[int, int],
+    missing: Callable[[], Sequence[int]],
+    open_shard: Callable[[int], None],
+    request: Callable[[Sequence[int]], None],
 ) -> None:
     """Open the shards that a batch needs at a time, although a full cache closes those that are open.
 
-    ``wanted`` are {shard: bytes}, ``missing`` returns which of them are not open, ``open_shard`` opens one. Raises
-    OSError when all of them do not fit the cache together, or have not been there together for `WAIT_S`.
+    ``wanted`` are {shard: bytes}, ``missing`` returns which of them are not open, ``open_shard`` opens one,
+    ``request`` starts to fetch some. Raises OSError when all of them do not fit the cache together, or have not been
+    there together for `WAIT_S`.
     """
     num_bytes, end = sum(wanted.values()), time.monotonic() + WAIT_S
     with store.fetching_together():
@@ -176,6 +192,7 @@ def open_together(
                     f" room for {store.max_bytes:,}, which other jobs may use, too; raise cache_bytes, or use a smaller"
                     " shuffle window or smaller batches"
                 )
+            request(shards)
             open_shard(shards[0])
 
 
