@@ -20,6 +20,7 @@ from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.shard_table import num_bytes_of
+from gemsdata.shards.storage import open_together
 from gemsdata.shards.webdataset import TarShard
 
 FAULT_POLICIES = ("raise", "skip-and-count")
@@ -90,7 +91,7 @@ class SplitReader:
 
     def _start(self) -> None:
         """Initialise the state that belongs to one process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._table = np.zeros((self._index.num_blocks, 4), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
@@ -99,6 +100,8 @@ class SplitReader:
         self._decoded: OrderedDict[int, Rows] = OrderedDict()
         self._num_decoded = 0
         self._why: dict[int, str] = {}
+        if self._passing:
+            self.shards.store.on_full(self._make_room)
         self._fetcher = ShardFetcher(self.shards, self.split)
 
     @property
@@ -197,10 +200,8 @@ class SplitReader:
 
     def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
         """Return the addresses of the columns of blocks, int64[B, 4], and the objects that keep decoded ones alive."""
-        unseen = np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist()
-        for number, index in enumerate(unseen):
-            self._fetcher.request(unseen[number:])
-            self._open(index)
+        if (self._table[block, 0] == _UNSEEN).any():
+            self._open_all(shard, block)
         address = self._table[block]
         held: list[object] = []
         if self._passing:
@@ -214,6 +215,18 @@ class SplitReader:
                     held.append(rows)
         address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0, 0, 0)
         return address, held
+
+    def _open_all(self, shard: np.ndarray, block: np.ndarray) -> None:
+        """Open the shards of blocks that were not seen yet; each may close the others, see `_make_room`."""
+        entries = self.shards.manifest.shards(self.split)
+        together = [] if self._compressed else np.unique(shard).tolist()  # of compressed ones each is read by itself
+        open_together(
+            self.shards.store,
+            {index: entries[index].files[self.shards.file_format].num_bytes for index in together},
+            lambda: np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist(),
+            self._open,
+            self._fetcher.request,
+        )
 
     def _open(self, shard: int) -> None:
         """Open a shard for the first time: record the addresses of its blocks, or its damage."""
@@ -250,6 +263,13 @@ class SplitReader:
             del self._readers[shard]
         self._recent = current
         return [self._kept[shard] for shard in current & self._kept.keys()]
+
+    def _make_room(self) -> None:
+        """Close all shards: the cache is full, and other jobs may wait for those that this one keeps."""
+        if self._lock.acquire(blocking=False):  # else another thread opens shards, and is asked itself
+            self._recent = set()
+            self._let_go(set())
+            self._lock.release()
 
     def _decode(self, shard: int, block_id: int) -> Rows | None:
         """Return a block of a compressed shard; None if it is damaged and to be skipped."""
@@ -311,17 +331,9 @@ class SplitReader:
 
     def __getstate__(self) -> dict[str, Any]:
         own = (
-            "_lock",
-            "_files",
-            "_table",
-            "_kept",
-            "_recent",
-            "_readers",
-            "_decoded",
-            "_num_decoded",
-            "_why",
-            "_fetcher",
-        )
+            "_lock", "_files", "_table", "_kept", "_recent", "_readers",
+            "_decoded", "_num_decoded", "_why", "_fetcher",
+        )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

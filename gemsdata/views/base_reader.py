@@ -15,6 +15,7 @@ from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
 from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.shard_table import column_of, num_bytes_of
+from gemsdata.shards.storage import open_together
 from gemsdata.views.regions import contigs_of
 
 _OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps", "_fetcher")
@@ -55,12 +56,14 @@ class BaseReader:
 
     def _start(self) -> None:
         """Initialise the state that belongs to one process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, PackedShard] = {}
         self._recent: set[int] = set()
         self._why: dict[int, str] = {}
+        if self.passing:
+            self.shards.store.on_full(self._make_room)
         self._fetcher = ShardFetcher(self.shards, self.split)
 
     def read(
@@ -120,19 +123,39 @@ class BaseReader:
         wanted = set(np.unique(np.concatenate([first, last])).tolist())
         if (last - first > 1).any():
             wanted = {shard for a, b in zip(first.tolist(), last.tolist(), strict=True) for shard in range(a, b + 1)}
-        unseen = sorted(wanted - self._kept.keys() - self._why.keys())
-        for number, shard in enumerate(unseen):
-            self._fetcher.request(unseen[number:])
-            self._open(shard)
+        if wanted - self._kept.keys() - self._why.keys():
+            self._open_all(wanted)
         held = [self._kept[shard] for shard in wanted if shard in self._kept]
         if not self.passing:
             return self._address, held
+        self._let_go(wanted)
+        return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
+
+    def _open_all(self, wanted: set[int]) -> None:
+        """Open the shards that are not open; each may close the others, see `_make_room`."""
+        entries = self.shards.manifest.shards(self.split)
+        open_together(
+            self.shards.store,
+            {shard: entries[shard].files["packed"].num_bytes for shard in wanted},
+            lambda: sorted(wanted - self._kept.keys() - self._why.keys()),
+            self._open,
+            self._fetcher.request,
+        )
+
+    def _let_go(self, wanted: set[int]) -> None:
+        """Close the shards that neither this read nor the one before touched."""
         for shard in self._kept.keys() - wanted - self._recent:
             self._files.remove(shard)
             self._fetcher.forget(shard)
             del self._kept[shard]
         self._recent = wanted
-        return self._address.copy(), held  # another thread may reopen a shard elsewhere before the read
+
+    def _make_room(self) -> None:
+        """Close all shards: the cache is full, and other jobs may wait for those that this one keeps."""
+        if self._lock.acquire(blocking=False):  # else another thread opens shards, and is asked itself
+            self._recent = set()
+            self._let_go(set())
+            self._lock.release()
 
     def _open(self, shard: int) -> None:
         begin, end = (int(block) for block in self._first_of_shard[shard : shard + 2])
