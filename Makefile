@@ -66,6 +66,9 @@ bench: .bench-peers/.installed
 	$(BIN)/python -m bench.bench_queries --write
 	$(BIN)/python -m bench.bench_serve --write
 	$(BIN)/python -m bench.bench_train --write --threads 1
+	$(BIN)/python -m bench.open_manifest --write
+	$(BIN)/python -m bench.simulate_ranks --write
+	$(BIN)/python -m bench.plan_scale --write
 	$(BIN)/python -m tools.doc_figures
 
 # Change one operator or number at a time, and see whether a test fails; about an hour.

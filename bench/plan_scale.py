@@ -20,7 +20,7 @@ PART_BYTES = 8 << 20
 """size of one request to an object store, to read inputs or to write shards"""
 INPUT_BYTES_A_BASE = 0.32
 """of FASTA compressed with gzip: the first 28 Mb of human chromosome 1"""
-GENOMES = {"3 Gb, one genome": (3.1e9, 1), "1.5 Tb, 500 assemblies": (1.5e12, 500), "10 Tb": (1e13, 3300)}
+GENOMES = {"3 Gb, one genome": (3.1e9, 1), "1.5 Tb, 500 assemblies": (1.5e12, 500), "10 Tb, 3,300 files": (1e13, 3300)}
 """bases and input files"""
 FORMATS = {"rows of 510 tokens": ShardOptions(), "packed bases": ShardOptions(format="packed")}
 _ROW_BYTES = 2 * 510 + 2 + 2 + 8

@@ -80,7 +80,7 @@ def simulate(order: Order, num_ranks: int, *, resumes: int, seed: int = 0) -> Si
     random = np.random.default_rng(seed)
     wrong = 0
     for step in random.integers(0, 1 << 30, resumes).tolist():
-        other = int(random.integers(1, num_ranks + 1))
+        other = int(random.integers(2, max(num_ranks, 2) + 1))
         expected = global_rows(order, step, 1)[0]
         wrong += not np.array_equal(global_rows(order, step, other)[0], expected)
     return Simulated(

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_CHANGES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
+_CHANGES = ("os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate")
 _KILLED, _FAILED = 77, 78
 
 
 def killed_before(change: int, action: Callable[[], Any], folder: Path) -> bool:
     """Run ``action`` in a forked process that ends before its change number ``change`` below ``folder``.
 
-    A change is a rename, the removal or creation of a folder, the removal of a file, or its opening for writing.
-    Returns False when the action ended before.
+    A change is a rename or a link, the removal or creation of a folder, the removal of a file, or its opening for
+    writing. Returns False when the action ended before.
     """
     with warnings.catch_warnings(action="ignore"):  # that this process has threads: the child needs none of them
         pid = os.fork()
@@ -37,7 +37,8 @@ def _run(change: int, action: Callable[[], Any], folder: str) -> None:
         nonlocal left
         writes = event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
         is_change = writes or event in _CHANGES
-        if is_change and isinstance(arguments[0], str | os.PathLike) and os.fspath(arguments[0]).startswith(folder):
+        place = arguments[event == "os.link"] if is_change else None  # of a link, the new name
+        if isinstance(place, str | os.PathLike) and os.fspath(place).startswith(folder):
             if left == 0:
                 os._exit(_KILLED)
             left -= 1

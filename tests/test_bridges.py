@@ -60,7 +60,7 @@ def test_a_ray_dataset_has_the_rows(shards, monkeypatch):
     check(pa.table({**columns, "input_ids": [list(ids) for ids in columns["input_ids"]]}), shards, "train")
 
 
-@pytest.mark.parametrize("bridge", ["to_dask", "to_ray_dataset"])
+@pytest.mark.parametrize("bridge", ["to_dask", pytest.param("to_ray_dataset", marks=pytest.mark.slow)])
 def test_what_has_no_rows_is_refused(tmp_path, shards, bridge):
     pytest.importorskip("dask.dataframe" if bridge == "to_dask" else "ray.data")
     packed = make_set(tmp_path / "packed", format="packed", row_tokens=510, scheme="fixed", rows_per_shard=None)

@@ -134,7 +134,7 @@ FAULTS = {
         "lost" if method == "PUT" and before == 0 and name.endswith(("plan.json", "0.arrow", "_index.json")) else None
     ),
     "answers cut": lambda method, name, before: (
-        "cut" if method == "GET" and before == 0 and name.endswith((".bin", "train.npz", "0.json")) else None
+        "cut" if method == "GET" and before == 0 and name.endswith((".bin", "train.start.npy", "0.json")) else None
     ),
     "slow answers": lambda method, name, before: 0.2 if before == 0 and name.endswith("0.arrow") else None,
 }  # fmt: skip

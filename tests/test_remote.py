@@ -8,13 +8,17 @@ import shutil
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import gemsdata as gd
 from gemsdata.files.cache import FileCache
+from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.write import shard
+from tests.genomes import random_dna, write_fasta
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
 
 pytestmark = pytest.mark.once
@@ -75,6 +79,48 @@ def test_a_cache_smaller_than_the_split_stays_in_its_bounds(shards, tmp_path):
         assert cached_bytes(tmp_path / "cache") <= small["cache_bytes"]
     assert [batch["sample_ids"].tolist() for batch in batches] == [batch["sample_ids"].tolist() for batch in local]
     assert (batches[-1]["labels"].numpy() == local[-1]["labels"]).all()
+
+
+def jobs_with_one_cache(place, cache, cache_bytes, source=lambda opened: opened):
+    """What four jobs read at a time, through one cache, and what they should."""
+
+    def read(seed, opened):
+        return digest(global_batches(loaders_of_ranks(source(opened), 1, shuffle=20, seed=seed, num_steps=10)))
+
+    def job(seed):
+        opened = ShardSet.open(f"file://{place}", cache_dir=cache, cache_bytes=cache_bytes)
+        opened.store.cache.wait_s = 30
+        return read(seed, opened)
+
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(job, range(4))), [read(seed, ShardSet.open(place)) for seed in range(4)]
+
+
+def test_jobs_that_wait_for_room_leave_theirs_to_others(shards, tmp_path):
+    """The cache has room for two shards, and each job needs two at a time."""
+    found, right = jobs_with_one_cache(shards, tmp_path, 2 * max(sizes_of(shards)))
+    assert found == right
+
+
+def test_jobs_that_read_views_leave_room_to_others(tmp_path):
+    fasta = write_fasta(tmp_path / "g.fa", {str(contig): random_dna(1200, contig) for contig in range(8)})
+    options = ShardOptions(format="packed", k=3, min_count=1, valid_fraction=0, block_rows=1, rows_per_shard=1)
+    shard([fasta], tmp_path / "packed", options)
+    sizes = [path.stat().st_size for path in (tmp_path / "packed" / "train").iterdir()]
+    place, cache = tmp_path / "packed", tmp_path / "cache"
+    found, right = jobs_with_one_cache(place, cache, 9 * max(sizes), lambda opened: gd.view(opened, row_bases=60))
+    assert len(sizes) > 9
+    assert found == right
+
+
+def test_a_batch_that_needs_more_than_the_cache_holds_is_an_error(shards, tmp_path):
+    opened = ShardSet.open(f"file://{shards}", cache_dir=tmp_path, cache_bytes=2 * max(sizes_of(shards)))
+    loader = gd.build_loader(opened, batch_size=60, shuffle=20)
+    if opened.manifest.compression == "none":
+        with pytest.raises(OSError, match=r"a batch needs \d shards of .* at a time, .*; raise cache_bytes"):
+            next(iter(loader))
+    else:
+        next(iter(loader))  # compressed shards are read one by one
 
 
 def test_a_cache_below_one_shard_says_so(shards, tmp_path):

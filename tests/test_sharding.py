@@ -244,3 +244,16 @@ def test_options_are_checked_with_what_was_given() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             ShardOptions(**bad)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("file_format", "row_tokens", "block_rows", "most"), [("arrow", 510, 1024, 32_768), ("packed", 32_768, 128, 2048)]
+)
+def test_a_split_has_at_most_100_000_shards(file_format, row_tokens, block_rows, most):
+    options = ShardOptions(format=file_format)
+    for num_rows, size in ((1, block_rows), (most * 100_000, most), (most * 100_000 + 1, most + block_rows)):
+        assert options.num_rows_of_shard(num_rows, block_rows, row_tokens) == size
+    huge = options.num_rows_of_shard(10**12 + 7, block_rows, row_tokens)
+    assert huge % block_rows == 0
+    assert huge * 99_900 < 10**12 + 7 <= huge * 100_000

@@ -33,7 +33,7 @@ def test_every_row_is_given_once_whatever_the_number_of_ranks(num_ranks, num_ste
 def test_shares_that_are_not_exact_are_counted(monkeypatch):
     def overlapping(self, count):
         found = rank_slice(self, count)
-        return range(found.start, min(found.stop + (self.rank == 1), count))
+        return range(found.start, min(found.stop + (self.rank == 0), count))
 
     rank_slice = World.rank_slice
     monkeypatch.setattr(World, "rank_slice", overlapping)

@@ -56,6 +56,8 @@ def test_faults_that_need_no_mount(example: faults.Example, fault: faults.Fault)
     assert fault(example, random.Random(1)) > 2
 
 
-def test_workers_end_with_their_parent(tmp_path: Path) -> None:
-    ended = kill_parent(make_set(tmp_path / "set"), "fork", tmp_path)
-    assert (ended.num_workers, ended.left) == (2, 0)
+@pytest.mark.parametrize("way", ["fork", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_workers_end_with_their_parent(tmp_path: Path, way: str) -> None:
+    ended = kill_parent(make_set(tmp_path / "set"), way, tmp_path)
+    assert ended.num_workers >= 2  # a fork server counts
+    assert ended.left == 0

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -155,7 +157,7 @@ def test_a_damaged_plan_is_refused_by_name(encoded: Path, genome) -> None:
     names = [
         path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file() and "parts-" not in str(path)
     ]
-    assert {"plan.json", "ranks.npy", "train.npz", "genome/packed.bin", "npmi.parquet"} <= set(names)
+    assert {"plan.json", "ranks.npy", "train.start.npy", "genome/packed.bin", "npmi.parquet"} <= set(names)
     for name in set(names) - {"lock"}:
         whole = (work / name).read_bytes()
         for damaged in (whole[:-1], whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:]):
@@ -201,6 +203,23 @@ def test_two_writers_of_one_name_share_no_temporary_file(tmp_path: Path, monkeyp
         two.write(b"same")
     assert path.read_bytes() == b"same"
     assert [file.name for file in tmp_path.iterdir()] == ["shard"]
+
+
+def test_a_new_file_never_has_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a kill leaves nothing, whenever it comes."""
+    seen, link = [], os.link
+
+    def watched(*arguments: Any, **options: Any) -> None:
+        link(*arguments, **options)
+        seen.append([path.name for path in tmp_path.iterdir()])
+
+    monkeypatch.setattr(publishing.os, "link", watched)
+    for content in (b"new", b"newer"):
+        with publishing.publish(tmp_path / "table") as stream:
+            stream.write(content)
+        assert (tmp_path / "table").read_bytes() == content
+        assert [path.name for path in tmp_path.iterdir()] == ["table"]
+    assert seen[:1] in ([], [["table"]])  # there are file systems without unnamed files
 
 
 def test_verify_tells_an_unfinished_set_from_foreign_files(encoded: Path, genome) -> None:

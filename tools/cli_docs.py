@@ -16,17 +16,20 @@ PATH = Path(__file__).parents[1] / "docs" / "cli.md"
 _WIDTH = 100
 _HEADER = """# The command line
 
-This page is written by `python -m tools.cli_docs` from the commands. `gemsdata` without a command prints the list of
-commands, `gemsdata COMMAND --help` the help of one. `python -m gemsdata` is the same program.
+This page is written by `python -m tools.cli_docs` from the commands. `gemsdata` without a command
+prints the list of commands, `gemsdata COMMAND --help` the help of one. `python -m gemsdata` is the
+same program.
 
-- **Exit status**: 0 on success; 1 if `verify` finds a difference, `lint` an error, `audit --strict` an alert; 2 after
-  one line `error: ...` for invalid input; 130 after Ctrl-C, with a line on how to continue.
-- `--json` prints the result as one JSON document (`query`: one object per line). `--quiet` suppresses summaries and
-  progress bars. Progress bars are shown on a terminal only.
+- **Exit status**: 0 on success; 1 if `verify` finds a difference, `lint` an error, `audit --strict`
+  an alert; 2 after one line `error: ...` for invalid input; 130 after Ctrl-C, with a line on how to
+  continue.
+- `--json` prints the result as one JSON document (`query`: one object per line). `--quiet`
+  suppresses summaries and progress bars. Progress bars are shown on a terminal only.
 - A reader that closes the pipe (`gemsdata query ... | head`) ends the command without an error.
 
-`gemsdata pretrain`, `finetune` and `eval fewshot | gue | compare | motifs` run the programs of `train/` and `eval/`,
-which are installed with gemsdata. On several devices, start them with accelerate, which needs a module:
+`gemsdata pretrain`, `finetune` and `eval fewshot | gue | compare | motifs` run the programs of
+`train/` and `eval/`, which are installed with gemsdata. On several devices, start them with
+accelerate, which needs a module:
 
 *Not run by the tests: needs minutes.*
 

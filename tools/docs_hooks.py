@@ -14,6 +14,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).parents[1]
+_SEARCH = 'data-md-component="search" role="dialog" aria-label="Search"'
+"""the search dialog with a name, which Material leaves out"""
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -42,6 +44,7 @@ def on_page_content(content: str, **_: Any) -> str:
 def on_post_page(output: str, *, page: Page, **_: Any) -> str:
     """Load Material's search helper from docs/assets instead of another host."""
     up = "../" * page.url.count("/")
+    output = output.replace('data-md-component="search" role="dialog"', _SEARCH)
     return output.replace("https://unpkg.com/iframe-worker/shim", f"{up}assets/iframe-worker.js")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _KINDS = {"mask": "shown as [MASK]", "kept": "kept", "random": "replaced at random"}
+_NOTE_COLUMNS = 84
 
 
 def draw_run(run: Path, curriculum: Curriculum, subject: str, *, decided_by: str = "valid_loss") -> None:
@@ -69,12 +71,13 @@ def switch_note(lines: list[dict[str, Any]], curriculum: Curriculum, decided_by:
             if drop < curriculum.threshold:
                 change = f"fell by only {drop:.2f}" if drop >= 0 else f"rose by {-drop:.2f}"
                 text += (
-                    f" at step {step}. The validation perplexity\n{change} from step {first} to step {last};"
+                    f" at step {step}. The validation perplexity {change} from step {first} to step {last};"
                     f" the curriculum goes on when it falls by less than {curriculum.threshold:g}"
                 )
                 break
-    text += ".\nOther tokens are masked from there on, so the training loss before and after are of different tasks"
-    return text + ("; the validation masks stay the same." if curriculum.frozen_evaluation else ".")
+    text += ". Other tokens are masked from there on, so the training loss before and after are of different tasks"
+    text += "; the validation masks stay the same." if curriculum.frozen_evaluation else "."
+    return textwrap.fill(text, _NOTE_COLUMNS)
 
 
 def _masking(curriculum: Curriculum, stage: int) -> str:

@@ -243,7 +243,7 @@ def _finish(run: Path, state: TrainingState, config: PretrainConfig, rows: Train
             if config.card:
                 write_card(run / "final", model_card(config, rows, read_metrics(run / "metrics.jsonl")))
         sets = ", ".join(place_name(place) for place in config.shards)
-        subject = f"{config.model}, {config.masking}, {sets}, seed {config.seed}"
+        subject = f"{place_name(config.model)}, {config.masking}, {sets}, seed {config.seed}"
         decided_by = "valid_loss" if config.switch_on == "all" else "valid_loss_mask"
         draw_run(run, config.curriculum(), subject, decided_by=decided_by)
     state.accelerator.end_training()

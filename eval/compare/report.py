@@ -56,7 +56,7 @@ def write_results(found: pd.DataFrame, *, study: Study, runs: pd.DataFrame, rema
         unit="seed",
     )
     shown = ", ".join(f"{name} = {value}" for name, value in study.pretrain.items())
-    text = f"""# Study of {len(study.arms)} ways to pretrain
+    text = f"""# Study of {len(study.arms)} way{"s" if len(study.arms) > 1 else ""} to pretrain
 
 Pretraining: {shown}; {seeds} of {len(study.seeds)} seeds. Arms with their own options: {
         "; ".join(f"{arm.name} ({arm.masking}, {arm.pretrain})" for arm in study.arms if arm.pretrain) or "none"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -67,7 +69,10 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
     failures: list[tuple[str, str]] = []
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start_worker, initargs=(numbers, log))
     try:
-        futures: dict[Future[Any], Job] = {pool.submit(job.run, *job.arguments): job for job in jobs}
+        with (
+            _interrupts_blocked()
+        ):  # processes inherit it, and print nothing when they are interrupted in their imports
+            futures: dict[Future[Any], Job] = {pool.submit(job.run, *job.arguments): job for job in jobs}
         with tqdm(total=len(jobs), desc=label, unit="job", dynamic_ncols=True, disable=silent) as bar:
             for number, future in enumerate(as_completed(futures), start=1):
                 job, error = futures[future], future.exception()
@@ -91,6 +96,16 @@ def run_jobs(jobs: Sequence[Job], *, workers: int, label: str, log: Path) -> Non
         raise Stopped(f"{len(failures)} of {len(jobs)} jobs failed; {name}: {message}")
 
 
+@contextlib.contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Keep SIGINT waiting until the context is left."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -> None:
     """Redirect the output to the log, end when the parent ends, and select a GPU if there are several."""
     parent = multiprocessing.parent_process()
@@ -100,6 +115,10 @@ def _start_worker(numbers: multiprocessing.queues.SimpleQueue[int], log: Path) -
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    except KeyboardInterrupt:
+        os._exit(1)  # the parent was interrupted, too, and says so
     number = numbers.get()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

@@ -11,20 +11,23 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import random
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from gemsdata.files.hashing import sha256_of_stream
-
 _PARTIAL = ".part"
+_LOCK, _TURN = "lock", "turn"
 WAIT_S = 600.0
 """how long a reader waits for free space, or for the download of another process"""
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.5
+_IN_VAIN_S = 1.0
+"""how long a reader waits for files that its own process uses, in other threads"""
 
 
 class _Pause:
@@ -68,6 +71,12 @@ class Pin:
         self.release()
 
 
+class _Together(threading.local):
+    """Whether a thread fetches files that it needs at a time."""
+
+    entered = False
+
+
 class ContentError(ValueError):
     """The downloaded content does not match its hash."""
 
@@ -83,6 +92,53 @@ class FileCache:
         self.max_bytes = max_bytes
         self.wait_s = wait_s
         self._pins: weakref.WeakSet[Pin] = weakref.WeakSet()
+        self._releases: list[weakref.WeakMethod[Callable[[], None]]] = []
+        self._turn: tuple[int, BinaryIO] | None = None
+        self._turn_lock = threading.Lock()
+        self._together = _Together()
+
+    def on_full(self, release: Callable[[], None]) -> None:
+        """Call the method ``release``, while its object lives, whenever a fetch of this process waits for room.
+
+        Jobs that wait for a file and meanwhile keep others could wait for each other for ever. So who waits keeps none,
+        and fetches those that it needs at a time, within `fetching_together`, when it is its turn.
+        """
+        self._releases = [one for one in self._releases if one() is not None]
+        self._releases.append(weakref.WeakMethod(release))
+
+    @contextlib.contextmanager
+    def fetching_together(self) -> Iterator[None]:
+        """End the turn of this thread, if it has had to wait for one, when all that it needs is there."""
+        self._together.entered = True
+        try:
+            yield
+        finally:
+            self._together.entered = False
+            with self._turn_lock:
+                if self._turn is not None and self._owns_turn():
+                    self._turn[1].close()
+                    self._turn = None
+
+    def _owns_turn(self) -> bool:
+        return self._turn is not None and self._turn[0] == threading.get_ident()
+
+    def _release_all(self) -> None:
+        for release in [method() for method in self._releases]:
+            if release is not None:
+                release()
+
+    def _has_turn(self) -> bool:
+        """Take the turn, of all processes and threads that wait for room, unless another has it."""
+        with self._turn_lock:
+            if self._turn is None:
+                stream = open(self.folder / _TURN, "ab")  # noqa: SIM115  (open until the turn ends)
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    stream.close()
+                    return False
+                self._turn = (threading.get_ident(), stream)
+            return self._owns_turn()
 
     def fetch(self, sha256: str, num_bytes: int, download: Callable[[BinaryIO], None]) -> Pin:
         """Return a pin on the file whose content hashes to ``sha256`` (hex); download it if it is not in the cache.
@@ -97,8 +153,11 @@ class FileCache:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / sha256
-        pause = _Pause(self.wait_s)
+        pause, in_vain = _Pause(self.wait_s), _Pause(_IN_VAIN_S)
+        wanted = 0
         while True:
+            if wanted and self._together.entered and not self._has_turn() and pause():
+                continue
             pin = _pinned(path)
             if pin is not None:
                 os.utime(path)
@@ -114,7 +173,11 @@ class FileCache:
                     if not wanted:
                         self._download(partial, path, num_bytes, download)
                         continue
-            if wanted and self._pinned_bytes() + num_bytes > self.max_bytes:  # waiting cannot help
+            own_are_too_many = self._pinned_bytes() + num_bytes > self.max_bytes
+            if wanted and (own_are_too_many or not self._owns_turn()):
+                self._release_all()
+                own_are_too_many = self._pinned_bytes() + num_bytes > self.max_bytes
+            if wanted and own_are_too_many and not in_vain():
                 raise OSError(_no_room(self.folder, "is full of files that this process uses", wanted, self.max_bytes))
             if pause():
                 continue
@@ -125,7 +188,8 @@ class FileCache:
 
     def _download(self, partial: BinaryIO, path: Path, num_bytes: int, download: Callable[[BinaryIO], None]) -> None:
         try:
-            download(cast(BinaryIO, _Bounded(partial, num_bytes)))
+            bounded = _Bounded(partial, num_bytes)
+            download(cast(BinaryIO, bounded))
             partial.flush()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -135,9 +199,7 @@ class FileCache:
                 f"{os.strerror(error.errno)}; free some space, or set GEMSDATA_CACHE to a folder of another disk",
                 str(self.folder),
             ) from None
-        written = partial.tell()
-        partial.seek(0)
-        found = sha256_of_stream(partial)
+        written, found = partial.tell(), bounded.sha256.hexdigest()
         if found != path.name or written != num_bytes:
             raise ContentError(
                 f"what was fetched has sha256 {found} and {written:,} bytes instead of {path.name} and {num_bytes:,}:"
@@ -150,7 +212,7 @@ class FileCache:
     @contextlib.contextmanager
     def _counting(self) -> Iterator[None]:
         """Hold the lock under which files are counted, evicted and renamed."""
-        with open(self.folder / "lock", "ab") as lock:
+        with open(self.folder / _LOCK, "ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
@@ -179,7 +241,8 @@ class FileCache:
         return sum({pin.path: pin.num_bytes for pin in self._pins if pin.pinned}.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pins"}  # pinned by this process
+        of_this_process = ("_pins", "_releases", "_turn", "_turn_lock", "_together")
+        return {name: value for name, value in self.__dict__.items() if name not in of_this_process}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -187,7 +250,7 @@ class FileCache:
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if path.name != "lock":
+                if path.name not in (_LOCK, _TURN):
                     yield path, path.stat()
 
 
@@ -196,12 +259,15 @@ class _Bounded:
 
     def __init__(self, stream: BinaryIO, num_bytes: int) -> None:
         self._stream, self._num_bytes = stream, num_bytes
+        self.sha256 = hashlib.sha256()
+        """of what was written"""
         self.tell, self.flush = stream.tell, stream.flush
 
     def write(self, content: bytes) -> int:
         """Write ``content``; raise ContentError if it exceeds the announced size."""
         if self.tell() + len(content) > self._num_bytes:
             raise ContentError(f"the download has more than the {self._num_bytes:,} bytes of the manifest")
+        self.sha256.update(content)
         return self._stream.write(content)
 
 

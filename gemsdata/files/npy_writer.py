@@ -42,5 +42,4 @@ def open_npy(path: Path) -> np.ndarray:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, _ = read(stream)
-    mapped: np.ndarray = np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False)
-    return mapped
+    return np.asarray(np.load(path, mmap_mode="r" if 0 not in shape else None, allow_pickle=False))

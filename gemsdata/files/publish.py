@@ -18,9 +18,10 @@ _TEMPORARY = re.compile(r"_.+\.[0-9A-Za-z-]*-[0-9]+-[0-9a-f]{8}\.tmp")
 def publish(path: Path) -> Iterator[BinaryIO]:
     """Open a file without a name in the folder of ``path``; flush it to disk and give it that name on success.
 
-    On failure nothing is left behind, even if the process is killed. On file systems without unnamed files, a temporary
-    file is used, which a killed process leaves behind; its name begins with an underscore, so that readers of the
-    folder skip it. Two writers of one path never write to the same file: the last rename wins.
+    On failure nothing is left behind, even if the process is killed, unless that happens while it replaces another
+    file. On file systems without unnamed files, a temporary file is used, which a killed process leaves behind; its
+    name begins with an underscore, so that readers of the folder skip it. Two writers of one path never write to the
+    same file: the last rename wins.
     """
     temporary = path.with_name(temporary_name(path.name))
     descriptor = _open_unnamed(path.parent)
@@ -29,10 +30,12 @@ def publish(path: Path) -> Iterator[BinaryIO]:
         yield stream
         stream.flush()
         os.fsync(stream.fileno())
-        if descriptor is not None:  # a link cannot replace a file, a rename can
-            os.link(f"/proc/self/fd/{descriptor}", temporary, src_dir_fd=descriptor)
+        named = descriptor is not None and _linked(descriptor, path)
+        if descriptor is not None and not named:  # a link cannot replace a file, a rename can
+            _linked(descriptor, temporary)
         stream.close()
-        os.replace(temporary, path)
+        if not named:
+            os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             stream.close()
@@ -40,6 +43,15 @@ def publish(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def _linked(descriptor: int, path: Path) -> bool:
+    """Give an open file without a name the name ``path``; return False where that is taken."""
+    try:
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _open_unnamed(folder: Path) -> int | None:

@@ -51,7 +51,8 @@ def _title(audit: Audit) -> str:
     if "budget" in options:
         options["budget_unit"] = audit.masking["budget_unit"]
     options["corruption"] = audit.masking["corruption"]
-    return f"What {audit.masking['name']} masks (" + ", ".join(f"{key} {value}" for key, value in options.items()) + ")"
+    rates = f"{audit.masked_token_rate:.1%} of the tokens and hides {audit.hidden_nucleotide_rate:.1%} of the bases"
+    return f"{audit.masking['name']} masks {rates} (" + ", ".join(f"{k} {v}" for k, v in options.items()) + ")"
 
 
 def _per_cent(axis: Axes, which: str = "y") -> None:

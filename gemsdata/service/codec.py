@@ -32,6 +32,7 @@ _MAX_COMPACT_K = 9
 """the bases before the last one of a token must fit 16 bits"""
 _MAX_COMPACT_TOKENS = 65535
 
+Filled = Iterable[tuple[np.ndarray, BatchInfo]]
 Decoded = list[tuple[PendingBatch, BatchInfo]]
 
 
@@ -49,7 +50,7 @@ class Codec(ABC):
         """The columns of a record batch."""
 
     @abstractmethod
-    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:
+    def encode(self, filled: Filled, num_batches: int) -> tuple[pa.RecordBatch, bytes]:
         """Return batches as one record batch, and their `BatchInfo` as a JSON list.
 
         ``filled`` yields each batch as a filled buffer of the layout; it may yield the same buffer again.
@@ -107,7 +108,7 @@ class KmerCodec(Codec):
         }
         return pa.schema([pa.field(name, kind, False) for name, kind in columns.items()])
 
-    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:  # noqa: D102
+    def encode(self, filled: Filled, num_batches: int) -> tuple[pa.RecordBatch, bytes]:  # noqa: D102
         rows = num_batches * self.layout.num_rows
         tokens, head, sample_ids = np.empty(rows, np.uint16), np.empty(rows, np.uint16), np.empty(rows, np.int64)
         bases, states = (np.empty((rows, self.schema.field("bases").type.byte_width), np.uint8) for _ in range(2))
@@ -208,7 +209,7 @@ class ArrayCodec(Codec):
         kinds = {name: pa.binary(field.row_bytes) for name, field in self.layout.fields.items()}
         return pa.schema([pa.field(name, kind, False) for name, kind in kinds.items()])
 
-    def encode(self, filled: Iterable[tuple[np.ndarray, BatchInfo]], num_batches: int) -> tuple[pa.RecordBatch, bytes]:  # noqa: D102
+    def encode(self, filled: Filled, num_batches: int) -> tuple[pa.RecordBatch, bytes]:  # noqa: D102
         rows, infos = self.layout.num_rows, []
         columns = [np.empty((num_batches * rows, kind.byte_width), np.uint8) for kind in self.schema.types]
         for n, (buffer, info) in enumerate(filled):

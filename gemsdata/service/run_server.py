@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import os
 import signal
 import time
@@ -10,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, TypedDict
 
 from gemsdata.masking.strategies import resolve
 from gemsdata.service.auth import Address, check_binding, read_file, read_key, read_token
@@ -21,41 +24,39 @@ from gemsdata.shards.manifest import SPLITS
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.options import ViewOptions
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
 GRACE_S = 30.0
 _SIGNAL_CHECK_S = 0.2
 """the main thread wakes up this often, because a signal received by another thread does not interrupt its wait"""
 
 
+class ServerOptions(TypedDict, total=False):
+    """How a server listens and what it answers: the options of `start_server`."""
+
+    host: str
+    port: int
+    workers: int | None
+    token_file: str | Path | None
+    tls_cert: str | Path | None
+    tls_key: str | Path | None
+    seeds: tuple[int, int]
+    view: ViewOptions
+
+
 def run_server(
     sets: Sequence[ShardSet],
     *,
-    host: str = "127.0.0.1",
-    port: int = 8815,
-    workers: int | None = None,
-    token_file: str | Path | None = None,
-    tls_cert: str | Path | None = None,
-    tls_key: str | Path | None = None,
-    seeds: tuple[int, int] = (0, MAX_SEED),
-    view: ViewOptions = ViewOptions(),  # noqa: B008
     ready: Callable[[Server, Address], None] = lambda server, address: None,
+    **options: Unpack[ServerOptions],
 ) -> bool:
     """Serve shard sets until SIGTERM or SIGINT; must be called in the main thread.
 
     Parameters
     ----------
-    sets
-        one, or several to mix.
-    host, port
-        address to listen on; port 0: any free port.
-    workers
-        batches computed at a time; default: one for each processor that this process may use.
-    token_file, tls_cert, tls_key
-        file with the token that clients must send, certificate chain and private key (PEM). All are required if other
-        machines can reach the host.
-    seeds
-        smallest and largest seed that requests may have.
-    view
-        options of the view that clients get if they do not request another one.
+    sets, **options
+        as for `start_server`.
     ready
         called with the server and its address once it answers.
 
@@ -68,8 +69,59 @@ def run_server(
     Raises
     ------
     FileNotFoundError, ValueError
+        as `start_server`.
+    """
+    listen, address = _prepared(sets, **options)
+    with stop_signals() as stop:
+        server = listen()
+        ready(server, dataclasses.replace(address, port=server.port))
+        while not stop.requested:
+            time.sleep(_SIGNAL_CHECK_S)
+        return server.stop(GRACE_S)
+
+
+def start_server(sets: Sequence[ShardSet], **options: Unpack[ServerOptions]) -> tuple[Server, Address]:
+    """Serve shard sets in threads of this process; return the server, which answers until `stop`, and its address.
+
+    Parameters
+    ----------
+    sets
+        one, or several to mix.
+    host, port
+        address to listen on; port 0: any free port. Default: 127.0.0.1 and 8815.
+    workers
+        batches computed at a time; default: one for each processor that this process may use.
+    token_file, tls_cert, tls_key
+        file with the token that clients must send, certificate chain and private key (PEM). All are required if other
+        machines can reach the host.
+    seeds
+        smallest and largest seed that requests may have.
+    view
+        options of the view that clients get if they do not request another one.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
         for files that do not exist, and for an address that is in use or reachable by others without a token and TLS.
     """
+    listen, address = _prepared(sets, **options)
+    server = listen()
+    return server, dataclasses.replace(address, port=server.port)
+
+
+def _prepared(
+    sets: Sequence[ShardSet],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8815,
+    workers: int | None = None,
+    token_file: str | Path | None = None,
+    tls_cert: str | Path | None = None,
+    tls_key: str | Path | None = None,
+    seeds: tuple[int, int] = (0, MAX_SEED),
+    view: ViewOptions = ViewOptions(),  # noqa: B008
+) -> tuple[Callable[[], Server], Address]:
+    """Check the options, compile what is needed, and return what begins to listen, and where."""
     if workers is not None and workers < 1:
         raise ValueError(f"workers = {workers}; give 1 or more")
     tls = _read_tls(tls_cert, tls_key)
@@ -78,12 +130,8 @@ def run_server(
     check_binding(address, token)
     streams = StreamCache(sets, seeds, view)
     warm_up(streams)
-    with stop_signals() as stop:
-        server = Server(streams, address, workers=workers or usable_processors(), token=token, tls=tls)
-        ready(server, Address(host=host, port=server.port, tls=address.tls))
-        while not stop.requested:
-            time.sleep(_SIGNAL_CHECK_S)
-        return server.stop(GRACE_S)
+    listen = functools.partial(Server, streams, address, workers=workers or usable_processors(), token=token, tls=tls)
+    return listen, address
 
 
 def _read_tls(cert: str | Path | None, key: str | Path | None) -> tuple[bytes, bytes] | None:

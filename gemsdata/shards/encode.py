@@ -138,7 +138,8 @@ def _write_rows(plan: Plan, part: Part, streams: dict[str, HashedStream]) -> tup
 def _write_blocks(plan: Plan, part: Part, stream: HashedStream) -> tuple[int, str]:
     """Write the blocks of a part of a packed set, in genome order; return its bases and the digest of the blocks."""
     cut, block_bases = plan.windows[part.split], plan.draft.row_tokens
-    blocks = np.column_stack([cut.contig, cut.start, cut.num_tokens])[part.first_row : part.first_row + part.num_rows]
+    here = slice(part.first_row, part.first_row + part.num_rows)
+    blocks = np.column_stack([cut.contig[here], cut.start[here], cut.num_tokens[here]])
     writer = PackedWriter(stream, block_bases, len(plan.genome.names), _metadata(plan))
     content = xxhash.xxh3_64()
     for first in range(0, part.num_rows, plan.draft.block_rows):

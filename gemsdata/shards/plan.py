@@ -55,7 +55,7 @@ _COUNTED_K = 10
 _BATCH_BASES = 1 << 24
 PLANNED_FILES = (
     *(f"{GENOME_FOLDER}/{name}" for name in GENOME_FILES),
-    *(f"{split}.npz" for split in SPLITS),
+    *(name for split in SPLITS for name in windows.window_files(split).values()),
     RANKS_FILE,
     NPMI_FILE,
     INTERVALS_FILE,
@@ -152,8 +152,8 @@ def make_plan(
         identity = {"inputs": input_identity(inputs), "options": dataclasses.asdict(options)}
         shared = shared or LocalShared(work_of(folder) / FILES_FOLDER)
         source = _read_source(inputs, folder, options, executor, shared, progress)
-        rows = lay_out_rows(source.genome, options)
-        _write_arrays(folder, options, source, rows)
+        rows = lay_out_rows(source.genome, options, work_of(folder))
+        _write_tables(folder, options, source)
         draft = _draft_manifest(folder, inputs, options, source, rows)
         summary = summarise(source.report, rows.segments, rows.windows, source.table, options)
         _write_plan_file(folder, identity, draft, summary)
@@ -176,8 +176,7 @@ def open_plan(folder: str | Path) -> Plan:
             raise _damaged(work / name)
     cut = {}
     for split in SPLITS:
-        with np.load(work / f"{split}.npz") as arrays:
-            cut[split] = windows.Windows(**arrays)
+        cut[split] = windows.open_windows(work, split)
     return Plan(
         folder=folder,
         options=options,
@@ -263,11 +262,9 @@ def _read_in_order(
     return report
 
 
-def _write_arrays(folder: Path, options: ShardOptions, source: _Source, rows: RowLayout) -> None:
-    """Write the windows, the ranks and the two tables of the set to ``_work``."""
+def _write_tables(folder: Path, options: ShardOptions, source: _Source) -> None:
+    """Write the ranks and the two tables of the set to ``_work``."""
     work = work_of(folder)
-    for split in SPLITS:
-        np.savez(work / f"{split}.npz", **dataclasses.asdict(rows.windows[split]))
     np.save(work / RANKS_FILE, source.table.ranks(options.k))
     source.table.to_parquet(work / NPMI_FILE)
     write_intervals(source.genome, work / INTERVALS_FILE, with_letters=options.packed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,7 @@ class RowLayout:
     """manifest fields that follow from the options and, in a packed set, from the genome"""
 
 
-def lay_out_rows(genome: PackedGenome, options: ShardOptions) -> RowLayout:
+def lay_out_rows(genome: PackedGenome, options: ShardOptions, folder: Path) -> RowLayout:
     """Choose the validation regions and cut the windows of every split; raise ValueError without a training row."""
     regions = _valid_regions(genome, options)
     segments = windows.segments(genome, regions)
@@ -37,21 +39,12 @@ def lay_out_rows(genome: PackedGenome, options: ShardOptions) -> RowLayout:
     if options.packed:
         stretches = stretches_of(genome.num_bases, regions)
         block_bases = choose_block_bases(np.concatenate([s[:, 2] - s[:, 1] for s in stretches.values()]))
-        cut = {split: _blocks(stretches[split], block_bases) for split in SPLITS}
+        parts = {split: _packed_blocks(stretches[split], block_bases) for split in SPLITS}
         scheme = WindowInfo(scheme=PACKED_SCHEME, full_bases=block_bases)
         fields |= {"row_tokens": block_bases, "block_rows": blocks_per_batch(block_bases), "windows": scheme}
     else:
-        cut = {
-            split: windows.cut(
-                segments[split],
-                scheme=options.scheme,
-                k=options.k,
-                row_tokens=options.row_tokens,
-                seed=options.seed,
-                num_contigs=len(genome.names),
-            )
-            for split in SPLITS
-        }
+        parts = {split: _cut(segments[split], options, len(genome.names)) for split in SPLITS}
+    cut = {split: windows.write_windows(folder, split, parts[split]) for split in SPLITS}
     if len(cut["train"]) == 0:
         longest = max((int((s[:, 2] - s[:, 1]).max()) for s in segments.values() if len(s)), default=0)
         raise ValueError(
@@ -66,6 +59,23 @@ def _valid_regions(genome: PackedGenome, options: ShardOptions) -> np.ndarray:
         return windows.whole_contigs(genome, list(options.valid_contigs))
     row_bases = options.row_tokens + options.k - 1
     return windows.hashed_regions(genome, options.valid_fraction, row_bases, options.seed)
+
+
+def _cut(segments: np.ndarray, options: ShardOptions, num_contigs: int) -> Iterator[windows.Windows]:
+    for part in windows.in_parts(segments):
+        yield windows.cut(
+            part,
+            scheme=options.scheme,
+            k=options.k,
+            row_tokens=options.row_tokens,
+            seed=options.seed,
+            num_contigs=num_contigs,
+        )
+
+
+def _packed_blocks(stretches: np.ndarray, block_bases: int) -> Iterator[windows.Windows]:
+    for part in windows.in_parts(stretches):
+        yield _blocks(part, block_bases)
 
 
 def _blocks(stretches: np.ndarray, block_bases: int) -> windows.Windows:

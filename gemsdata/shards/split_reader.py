@@ -17,8 +17,10 @@ from gemsdata.kernels.gather import gather, gather_places
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.schema import Rows, contig_dtype
+from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.shard_table import num_bytes_of
+from gemsdata.shards.storage import open_together
 from gemsdata.shards.webdataset import TarShard
 
 FAULT_POLICIES = ("raise", "skip-and-count")
@@ -89,7 +91,7 @@ class SplitReader:
 
     def _start(self) -> None:
         """Initialise the state that belongs to one process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._table = np.zeros((self._index.num_blocks, 4), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, tuple[pa.Buffer, object]] = {}
@@ -98,6 +100,9 @@ class SplitReader:
         self._decoded: OrderedDict[int, Rows] = OrderedDict()
         self._num_decoded = 0
         self._why: dict[int, str] = {}
+        if self._passing:
+            self.shards.store.on_full(self._make_room)
+        self._fetcher = ShardFetcher(self.shards, self.split)
 
     @property
     def needs_windows(self) -> bool:
@@ -159,6 +164,16 @@ class SplitReader:
         self.shards.check_unchanged()
         self._files.check(now=True)
 
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether `fetch_ahead` can fetch another shard."""
+        return self._fetcher.has_room
+
+    def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:
+        """Start to fetch the shards of rows; see `RowReader.fetch_ahead`."""
+        shard = self._index.locate(row_ids[row_ids >= 0]).shard
+        self._fetcher.request(np.unique(shard).tolist())
+
     def empty(self, num_rows: int) -> StoredRows:
         """Return a buffer for `read`."""
         input_ids = np.empty((num_rows, self.row_tokens), self.shards.manifest.token_dtype)
@@ -185,8 +200,8 @@ class SplitReader:
 
     def _addresses(self, shard: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, list[object]]:
         """Return the addresses of the columns of blocks, int64[B, 4], and the objects that keep decoded ones alive."""
-        for index in np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist():
-            self._open(index)
+        if (self._table[block, 0] == _UNSEEN).any():
+            self._open_all(shard, block)
         address = self._table[block]
         held: list[object] = []
         if self._passing:
@@ -201,9 +216,22 @@ class SplitReader:
         address[self._table[block, 0] == _DAMAGED] = (_DAMAGED, 0, 0, 0)
         return address, held
 
+    def _open_all(self, shard: np.ndarray, block: np.ndarray) -> None:
+        """Open the shards of blocks that were not seen yet; each may close the others, see `_make_room`."""
+        entries = self.shards.manifest.shards(self.split)
+        together = [] if self._compressed else np.unique(shard).tolist()  # of compressed ones each is read by itself
+        open_together(
+            self.shards.store,
+            {index: entries[index].files[self.shards.file_format].num_bytes for index in together},
+            lambda: np.unique(shard[self._table[block, 0] == _UNSEEN]).tolist(),
+            self._open,
+            self._fetcher.request,
+        )
+
     def _open(self, shard: int) -> None:
         """Open a shard for the first time: record the addresses of its blocks, or its damage."""
         blocks = self._index.blocks(shard)
+        self._fetcher.begin(shard)
         try:
             opened = self.shards.open_shard(self.split, shard, check=self.check, num_cached=0)
         except (FileNotFoundError, ValueError, OSError) as error:
@@ -227,6 +255,7 @@ class SplitReader:
         for shard in self._kept.keys() - current - self._recent:
             blocks = self._index.blocks(shard)
             self._table[blocks.start : blocks.stop] = _UNSEEN
+            self._fetcher.forget(shard)
             self._files.remove(shard)
             del self._kept[shard]
         for shard in self._readers.keys() - current - self._recent:
@@ -234,6 +263,13 @@ class SplitReader:
             del self._readers[shard]
         self._recent = current
         return [self._kept[shard] for shard in current & self._kept.keys()]
+
+    def _make_room(self) -> None:
+        """Close all shards: the cache is full, and other jobs may wait for those that this one keeps."""
+        if self._lock.acquire(blocking=False):  # else another thread opens shards, and is asked itself
+            self._recent = set()
+            self._let_go(set())
+            self._lock.release()
 
     def _decode(self, shard: int, block_id: int) -> Rows | None:
         """Return a block of a compressed shard; None if it is damaged and to be skipped."""
@@ -294,7 +330,10 @@ class SplitReader:
         return rows
 
     def __getstate__(self) -> dict[str, Any]:
-        own = ("_lock", "_files", "_table", "_kept", "_recent", "_readers", "_decoded", "_num_decoded", "_why")
+        own = (
+            "_lock", "_files", "_table", "_kept", "_recent", "_readers",
+            "_decoded", "_num_decoded", "_why", "_fetcher",
+        )  # fmt: skip
         return {name: value for name, value in self.__dict__.items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

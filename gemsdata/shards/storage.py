@@ -6,11 +6,12 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from gemsdata.files.cache import ContentError, FileCache, Pin
+from gemsdata.files.cache import WAIT_S, ContentError, FileCache, Pin
 from gemsdata.files.remote_folder import MissingBucketError, is_url, remote_folder
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
@@ -38,8 +39,17 @@ class Store(Protocol):
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the local path of a file and the object that keeps it there; a local file may not exist."""
 
+    def fetch_ahead(self, file: ShardFile) -> None:
+        """Fetch a file that will be needed, unless it must wait for room or another process; errors are ignored."""
+
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """Context manager: the path of the current file, never from a cache."""
+
+    def on_full(self, release: Callable[[], None]) -> None:
+        """Call the method ``release`` of a reader when there is no room for a file here; see `FileCache.on_full`."""
+
+    def fetching_together(self) -> contextlib.AbstractContextManager[None]:
+        """Enter while `path` gets files that are needed at a time; see `FileCache.fetching_together`."""
 
 
 class LocalStore:
@@ -64,8 +74,17 @@ class LocalStore:
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
 
+    def fetch_ahead(self, file: ShardFile) -> None:
+        """Do nothing: all files are on this machine."""
+
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:  # noqa: D102
         return contextlib.nullcontext(self.folder / name)
+
+    def on_full(self, release: Callable[[], None]) -> None:
+        """Do nothing: the whole set is here."""
+
+    def fetching_together(self) -> contextlib.AbstractContextManager[None]:  # noqa: D102
+        return contextlib.nullcontext()
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -123,6 +142,17 @@ class RemoteStore:
             raise FileNotFoundError(f"shard {self.url}/{file.path} is missing; restore it") from None
         return pin.path, pin
 
+    def on_full(self, release: Callable[[], None]) -> None:  # noqa: D102
+        self.cache.on_full(release)
+
+    def fetching_together(self) -> contextlib.AbstractContextManager[None]:  # noqa: D102
+        return self.cache.fetching_together()
+
+    def fetch_ahead(self, file: ShardFile) -> None:  # noqa: D102
+        cache = FileCache(self.cache.folder, self.cache.max_bytes, wait_s=0)
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
+            cache.fetch(file.sha256, file.num_bytes, lambda stream: self._folder.copy(file.path, stream)).release()
+
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:  # noqa: D102
         with tempfile.TemporaryDirectory(prefix="gemsdata-") as folder:
@@ -138,6 +168,32 @@ class RemoteStore:
 
     def __str__(self) -> str:
         return self.url
+
+
+def open_together(
+    store: Store,
+    wanted: dict[int, int],
+    missing: Callable[[], Sequence[int]],
+    open_shard: Callable[[int], None],
+    request: Callable[[Sequence[int]], None],
+) -> None:
+    """Open the shards that a batch needs at a time, although a full cache closes those that are open.
+
+    ``wanted`` are {shard: bytes}, ``missing`` returns which of them are not open, ``open_shard`` opens one,
+    ``request`` starts to fetch some. Raises OSError when all of them do not fit the cache together, or have not been
+    there together for `WAIT_S`.
+    """
+    num_bytes, end = sum(wanted.values()), time.monotonic() + WAIT_S
+    with store.fetching_together():
+        while shards := missing():
+            if store.max_bytes is not None and (num_bytes > store.max_bytes or time.monotonic() > end):
+                raise OSError(
+                    f"a batch needs {len(wanted)} shards of {store} at a time, {num_bytes:,} bytes, and the cache has"
+                    f" room for {store.max_bytes:,}, which other jobs may use, too; raise cache_bytes, or use a smaller"
+                    " shuffle window or smaller batches"
+                )
+            request(shards)
+            open_shard(shards[0])
 
 
 def place_name(place: str | Path) -> str:

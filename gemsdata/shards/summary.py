@@ -29,7 +29,7 @@ def summarise(
     if too_short:
         skipped[f"in runs of ACGT shorter than k = {options.k}"] = too_short
     if options.scheme == "dnabert":
-        covered = sum(int((w.num_tokens.astype(np.int64) + options.k - 1).sum()) for w in cut.values())
+        covered = sum(int(w.num_tokens.sum(dtype=np.int64)) + len(w) * (options.k - 1) for w in cut.values())
         skipped[f"in pieces shorter than k = {options.k}"] = int(lengths.sum()) - too_short - covered
     notes: list[str] = []
     crlf = [file.path for file in report.files if file.crlf]

@@ -12,10 +12,13 @@ exactly one row; the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from gemsdata.files.npy_writer import NpyWriter, open_npy
 from gemsdata.genome.packed import PackedGenome, complement
 from gemsdata.genome.vocab import MAX_K
 from gemsdata.kernels import kmer
@@ -27,6 +30,8 @@ DNABERT_SHORTEST_BASES = 5
 DNABERT_LONGEST_BASES = 510
 REGION_BASES = 1_000_000
 _REGIONS_WANTED = 10
+_PART_BASES = 1 << 26
+"""of segments whose windows are cut at a time"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,30 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.start)
+
+
+def window_files(split: str) -> dict[str, str]:
+    """Return the names of the files that hold the windows of a split, by field of `Windows`."""
+    return {name: f"{split}.{name}.npy" for name in ("contig", "start", "num_tokens")}
+
+
+def write_windows(folder: Path, split: str, parts: Iterable[Windows]) -> Windows:
+    """Write the windows of a split, in one or more parts, to .npy files in ``folder``; return them, mapped."""
+    writers: dict[str, NpyWriter] = {}
+    for part in parts:
+        for name, file in window_files(split).items():
+            values = getattr(part, name)
+            if name not in writers:
+                writers[name] = NpyWriter(folder / file, values.dtype)
+            writers[name].append(values)
+    for writer in writers.values():
+        writer.close()
+    return open_windows(folder, split)
+
+
+def open_windows(folder: Path, split: str) -> Windows:
+    """Map the windows that `write_windows` wrote."""
+    return Windows(**{name: open_npy(folder / file) for name, file in window_files(split).items()})
 
 
 def whole_contigs(genome: PackedGenome, names: list[str]) -> np.ndarray:
@@ -107,6 +136,14 @@ def merge(intervals: np.ndarray) -> np.ndarray:
     begins = np.concatenate([[True], intervals[1:, 0] > ends[:-1]])
     last = np.concatenate([begins[1:], [True]])
     return np.column_stack([intervals[begins, 0], ends[last]])
+
+
+def in_parts(segments: np.ndarray, bases: int = _PART_BASES) -> Iterator[np.ndarray]:
+    """Yield segments (contig, start, end) int64[m, 3] in parts of about ``bases`` bases, at least one part."""
+    covered = np.cumsum(segments[:, 2] - segments[:, 1])
+    last = int(covered[-1]) if len(covered) else 0
+    edges = np.searchsorted(covered, np.arange(bases, last, bases), side="left") + 1
+    yield from np.split(segments, np.unique(edges))
 
 
 def cut(segments: np.ndarray, *, scheme: str, k: int, row_tokens: int, seed: int, num_contigs: int) -> Windows:

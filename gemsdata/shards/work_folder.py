@@ -43,7 +43,7 @@ _PUBLISHING_FOLDER = "publishing"
 _PARTS = rf"(parts-[0-9a-f]+|{_PUBLISHING_FOLDER})"
 _OURS = re.compile(
     rf"{_LOCK_FILE}|{re.escape(PLAN_FILE)}|{re.escape(JOURNAL_FILE)}|{re.escape(MANIFEST_FILE)}|{re.escape(RANKS_FILE)}"
-    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})\.npz"
+    rf"|{re.escape(NPMI_FILE)}|{re.escape(INTERVALS_FILE)}|{_TOKENIZER}|({'|'.join(SPLITS)})\.([a-z_]+\.npy|npz)"
     rf"|({GENOME_FOLDER}|{FILES_FOLDER}/[0-9]{{6,}})/[a-z_]+\.(bin|npy|npz|json)"
     rf"|{_PARTS}/({'|'.join(SPLITS)})/[0-9]{{6,}}\.[a-z]+"
 )

@@ -56,6 +56,13 @@ class RowReader(Protocol):
     def needs_windows(self) -> bool:
         """Whether the split exceeds the cache, so that its order must read few shards at a time."""
 
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether `fetch_ahead` can fetch another shard; always False for a local set."""
+
+    def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:
+        """Start to fetch the shards of rows (int64[B], negative ones ignored) that will be read later."""
+
     def check_unchanged(self) -> None:
         """Raise ValueError if the data was changed since it was opened."""
 

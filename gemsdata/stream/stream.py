@@ -20,6 +20,7 @@ from gemsdata.masking.strategies import Strategy
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.stream.batch import BatchArray, BatchLayout, BufferedBatch, PendingBatch
 from gemsdata.stream.config import StreamConfig, combined_fingerprint, rank_hash
+from gemsdata.stream.look_ahead import LookAhead
 from gemsdata.stream.mixture import Mixture
 from gemsdata.stream.order import Order
 from gemsdata.stream.permutation import PADDING, RowGroup
@@ -99,6 +100,7 @@ class MaskedStream:
             world=world,
         )
         self.log = StageLog()
+        self._look_ahead = LookAhead(self._readers, order, world)
         self._weighted, self._coordinates = any(reader.weighted for reader in readers), coordinates
         self.layout = masked_layout(
             self.config.num_rows,
@@ -116,6 +118,7 @@ class MaskedStream:
 
         ``stage``: by default the one in the stage log.
         """
+        self._look_ahead.begin(step)
         views = self.layout.views(buffer)
         stage = self.stage(step) if stage is None else stage
         order = self.config.order

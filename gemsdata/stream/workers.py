@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import collections
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,9 +76,27 @@ class WorkerDataset(torch.utils.data.IterableDataset):
                 " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
             )
         ring = plan.ring.numpy()
+        _end_with_parent()
         install_handler()  # torch's handler in workers reports a truncated shard as a lack of shared memory
         for step in plan.steps[info.id :: info.num_workers]:
             yield self.source.fill(step, ring[step % len(ring), : self.source.layout.num_bytes])
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as the process that started it has ended.
+
+    Torch's workers look for another parent of theirs every few seconds; started by a fork server they have that one as
+    their parent, which does not end before they do.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        arguments = (parent.sentinel,)
+        threading.Thread(target=_exit_after, args=arguments, name="gemsdata-parent", daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def in_processes(

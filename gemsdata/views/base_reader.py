@@ -12,11 +12,13 @@ from gemsdata.files.hashing import xxh3_of
 from gemsdata.files.mapped import MappedFiles
 from gemsdata.kernels.bases import NOT_ACGT, mark, unpack_rows
 from gemsdata.shards.packed import PackedShard, cut_blocks, split_stretches
+from gemsdata.shards.shard_fetcher import ShardFetcher
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.shard_table import column_of, num_bytes_of
+from gemsdata.shards.storage import open_together
 from gemsdata.views.regions import contigs_of
 
-_OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps")
+_OF_A_PROCESS = ("_lock", "_files", "_address", "_kept", "_recent", "_why", "_gaps", "_fetcher")
 
 
 class BaseReader:
@@ -54,12 +56,15 @@ class BaseReader:
 
     def _start(self) -> None:
         """Initialise the state that belongs to one process."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._address = np.zeros(int(self._first_block[-1]), np.int64)
         self._files = MappedFiles()
         self._kept: dict[int, PackedShard] = {}
         self._recent: set[int] = set()
         self._why: dict[int, str] = {}
+        if self.passing:
+            self.shards.store.on_full(self._make_room)
+        self._fetcher = ShardFetcher(self.shards, self.split)
 
     def read(
         self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray, out: np.ndarray
@@ -93,6 +98,18 @@ class BaseReader:
             why = next(self._why[shard] for shard in range(first[index], last[index] + 1) if shard in self._why)
         return lost, why
 
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether `fetch_ahead` can fetch another shard."""
+        return self._fetcher.has_room
+
+    def fetch_ahead(self, contig: np.ndarray, start: np.ndarray) -> None:
+        """Start to fetch the shards that hold bases ``start`` of ``contig``, int64[B] each, while there is room."""
+        place = self.contigs.offset[contig] + start
+        stretch = np.searchsorted(self._line_start, place, side="right") - 1
+        block = self._first_block[stretch] + (place - self._line_start[stretch]) // self._block_bases
+        self._fetcher.request(np.unique(self._shard_of(block)).tolist())
+
     @functools.cached_property
     def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
         """Starts and ends of non-ACGT intervals on the line of the contigs, int64[m] each."""
@@ -106,19 +123,43 @@ class BaseReader:
         wanted = set(np.unique(np.concatenate([first, last])).tolist())
         if (last - first > 1).any():
             wanted = {shard for a, b in zip(first.tolist(), last.tolist(), strict=True) for shard in range(a, b + 1)}
-        for shard in sorted(wanted - self._kept.keys() - self._why.keys()):
-            self._open(shard)
+        if wanted - self._kept.keys() - self._why.keys():
+            self._open_all(wanted)
         held = [self._kept[shard] for shard in wanted if shard in self._kept]
         if not self.passing:
             return self._address, held
+        self._let_go(wanted)
+        return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
+
+    def _open_all(self, wanted: set[int]) -> None:
+        """Open the shards that are not open; each may close the others, see `_make_room`."""
+        entries = self.shards.manifest.shards(self.split)
+        open_together(
+            self.shards.store,
+            {shard: entries[shard].files["packed"].num_bytes for shard in wanted},
+            lambda: sorted(wanted - self._kept.keys() - self._why.keys()),
+            self._open,
+            self._fetcher.request,
+        )
+
+    def _let_go(self, wanted: set[int]) -> None:
+        """Close the shards that neither this read nor the one before touched."""
         for shard in self._kept.keys() - wanted - self._recent:
             self._files.remove(shard)
+            self._fetcher.forget(shard)
             del self._kept[shard]
         self._recent = wanted
-        return self._address.copy(), held  # another thread may reopen a shard elsewhere before the read
+
+    def _make_room(self) -> None:
+        """Close all shards: the cache is full, and other jobs may wait for those that this one keeps."""
+        if self._lock.acquire(blocking=False):  # else another thread opens shards, and is asked itself
+            self._recent = set()
+            self._let_go(set())
+            self._lock.release()
 
     def _open(self, shard: int) -> None:
         begin, end = (int(block) for block in self._first_of_shard[shard : shard + 2])
+        self._fetcher.begin(shard)
         try:
             opened = self.shards.open_packed_shard(self.split, shard, check=self.check)
             self._address[begin:end] = opened.addresses(end - begin)

@@ -33,6 +33,14 @@ class PackedReader(ViewReader):
     def needs_windows(self) -> bool:  # noqa: D102
         return self._bases.passing
 
+    @property
+    def fetches_ahead(self) -> bool:  # noqa: D102
+        return self._bases.fetches_ahead
+
+    def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:  # noqa: D102
+        located = self.windows.locate(epoch, row_ids[row_ids >= 0])
+        self._bases.fetch_ahead(located.contig, located.start)
+
     def check_unchanged(self) -> None:  # noqa: D102
         self._bases.check_unchanged()
 

@@ -34,6 +34,13 @@ class StoredReader(ViewReader):
     def needs_windows(self) -> bool:  # noqa: D102
         return self._stored.needs_windows
 
+    @property
+    def fetches_ahead(self) -> bool:  # noqa: D102
+        return self._stored.fetches_ahead
+
+    def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:  # noqa: D102
+        self._stored.fetch_ahead(epoch, self.windows.stored(row_ids[row_ids >= 0]))
+
     def check_unchanged(self) -> None:  # noqa: D102
         self._stored.check_unchanged()
 

@@ -36,6 +36,15 @@ class ViewReader(ABC):
     def needs_windows(self) -> bool:
         """Whether the split exceeds the cache, so that its order must read few shards at a time."""
 
+    @property
+    @abstractmethod
+    def fetches_ahead(self) -> bool:
+        """Whether `fetch_ahead` can fetch another shard."""
+
+    @abstractmethod
+    def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:
+        """Start to fetch the shards of rows; see `gemsdata.stream.row_reader.RowReader.fetch_ahead`."""
+
     @abstractmethod
     def check_unchanged(self) -> None:
         """Raise ValueError if the data was changed since it was opened."""

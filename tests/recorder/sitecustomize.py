@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 
@@ -32,6 +33,7 @@ def record(folder: Path, kill_at: str = "") -> None:
                     lines.write(json.dumps([batch["step"], digest(batch)]) + "\n")
                 if kill_at == f"{rank}:{batch['step']}" and not (folder / "killed").exists():
                     (folder / "killed").touch()
+                    time.sleep(float(os.environ.get("KILL_DELAY_S", "0")))
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield batch
 

@@ -48,7 +48,9 @@ _FORMATS = {
 _TAR_BLOCK = 512
 _NUM_CUTS = 10
 """of every file, at random places"""
-_OLDER = "a manifest as version 1 of the format has it"
+_OLDER = "a manifest as an older gemsdata wrote it"
+_OLDER_VERSIONS = {(2, 1), (5, 4)}
+"""(version of a set, an older one that holds the same set)"""
 _COMPARED = ("input_ids", "labels", "sample_ids")
 
 
@@ -177,7 +179,8 @@ def changes(example: Example, flips: int, rng: random.Random, cuts: int = _NUM_C
     own = Manifest.load(example.shards).version
     for version in (number for number in range(VIEW_VERSION + 3) if number != own):
         yield "a manifest of another version", lambda folder, version=version: _set_version(folder, version)
-        kind = _OLDER if (version, own) == (1, 2) else "a manifest of another version, hashes made again"
+        is_older = (own, version) in _OLDER_VERSIONS
+        kind = _OLDER if is_older else "a manifest of another version, hashes made again"
         yield kind, lambda folder, version=version: _set_version(folder, version, hashes=True)
     yield "the manifest of another set", lambda folder: _copy(example.other / MANIFEST_FILE, folder / MANIFEST_FILE)
 
@@ -235,7 +238,7 @@ def campaign(
     for name in chosen:
         example = Example(folder / name.replace(", ", "-"), name)
         copy = example.folder / "copy"
-        for kind, change in changes(example, flips // len(chosen), random.Random(f"{seed}:{name}"), cuts):
+        for kind, change in changes(example, -(-flips // len(chosen)), random.Random(f"{seed}:{name}"), cuts):
             shutil.copytree(example.shards, copy)
             change(copy)
             _try(example, copy, outcomes.setdefault(kind, Tampered(kind)))
@@ -276,8 +279,8 @@ def report(outcomes: list[Tampered], flips: int, seed: int) -> str:
 Made by `python -m tools.chaos.tamper --flips {flips} --seed {seed}` (`make tamper`) at commit {commit()}, on sets of
 every format.
 
-* `gemsdata verify`, without a FASTA, has to find every change. Irrelevant is only a manifest as version 1 of the format
-  has it: `verify --fasta` then holds, and the batches are the same.
+* `gemsdata verify`, without a FASTA, has to find every change. Irrelevant is only a manifest as an older
+  gemsdata wrote it: `verify --fasta` then holds, and the batches are the same.
 * A loader with the default `check="hash"` has to raise an error, or to give the batches of the untouched set: it reads
   `intervals.parquet` of packed sets only.
 * A loader with `check="size"` compares sizes and structure and does not read files through. The last column counts

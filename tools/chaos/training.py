@@ -226,7 +226,7 @@ def campaign(out: Path, kills: int, seed: int, outcomes: list[Outcome], keep: Ca
     of_study = kills // 5
     while (left := kills - sum(one.kills for one in outcomes)) > 0 and len(outcomes) <= kills:
         rng = random.Random(f"{seed}:training:{len(outcomes)}")
-        if of_study and not outcomes:
+        if of_study and all(one.subject != "study" for one in outcomes):
             outcome = Outcome("study")
             chaos_study(shards, out, outcome, kills=of_study, rng=rng)
         else:

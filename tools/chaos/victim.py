@@ -67,7 +67,8 @@ def _child(action: Callable[[], int], log: Path) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115  (pytest has others)
+    # pytest has replaced both
+    sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
     status = 70
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)

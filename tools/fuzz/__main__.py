@@ -65,9 +65,9 @@ def markdown(outcomes: list[Outcome], seed: int) -> str:
         "* Refused: an error of one line.",
         "* Bug: a traceback, a crash, a hang, more than 3 GiB, or another value than the second reader's.",
         "",
-        "| Format | Tries | Right | Refused | Bugs |",
-        "|---|---:|---:|---:|---:|",
-        *(f"| {o.name} | {o.tries:,} | {o.right:,} | {o.refused:,} | {o.bugs:,} |" for o in outcomes),
+        "| Format | Tries | Right | Refused | Bugs | Commit |",
+        "|---|---:|---:|---:|---:|---|",
+        *(f"| {o.name} | {o.tries:,} | {o.right:,} | {o.refused:,} | {o.bugs:,} | {o.commit} |" for o in outcomes),
     ]
     return "\n".join(lines) + "\n"
 
@@ -119,6 +119,7 @@ def main(
             if (formats and target.name not in formats) or target.name in done:
                 continue
             outcome = run_target(target, tries, seed)
+            outcome.commit = commit()
             outcomes.append(outcome)
             if json_path:
                 write_text(

@@ -65,6 +65,8 @@ class Outcome:
     refused: int = 0
     bugs: int = 0
     seconds: float = 0
+    commit: str = ""
+    """of the code that was tried"""
     examples: list[dict[str, Any]] = field(default_factory=list)
 
 
