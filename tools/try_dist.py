@@ -96,9 +96,12 @@ def try_lowest(wheel: Path) -> None:
         environment, constraints = Path(folder) / "venv", Path(folder) / "lowest.txt"
         constraints.write_text("\n".join(lowest_versions("train")) + "\n")
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        install(environment, f"{wheel.resolve()}[train]", constraints, torch=True)
-        use(environment, WITH_LOWEST_VERSIONS)
-        click.echo(f"{wheel.name}[train]: {len(WITH_LOWEST_VERSIONS)} commands with {constraints.read_text().split()}")
+        for extra, commands in (("", OFFLINE), ("[train]", WITH_LOWEST_VERSIONS)):
+            install(environment, f"{wheel.resolve()}{extra}", constraints, torch=bool(extra))
+            use(environment, commands)
+            click.echo(
+                f"{wheel.name}{extra}: {len(commands)} commands with {' '.join(constraints.read_text().split())}"
+            )
 
 
 def lowest_versions(extra: str) -> list[str]:
