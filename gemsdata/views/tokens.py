@@ -10,6 +10,7 @@ import functools
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -205,19 +206,19 @@ class HuggingFaceTokens(Tokens):
         start = np.zeros((count, row_tokens + 1), np.int32)
         num_tokens = np.zeros(count, np.int64)
         sequences = _sequences(bases, num_bases)
-        encoded = self._tokenizer.encode_batch_fast(sequences, add_special_tokens=False) if self._by_length else []
-        for i, sequence in enumerate(sequences):
-            if self._by_length:
-                row = np.array(encoded[i].ids, np.int64)
-                lengths = self._length[row]
-                if not lengths.all():  # the vocabulary does not have the letter: use offsets
-                    row, ends = self._encode_with_offsets(sequence)
-                else:
-                    ends = np.concatenate([[0], np.cumsum(lengths)])
-            else:
-                row, ends = self._encode_with_offsets(sequence)
-            kept = min(len(row), row_tokens)
-            num_tokens[i] = kept
+        with_offsets = np.arange(count)
+        if self._by_length:
+            for i, encoded in enumerate(self._tokenizer.encode_batch_fast(sequences, add_special_tokens=False)):
+                row_ids = encoded.ids
+                num_tokens[i] = min(len(row_ids), row_tokens)
+                ids[i, : num_tokens[i]] = array("I", row_ids[:row_tokens])  # twice as fast as from a list
+            lengths = self._length[ids]  # 0 of padding
+            np.cumsum(lengths, axis=1, out=start[:, 1:])
+            has_unknown = np.count_nonzero(lengths, axis=1) < num_tokens  # a letter that the vocabulary does not have
+            with_offsets = np.flatnonzero(has_unknown)
+        for i in with_offsets.tolist():
+            row, ends = self._encode_with_offsets(sequences[i])
+            kept = num_tokens[i] = min(len(row), row_tokens)
             ids[i, :kept] = row[:kept]
             start[i, : kept + 1] = ends[: kept + 1]
             start[i, kept + 1 :] = ends[kept]
