@@ -234,7 +234,8 @@ def _parquet_table(run: str, path: Path) -> Table:
     if table.num_rows > _MOST_TABLE_ROWS:
         caption += f", the first {_MOST_TABLE_ROWS} of {table.num_rows:,} rows"
     rows = [[_cell(value) for value in row.values()] for row in table.slice(0, _MOST_TABLE_ROWS).to_pylist()]
-    return Table(columns=table.column_names, rows=rows, caption=caption)
+    columns = [name.replace("_", " ") for name in table.column_names]  # so that long names wrap
+    return Table(columns=columns, rows=rows, caption=caption)
 
 
 def _cell(value: Any) -> str:
