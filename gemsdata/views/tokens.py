@@ -6,6 +6,7 @@ which is all that masking needs.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import re
@@ -20,6 +21,7 @@ import numpy as np
 from gemsdata.genome.vocab import base_codes, check_k, token
 from gemsdata.kernels.bases import decode_kmers, decode_varying, encode_kmers
 from gemsdata.masking.token_rows import Vocabulary
+from gemsdata.shards.manifest import TOKENIZER_FILES
 
 SPECS = '"kmer:K", "kmer:K:STRIDE", "base", or the folder of a Hugging Face fast tokenizer'
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
@@ -184,6 +186,10 @@ class HuggingFaceTokens(Tokens):
             described = PreTrainedTokenizerFast.from_pretrained(str(self.folder))
         except Exception as error:  # the library raises plain Exceptions for files that it cannot read
             raise ValueError(f"{path} is not a tokenizer that Hugging Face tokenizers can read: {error}") from None
+        self._described = described
+        self.files = {
+            name: (self.folder / name).read_bytes() for name in TOKENIZER_FILES if (self.folder / name).exists()
+        }
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         size = self._tokenizer.get_vocab_size(with_added_tokens=True)
@@ -257,9 +263,9 @@ class HuggingFaceTokens(Tokens):
         return self._texts[token_id]
 
     def tokenizer(self, model_max_length: int) -> Any:  # noqa: D102
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(str(self.folder), model_max_length=model_max_length)
+        tokenizer = copy.deepcopy(self._described)  # the folder of a stored set's tokenizer is temporary
+        tokenizer.model_max_length = tokenizer.init_kwargs["model_max_length"] = model_max_length
+        return tokenizer
 
     @property
     def identity(self) -> str:  # noqa: D102
