@@ -33,6 +33,7 @@ def test_two_shards_are_fetched_ahead_and_more_when_they_are_read(remote, monkey
     def fetch(file):
         allowed.wait(60)
         fetched.append(files.index(file))
+        return True
 
     monkeypatch.setattr(remote.store, "fetch_ahead", fetch)
     fetcher = ShardFetcher(remote, "train")
@@ -53,6 +54,18 @@ def test_two_shards_are_fetched_ahead_and_more_when_they_are_read(remote, monkey
     assert sorted(fetched) == [1, 1, 2, 3]
 
 
+def test_a_shard_that_another_process_fetches_makes_room_for_the_next(remote, monkeypatch):
+    asked = []
+    monkeypatch.setattr(remote.store, "fetch_ahead", lambda file: (asked.append(file.path), len(asked) > 1)[1])
+    fetcher = ShardFetcher(remote, "train")
+    for shard in (0, 0, 1, 2, 3):
+        fetcher.request([shard])
+        for thread in list(fetcher._ahead.values()):
+            thread.join()
+    assert [path[-8:-6] for path in asked] == ["00", "01", "02"]
+    fetcher.begin(0)
+
+
 def test_a_local_set_and_a_small_cache_fetch_nothing(shards, tmp_path):
     largest = max(s.files["arrow"].num_bytes for s in ShardSet.open(shards).manifest.shards("train"))
     small = ShardSet.open(f"file://{shards}", cache_dir=tmp_path, cache_bytes=8 * largest - 1)
@@ -67,7 +80,7 @@ def test_a_local_set_and_a_small_cache_fetch_nothing(shards, tmp_path):
 def test_a_loader_fetches_the_shards_of_later_batches_and_gives_the_same_ones(shards, remote, monkeypatch):
     asked, read = [], []
     fetch, path = remote.store.fetch_ahead, remote.store.path
-    monkeypatch.setattr(remote.store, "fetch_ahead", lambda file: (asked.append(file.path), fetch(file)))
+    monkeypatch.setattr(remote.store, "fetch_ahead", lambda file: (asked.append(file.path), fetch(file))[1])
     monkeypatch.setattr(remote.store, "path", lambda file: (read.append((file.path, list(asked))), path(file))[1])
     options = {"masking": "genemask", "seed": 3, "num_steps": 20, "shuffle": 20}
     loader = gd.build_loader(remote, batch_size=7, **options)

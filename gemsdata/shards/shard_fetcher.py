@@ -31,6 +31,8 @@ class ShardFetcher:
         self._lock = threading.Lock()
         self._ahead: dict[int, threading.Thread] = {}
         self._read: set[int] = set()
+        self._elsewhere: set[int] = set()
+        """shards that another process is fetching"""
 
     @property
     def has_room(self) -> bool:
@@ -44,9 +46,8 @@ class ShardFetcher:
             for shard in shards:
                 if not self.has_room:
                     return
-                if shard not in self._ahead and shard not in self._read:
-                    fetch, file = self._shards.store.fetch_ahead, self._entries[shard].files[self._shards.file_format]
-                    self._ahead[shard] = threading.Thread(target=fetch, args=(file,), name="fetch", daemon=True)
+                if shard not in self._ahead and shard not in self._read and shard not in self._elsewhere:
+                    self._ahead[shard] = threading.Thread(target=self._fetch, args=(shard,), name="fetch", daemon=True)
                     self._ahead[shard].start()
 
     def begin(self, shard: int) -> None:
@@ -56,7 +57,15 @@ class ShardFetcher:
             thread.join()
         with self._lock:
             self._ahead.pop(shard, None)
+            self._elsewhere.discard(shard)
             self._read.add(shard)
+
+    def _fetch(self, shard: int) -> None:
+        """Fetch a shard; one that another process is fetching makes room for the next one."""
+        if not self._shards.store.fetch_ahead(self._entries[shard].files[self._shards.file_format]):
+            with self._lock:
+                self._ahead.pop(shard, None)
+                self._elsewhere.add(shard)
 
     def forget(self, shard: int) -> None:
         """Allow a shard that was closed to be fetched again."""

@@ -39,8 +39,8 @@ class Store(Protocol):
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the local path of a file and the object that keeps it there; a local file may not exist."""
 
-    def fetch_ahead(self, file: ShardFile) -> None:
-        """Fetch a file that will be needed, unless it must wait for room or another process; errors are ignored."""
+    def fetch_ahead(self, file: ShardFile) -> bool:
+        """Fetch a file that will be needed; return False if another process is fetching it. Errors are ignored."""
 
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:
         """Context manager: the path of the current file, never from a cache."""
@@ -74,8 +74,9 @@ class LocalStore:
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
 
-    def fetch_ahead(self, file: ShardFile) -> None:
-        """Do nothing: all files are on this machine."""
+    def fetch_ahead(self, file: ShardFile) -> bool:
+        """Return True: all files are on this machine."""
+        return True
 
     def file(self, name: str) -> contextlib.AbstractContextManager[Path]:  # noqa: D102
         return contextlib.nullcontext(self.folder / name)
@@ -148,10 +149,15 @@ class RemoteStore:
     def fetching_together(self) -> contextlib.AbstractContextManager[None]:  # noqa: D102
         return self.cache.fetching_together()
 
-    def fetch_ahead(self, file: ShardFile) -> None:  # noqa: D102
+    def fetch_ahead(self, file: ShardFile) -> bool:  # noqa: D102
         cache = FileCache(self.cache.folder, self.cache.max_bytes, wait_s=0)
-        with contextlib.suppress(OSError, ValueError, RuntimeError):
+        try:
             cache.fetch(file.sha256, file.num_bytes, lambda stream: self._folder.copy(file.path, stream)).release()
+        except TimeoutError:
+            return False
+        except (OSError, ValueError, RuntimeError):
+            pass
+        return True
 
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:  # noqa: D102
