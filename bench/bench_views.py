@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import json
 import os
 import shutil
 import statistics
@@ -265,16 +266,25 @@ def sharding(megabases: int, folder: Path) -> str:
     return markdown(header, lines)
 
 
+_LAUNCHER = """
+import json, resource, subprocess, sys
+status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
+"""
+"""runs a command from a small process: its peak memory includes that of the process which started it"""
+
+
 def _measured(*arguments: str | Path) -> tuple[float, float, int]:
     """Run a command of gemsdata with two workers; return its seconds, processor seconds and peak memory in bytes."""
     command = [sys.executable, "-m", "gemsdata.cli", *map(str, arguments), "--workers", "2", "-q"]
     began = time.perf_counter()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with status {process.returncode}")
-    return time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    launched = subprocess.run([sys.executable, "-c", _LAUNCHER, *command], stdout=subprocess.PIPE, check=True)
+    seconds = time.perf_counter() - began
+    status, processor_seconds, memory_bytes = json.loads(launched.stdout)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
+    return seconds, processor_seconds, memory_bytes
 
 
 @click.command()

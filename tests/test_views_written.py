@@ -116,6 +116,23 @@ def test_damaged_rows_that_no_hash_was_compared_with_are_an_error(packed, tmp_pa
         list(gd.build_loader(tmp_path / "out", batch_size=16, num_epochs=1, check="size"))
 
 
+def test_the_tokenizer_of_a_written_set_is_saved_and_written_again(bpe_set, tmp_path):
+    from transformers import AutoTokenizer
+
+    view = gd.view(bpe_set)
+    view.tokenizer(77).save_pretrained(tmp_path / "saved")
+    saved = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert saved.model_max_length == 77
+    ids = view.rows(np.array([0])).tokens.input_ids[0]
+    assert saved("".join(view.tokens.text(i) for i in ids[:5]), add_special_tokens=False)["input_ids"]
+    view.write(tmp_path / "again")
+    again = gd.view(tmp_path / "again")
+    assert again.tokens.identity == view.tokens.identity
+    assert (tmp_path / "again" / "tokenizer_config.json").read_bytes() == (
+        bpe_set / "tokenizer_config.json"
+    ).read_bytes()
+
+
 def test_version_4_has_no_hashes_of_the_companions_of_tokenizer_json(bpe_set, tmp_path):
     out = shutil.copytree(bpe_set, tmp_path / "out")
     manifest = Manifest.load(out)

@@ -219,9 +219,9 @@ class _Writer:
             with self.view.shards.store.file(name) as path:
                 _copy(path, work_of(self.folder) / name)
         if isinstance(self.view.tokens, HuggingFaceTokens):
-            for name in TOKENIZER_FILES:
-                if (self.view.tokens.folder / name).exists():
-                    _copy(self.view.tokens.folder / name, work_of(self.folder) / name)
+            for name, content in self.view.tokens.files.items():
+                with publish(work_of(self.folder) / name) as stream:
+                    stream.write(content)
 
     def _path(self, path: str) -> Path:
         return work_of(self.folder) / self.parts_folder / path

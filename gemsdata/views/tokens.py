@@ -6,6 +6,7 @@ which is all that masking needs.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import re
@@ -20,6 +21,8 @@ import numpy as np
 from gemsdata.genome.vocab import base_codes, check_k, token
 from gemsdata.kernels.bases import decode_kmers, decode_varying, encode_kmers
 from gemsdata.masking.token_rows import Vocabulary
+from gemsdata.shards.manifest import TOKENIZER_FILES
+from gemsdata.views.special_ids import special_ids
 
 SPECS = '"kmer:K", "kmer:K:STRIDE", "base", or the folder of a Hugging Face fast tokenizer'
 LETTERS = np.frombuffer(b"ATCGN", np.uint8)
@@ -184,11 +187,15 @@ class HuggingFaceTokens(Tokens):
             described = PreTrainedTokenizerFast.from_pretrained(str(self.folder))
         except Exception as error:  # the library raises plain Exceptions for files that it cannot read
             raise ValueError(f"{path} is not a tokenizer that Hugging Face tokenizers can read: {error}") from None
+        self._described = described
+        self.files = {
+            name: (self.folder / name).read_bytes() for name in TOKENIZER_FILES if (self.folder / name).exists()
+        }
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         size = self._tokenizer.get_vocab_size(with_added_tokens=True)
         texts = [self._tokenizer.id_to_token(i) or "" for i in range(size)]
-        special = _special_ids(described, self.folder)
+        special = special_ids(described, self.folder)
         real = _real_tokens(texts, set(special.values()))
         self.vocabulary = Vocabulary(size=size, **special, random_ids=np.flatnonzero(real).astype(np.uint32))
         self._texts = texts
@@ -257,9 +264,9 @@ class HuggingFaceTokens(Tokens):
         return self._texts[token_id]
 
     def tokenizer(self, model_max_length: int) -> Any:  # noqa: D102
-        from transformers import PreTrainedTokenizerFast
-
-        return PreTrainedTokenizerFast.from_pretrained(str(self.folder), model_max_length=model_max_length)
+        tokenizer = copy.deepcopy(self._described)  # the folder of a stored set's tokenizer is temporary
+        tokenizer.model_max_length = tokenizer.init_kwargs["model_max_length"] = model_max_length
+        return tokenizer
 
     @property
     def identity(self) -> str:  # noqa: D102
@@ -308,27 +315,6 @@ def _tokenizer_file(folder: Path) -> Path:
             " save_pretrained the fast one"
         )
     return path
-
-
-def _special_ids(described: Any, folder: Path) -> dict[str, int]:
-    """Return the ids of the special tokens of a `transformers` tokenizer; bos and eos may replace [CLS] and [SEP]."""
-    wanted = {
-        "pad_id": ("pad_token_id",),
-        "unk_id": ("unk_token_id", "mask_token_id"),
-        "cls_id": ("cls_token_id", "bos_token_id"),
-        "sep_id": ("sep_token_id", "eos_token_id"),
-        "mask_id": ("mask_token_id",),
-    }
-    found = {}
-    for name, attributes in wanted.items():
-        ids = [getattr(described, attribute) for attribute in attributes if getattr(described, attribute) is not None]
-        if not ids:
-            raise ValueError(
-                f"{folder} has no {attributes[0].removesuffix('_id')}; masked-language modelling needs one: add it to"
-                " the tokenizer and save it again"
-            )
-        found[name] = ids[0]
-    return found
 
 
 def _real_tokens(texts: list[str], special: set[int]) -> np.ndarray:
