@@ -135,7 +135,7 @@ def test_a_stage_switches_at_the_same_step_for_every_prefetch_depth(shards, swit
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("start_method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_a_stage_switches_at_the_same_step_for_every_start_method(shards, switched_inline, start_method):
     assert digest(switched(shards, num_workers=2, start_method=start_method)) == switched_inline
 
@@ -171,7 +171,7 @@ def test_a_schedule_known_in_advance_needs_no_flag(shards):
     assert digest(global_batches(loaders_of_ranks(shards, 2, num_workers=2, start_method="fork", **options))) == digest(
         whole
     )
-    with pytest.raises(ValueError, match="known in advance"):
+    with pytest.raises(ValueError, match="has a fixed schedule"):
         loaders_of_ranks(shards, 1, **options)[0].set_stage(1)
 
 

@@ -49,6 +49,7 @@ NUM_NOT_RUN: dict[str, dict[str, int]] = {
     "docs/getting-started.md": {"a clone": 1},
     "docs/motifs.md": {"minutes": 1},
     "docs/queries.md": {"a network": 1},
+    "docs/reliability.md": {"a network": 1},
     "docs/remote.md": {"a network": 5},
     "docs/scale.md": {"a cluster": 2},
     "docs/service.md": {"a cluster": 2, "several hosts": 4},

@@ -129,7 +129,11 @@ def test_processes_give_the_bytes_of_one_machine_and_resume_after_a_lost_one(gen
 @pytest.mark.filterwarnings("ignore")  # of the engines' own
 @pytest.mark.parametrize(
     ("engine", "package", "settings"),
-    [("dask", "distributed", {}), ("ray", "ray", {}), ("slurm", "submitit", {"cluster": "local", "timeout_min": "5"})],
+    [
+        ("dask", "distributed", {}),
+        pytest.param("ray", "ray", {}, marks=pytest.mark.slow),
+        ("slurm", "submitit", {"cluster": "local", "timeout_min": "5"}),
+    ],
 )
 def test_engines_give_the_bytes_of_one_machine(
     genome, on_one_machine, tmp_path, monkeypatch, engine, package, settings

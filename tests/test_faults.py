@@ -120,6 +120,7 @@ def test_a_block_that_is_not_what_the_manifest_says_is_damage(shards, tmp_path):
     path, _ = second_shard(shards)
     shutil.copy(second_shard(other)[0], path)
     opened = ShardSet.open(shards)
+    opened.manifest.splits["train"] = list(opened.manifest.shards("train"))
     object.__setattr__(opened.manifest.shards("train")[1].files[opened.file_format], "num_bytes", path.stat().st_size)
     with pytest.raises(ValueError, match=r"its manifest says uint16 .*of another set"):
         list(gd.build_loader(opened, batch_size=7, num_steps=NUM_STEPS, check="size"))

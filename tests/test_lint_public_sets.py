@@ -110,6 +110,7 @@ def test_gue_tf_4_shares_dev_and_train(data_dir):
     assert counts(report, "duplicates", "train.csv") == {"sequences": 2753, "extra_rows": 3789}
 
 
+@pytest.mark.slow
 def test_gue_prom_core_all_shares_rows_and_splits_twins(data_dir):
     report = report_of(data_dir / "gue" / "prom" / "prom_core_all")
     shared = {

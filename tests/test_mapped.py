@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 import gemsdata as gd
 from gemsdata.files import mapped
 from gemsdata.files.mapped import MappedFiles
+from tests.service_support import served
 from tests.stream_support import make_set
 
 pytestmark = pytest.mark.once
@@ -56,9 +58,9 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("made_with", "options", "size"),
     [
-        ({}, {}, 150_000),
+        pytest.param({}, {}, 150_000, marks=pytest.mark.slow),
         ({}, {"num_workers": 2, "threads": True}, 0),
-        ({}, {"num_workers": 2, "start_method": "fork"}, 0),
+        pytest.param({}, {"num_workers": 2, "start_method": "fork"}, 0, marks=pytest.mark.slow),
         pytest.param({}, {"num_workers": 1, "start_method": "spawn"}, 150_000, marks=pytest.mark.slow),
         ({"format": "webdataset"}, {"num_workers": 2, "threads": True}, 150_000),
         pytest.param({"compression": "zstd"}, {}, 0, marks=pytest.mark.slow),
@@ -77,6 +79,23 @@ def test_a_shard_that_is_truncated_under_a_running_loader_is_named(folder, tmp_p
     (path,) = (shards / "train").iterdir()
     assert f"shard {path}" in done.stdout
     assert "truncated" in done.stdout
+
+
+@LINUX
+@pytest.mark.compiled
+def test_a_shard_that_is_truncated_under_a_server_is_named_and_the_server_goes_on(tmp_path):
+    shards = make_set(tmp_path / "set", num_bases=200_000, rows_per_shard=64_000, block_rows=64)
+    (path,) = (shards / "train").iterdir()
+    with served(shards) as [server]:
+        loader = gd.build_loader(server.address, batch_size=16, num_workers=1)
+        iterator = iter(loader)
+        next(iterator)
+        os.truncate(path, 150_000)
+        with pytest.raises(ValueError, match=rf"shard {path} .*truncated"):
+            list(itertools.islice(iterator, 1000))
+        loader.close()
+        assert server.process.is_alive()
+        assert server.counters()["active_streams"] == 0
 
 
 @LINUX

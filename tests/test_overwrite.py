@@ -77,7 +77,7 @@ def test_files_of_the_user_are_named_and_never_removed(tmp_path: Path, fasta: st
     shard([fasta], out, SMALL)
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_text("mine")
-    with pytest.raises(ValueError, match=f"it holds {name}"):
+    with pytest.raises(ValueError, match=f"contains {name}, which does not belong to a shard set"):
         shard([fasta], out, SMALL, **{flag: True})
     assert (out / name).read_text() == "mine"
     assert Manifest.load(out).seed == SMALL.seed

@@ -140,6 +140,7 @@ def test_an_imported_module_works_in_spawned_workers(shards, module_folder, tmp_
     assert_third(run([script, shards, "every-third"], module_folder).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_a_server_knows_strategies_of_installed_packages_and_of_imported_modules(
     shards, site_folder, module_folder, tmp_path

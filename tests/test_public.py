@@ -176,7 +176,7 @@ def test_the_wheel_has_one_package_at_the_top(environment):
     assert packed == {path for path in ours if "__pycache__" not in path.parts}
 
 
-@pytest.mark.parametrize("command", ["pretrain", "eval compare"])
+@pytest.mark.parametrize("command", ["pretrain", pytest.param("eval compare", marks=pytest.mark.slow)])
 def test_the_programs_run_from_the_wheel(environment, tmp_path, command):
     """Also in a folder that has files and folders with the names of our packages."""
     (tmp_path / "train").mkdir()

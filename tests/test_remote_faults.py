@@ -31,7 +31,12 @@ def shard(tmp_path_factory):
     return folder, make_file(folder)
 
 
-@pytest.mark.parametrize("name", CASES)
+_WAITS = [name for name in CASES if name.endswith("always") and ("stalls" in name or name.startswith("no answer"))]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _WAITS else []) for name in CASES]
+)
 def test_a_fault_is_repaired_or_ends_in_one_clear_error(shard, name, monkeypatch):
     monkeypatch.setattr(remote_folder, "READ_TIMEOUT_S", READ_TIMEOUT_S)
     case = CASES[name]

@@ -17,6 +17,8 @@ from tests.genomes import random_dna
 from tests.stream_support import make_set
 from tests.view_support import packed_set
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):

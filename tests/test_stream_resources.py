@@ -53,6 +53,7 @@ def test_no_named_shared_memory_no_files_and_no_descriptors_are_left(shards):
     assert sorted(shards.rglob("*")) == files
 
 
+@pytest.mark.slow
 def test_two_hundred_loaders_leave_nothing_behind(shards):
     def census():
         gc.collect()

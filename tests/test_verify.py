@@ -22,6 +22,8 @@ from gemsdata.shards.verify.shard_set import verify
 from gemsdata.shards.write import shard
 from tests.genomes import awkward_genome, write_fasta
 
+pytestmark = pytest.mark.once
+
 OPTIONS = ShardOptions(k=3, row_tokens=40, block_rows=8, rows_per_shard=32, min_count=2)
 
 

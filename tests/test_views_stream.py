@@ -12,6 +12,8 @@ from gemsdata.stream.world import World
 from tests.genomes import awkward_genome, random_dna
 from tests.view_support import kmer_ids, packed_set, text_of
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory):
