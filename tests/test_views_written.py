@@ -13,6 +13,7 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.shards.manifest import Manifest
+from gemsdata.shards.manifest_fields import ValidationInfo
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.verify import VerificationError
 from gemsdata.shards.verify.shard_set import verify
@@ -217,3 +218,27 @@ def test_a_changed_tokenizer_is_noticed(packed, tmp_path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "version": "2.0"}))
     with pytest.raises(ValueError, match="tokenizer"):
         gd.view(ShardSet.open(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation": {"contigs": None, "fraction": None, "regions": []}}, "validation.regions is"),
+        ({"validation": {"contigs": ["held_out"] * 2, "fraction": None, "regions": []}}, "not sorted names of contigs"),
+        ({"validation": {"contigs": [], "fraction": 0.1, "regions": []}}, "is in no validation region"),
+        ({"validation": {"contigs": [], "fraction": 0.1, "regions": [[1, 0, 1], [1, 0, 1]]}}, "overlaps or precedes"),
+        ({"num_ids": 1060}, "tokens.num_ids is 1060 in the manifest"),
+    ],
+)
+def test_an_edited_manifest_with_new_hashes_is_found(bpe_set, tmp_path, changes, message):
+    copied = shutil.copytree(bpe_set, tmp_path / "set")
+    manifest = Manifest.load(copied)
+    if "validation" in changes:
+        given = changes["validation"]
+        contigs = [manifest.contigs[0].name] if given["contigs"] is None else given["contigs"]
+        changed = dataclasses.replace(manifest, validation=ValidationInfo(**{**given, "contigs": contigs}))
+    else:
+        changed = dataclasses.replace(manifest, tokens=dataclasses.replace(manifest.tokens, **changes))
+    changed.with_hashes().save(copied)
+    with pytest.raises(VerificationError, match=message):
+        verify(copied)

@@ -28,7 +28,7 @@ from gemsdata.shards.verify.packed import check_packed_shard, expected_blocks
 from gemsdata.shards.verify.reference import ReferenceGenome, read_reference
 from gemsdata.shards.verify.rows import check_shard
 from gemsdata.shards.verify.windows import expected_regions, expected_windows
-from gemsdata.shards.verify.written import check_tokenizer, check_written_places, check_written_shard
+from gemsdata.shards.verify.written import check_held_out, check_tokenizer, check_written_places, check_written_shard
 from gemsdata.shards.work_folder import holds_work, is_work
 
 _MOST_NAMES_SHOWN = 10
@@ -100,6 +100,8 @@ def _check_set(
     """Check everything except the list of files, and record the checks that pass."""
     if manifest.intervals_sha256 and sha256_of(folder / INTERVALS_FILE) != manifest.intervals_sha256:
         raise VerificationError(f"{INTERVALS_FILE}: its sha256 is not the manifest's")
+    if manifest.tokens is not None:
+        check_held_out(manifest)
     if manifest.tokens is not None and manifest.tokens.files:
         verdict.checks.append(check_tokenizer(folder, manifest.tokens))
     table = _checked_table(folder, manifest)
@@ -130,6 +132,7 @@ def _check_set(
             verdict.checks.append("every base matches the FASTA; which letter a gap has was not checked")
         elif manifest.tokens is not None:
             verdict.checks.append("every token spells the bases of the FASTA; how a tokenizer cuts was not checked")
+            verdict.checks.append("the windows, seed and order of rows of the view were not checked")
         else:
             verdict.checks.append("every token and its position match the FASTA")
             verdict.checks.append("each window of the FASTA occurs once, in its split and in the order of the seed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,21 @@ def check_tokenizer(folder: Path, tokens: TokenInfo) -> str:
     unchecked = [name for name in tokens.files if name not in expected]
     checked = f"tokenizer of the rows: {', '.join(expected)}"
     return checked + (f"; not checked, without a hash in the manifest: {', '.join(unchecked)}" if unchecked else "")
+
+
+def check_held_out(manifest: Manifest) -> None:
+    """Check that the validation regions are disjoint and sorted, and complete contigs where contigs are held out."""
+    regions, named = [tuple(region) for region in manifest.validation.regions], manifest.validation.contigs
+    for before, after in itertools.pairwise(regions):
+        if (before[0], before[2]) > (after[0], after[1]):
+            raise VerificationError(f"validation.regions: {list(after)} overlaps or precedes {list(before)}")
+    if not named:
+        return
+    contigs = [(index, 0, contig.num_bases) for index, contig in enumerate(manifest.contigs) if contig.name in named]
+    if len(contigs) != len(named) or sorted(set(named)) != named:
+        raise VerificationError(f"validation.contigs is {named}; these are not sorted names of contigs")
+    if regions != contigs:
+        raise VerificationError(f"validation.regions is {regions}; the contigs {named} are {contigs}")
 
 
 def check_written_shard(
@@ -81,6 +97,7 @@ def check_written_places(manifest: Manifest, tokens: TokenInfo, split: str, plac
         i = int(np.flatnonzero(twice)[0])
         name = manifest.contigs[int(contig[i])].name
         raise VerificationError(f"{split}: rows at {name}:{start[i]} and {name}:{start[i + 1]} have tokens in common")
+    held_out = np.zeros(len(contig), bool)
     for region_contig, first, last in manifest.validation.regions:
         here = contig == region_contig
         inside = here & (start >= first) & (start + num_bases <= last)
@@ -88,6 +105,11 @@ def check_written_places(manifest: Manifest, tokens: TokenInfo, split: str, plac
         if (touches if split == "train" else touches & ~inside).any():
             name = manifest.contigs[region_contig].name
             raise VerificationError(f"{split}: a row crosses the border of the validation region {name}:{first}-{last}")
+        held_out |= inside
+    if split == "valid" and not held_out.all():
+        i = int(np.flatnonzero(~held_out)[0])
+        place = f"{manifest.contigs[int(contig[i])].name}:{start[i]}"
+        raise VerificationError(f"{split}: the row at {place} is in no validation region")
 
 
 def _check_columns(block: Block, manifest: Manifest, tokens: TokenInfo, where: str) -> None:
@@ -151,11 +173,16 @@ def _check_kmers(tokens: TokenInfo) -> CheckBlock:
 
 
 def _check_varying(folder: Path, tokens: TokenInfo) -> CheckBlock:
-    vocabulary = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
     pairs = (
-        vocabulary.items() if isinstance(vocabulary, dict) else ((entry[0], i) for i, entry in enumerate(vocabulary))
+        list(vocabulary.items()) if isinstance(vocabulary, dict) else [(one[0], i) for i, one in enumerate(vocabulary)]
     )
-    texts = [""] * tokens.num_ids
+    added = [token["id"] for token in content.get("added_tokens", [])]
+    num_ids = 1 + max([token_id for _, token_id in pairs] + added)
+    if num_ids != tokens.num_ids:
+        raise VerificationError(f"tokens.num_ids is {tokens.num_ids} in the manifest, {num_ids} in tokenizer.json")
+    texts = [""] * num_ids
     for text, token_id in pairs:
         for mark in _MARKS:
             text = text.removeprefix(mark)
