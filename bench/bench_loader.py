@@ -268,7 +268,7 @@ def resuming(folder: Path) -> str:
     manifest = shards.manifest
     copies = -(-(10**9) // manifest.num_rows("train"))
     fields = {name: getattr(manifest, name) for name in manifest.__dataclass_fields__}
-    huge = ShardSet(folder, Manifest(**{**fields, "splits": {"train": manifest.shards("train") * copies}}))
+    huge = ShardSet(folder, Manifest(**{**fields, "splits": {"train": list(manifest.shards("train")) * copies}}))
     rows = []
     for step in (0, 10_000_000):
         began = time.perf_counter()

@@ -25,7 +25,8 @@ def machine() -> str:
 def commit() -> str:
     """Return the short id of the commit that is checked out; "unknown" outside of a repository."""
     command = ["git", "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+    return done.stdout.strip() or "unknown"
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
