@@ -179,10 +179,10 @@ def _check_varying(folder: Path, tokens: TokenInfo) -> CheckBlock:
         list(vocabulary.items()) if isinstance(vocabulary, dict) else [(one[0], i) for i, one in enumerate(vocabulary)]
     )
     added = [token["id"] for token in content.get("added_tokens", [])]
-    num_ids = 1 + max([token_id for _, token_id in pairs] + added)
-    if num_ids != tokens.num_ids:
-        raise VerificationError(f"tokens.num_ids is {tokens.num_ids} in the manifest, {num_ids} in tokenizer.json")
-    texts = [""] * num_ids
+    ids = {token_id for _, token_id in pairs}.union(added)
+    if len(ids) != tokens.num_ids:
+        raise VerificationError(f"tokens.num_ids is {tokens.num_ids} in the manifest, {len(ids)} in tokenizer.json")
+    texts = [""] * (max(ids) + 1)
     for text, token_id in pairs:
         for mark in _MARKS:
             text = text.removeprefix(mark)
