@@ -176,6 +176,8 @@ def error_of(capsys, status: int) -> str:
         ({"model": "bert-huge"}, "--model 'bert-huge' is unknown: use one of logo, dnabert, small, smoke"),
         ({"masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
         ({"eval_masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
+        ({"corruption": "row"}, "corruption = 'row' is unknown: use token, span, mask"),
+        ({"loss_on": "some"}, "--loss-on 'some' is unknown: use masked or hidden"),
         ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
         ({"shards": "nowhere"}, "nowhere"),
         ({"init_from": "nowhere"}, "nowhere is not a Hugging Face model folder"),
@@ -336,6 +338,25 @@ def test_cm_gems_can_follow_the_tokens_shown_as_mask(shards, tmp_path):  # noqa:
     saved = checkpoint.read_state(checkpoint.all_of(tmp_path / "run")[-1])
     found = [math.exp(line["valid_loss_mask"]) for line in last if "valid_loss_mask" in line]
     assert [value for _, value in saved["loader"]["perplexities"]] == pytest.approx(found)
+
+
+def test_masked_tokens_are_hidden_whole_and_the_loss_is_of_those_that_nothing_shows(shards, tmp_path, monkeypatch):  # noqa: F811
+    seen = []
+
+    def backward(model, batch, *others):
+        seen.append((batch["input_ids"].clone(), batch["labels"].clone()))
+        return compute(model, batch, *others)
+
+    compute = pretrain._backward
+    monkeypatch.setattr(pretrain, "_backward", backward)
+    options = {"masking": "random-span", "corruption": "mask", "max_steps": 2, "eval_every": 2}
+    for loss_on in ("masked", "hidden"):
+        assert run(shards, tmp_path / loss_on, loss_on=loss_on, **options) == 0
+    for (input_ids, labels), (same_ids, fewer) in zip(seen[:2], seen[2:], strict=True):
+        assert ((labels != -100) == (input_ids == 4)).all()
+        assert (same_ids == input_ids).all()
+        assert ((fewer == -100) | (fewer == labels)).all()
+        assert 0 < (fewer != -100).sum() < (labels != -100).sum() / 2, "one of the five tokens of a span of 3-mers"
 
 
 @pytest.mark.parametrize("model", ["modern-small", "roformer"])
