@@ -151,7 +151,7 @@ def report_commands(shards: str, genome: str, folder: Path) -> dict[str, list[st
 
 NO_REPORT = {"plot", "report", "serve"}
 PROGRAMS = {"eval", "finetune", "pretrain"}
-"""of train and eval; see `test_programs_have_json_and_quiet`"""
+"""of train and eval; see `test_every_program_has_json_and_quiet`"""
 
 
 def test_every_command_that_reports_has_json(shards: str, genome: str, tmp_path: Path, capfd) -> None:
@@ -174,6 +174,17 @@ def test_quiet_leaves_results_and_errors(shards: str, genome: str, tmp_path: Pat
             assert said.err == ""
     assert main(["shard", "absent.fa", "-o", str(tmp_path / "x"), "-q"]) == 2
     assert capfd.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "program", [command_of("pretrain"), command_of("finetune"), *EVAL_PROGRAMS], ids=lambda p: p.name
+)
+def test_every_program_has_json_and_quiet(program: Program, capsys) -> None:
+    words = [program.name] if program.name in COMMANDS else ["eval", program.name]
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--json " in shown
+    assert "-q, --quiet " in shown
 
 
 def test_parts_are_reported_as_json(genome: str, tmp_path: Path, capsys) -> None:
