@@ -39,7 +39,7 @@ class PackedReader(ViewReader):
 
     def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:  # noqa: D102
         located = self.windows.locate(epoch, row_ids[row_ids >= 0])
-        self._bases.fetch_ahead(located.contig, located.start)
+        self._bases.fetch_ahead(located.contig, located.start, located.num_bases)
 
     def check_unchanged(self) -> None:  # noqa: D102
         self._bases.check_unchanged()
