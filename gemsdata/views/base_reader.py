@@ -54,8 +54,8 @@ class BaseReader:
         entries = shards.manifest.shards(split)
         self._first_of_shard = np.array([*column_of(entries, "first_row"), self._first_block[-1]], np.int64)
         limit = shards.store.max_bytes
-        self.passing = limit is not None and sum(num_bytes_of(entries, "packed")) > limit
-        """whether the split is larger than the cache, so that shards are closed after use"""
+        self.needs_windows = limit is not None and sum(num_bytes_of(entries, "packed")) > limit
+        """whether the split exceeds the cache: shards are closed after use, and the order must read few at a time"""
         self._in_ranges = check == "size" and limit is not None
         self._start()
 
@@ -68,7 +68,7 @@ class BaseReader:
         self._kept: dict[int, PackedShard | PackedRanges] = {}
         self._recent: set[int] = set()
         self._why: dict[int, str] = {}
-        if self.passing:
+        if self.needs_windows:
             self.shards.store.on_full(self._make_room)
         self._fetcher = ShardFetcher(self.shards, self.split)
         self._blocks_ahead = BlockFetcher(self._fetch_blocks)
@@ -110,7 +110,7 @@ class BaseReader:
     def fetches_ahead(self) -> bool:
         """Whether `fetch_ahead` can fetch more."""
         if self._in_ranges:
-            return not self.passing and self._blocks_ahead.has_room
+            return not self.needs_windows and self._blocks_ahead.has_room
         return self._fetcher.has_room
 
     def fetch_ahead(self, contig: np.ndarray, start: np.ndarray, num_bases: np.ndarray) -> None:
@@ -153,7 +153,7 @@ class BaseReader:
         if self._in_ranges:
             self._fetch_blocks(self._missing(*blocks))
         held = [self._kept[shard] for shard in wanted if shard in self._kept]
-        if not self.passing:
+        if not self.needs_windows:
             return self._address, held
         self._let_go(wanted)
         return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
