@@ -50,8 +50,8 @@ class BaseReader:
         entries = shards.manifest.shards(split)
         self._first_of_shard = np.array([*column_of(entries, "first_row"), self._first_block[-1]], np.int64)
         limit = shards.store.max_bytes
-        self.passing = limit is not None and sum(num_bytes_of(entries, "packed")) > limit
-        """whether the split is larger than the cache, so that shards are closed after use"""
+        self.needs_windows = limit is not None and sum(num_bytes_of(entries, "packed")) > limit
+        """whether the split exceeds the cache: shards are closed after use, and the order must read few at a time"""
         self._start()
 
     def _start(self) -> None:
@@ -62,7 +62,7 @@ class BaseReader:
         self._kept: dict[int, PackedShard] = {}
         self._recent: set[int] = set()
         self._why: dict[int, str] = {}
-        if self.passing:
+        if self.needs_windows:
             self.shards.store.on_full(self._make_room)
         self._fetcher = ShardFetcher(self.shards, self.split)
 
@@ -126,7 +126,7 @@ class BaseReader:
         if wanted - self._kept.keys() - self._why.keys():
             self._open_all(wanted)
         held = [self._kept[shard] for shard in wanted if shard in self._kept]
-        if not self.passing:
+        if not self.needs_windows:
             return self._address, held
         self._let_go(wanted)
         return self._address.copy(), held  # another thread may open a shard again, elsewhere, before this one has read
