@@ -36,17 +36,21 @@ STUDY = Study(
 
 
 def results(scores: dict[str, float], seeds: tuple[int, ...] = (1, 2, 3)) -> pd.DataFrame:
-    """Two sets, of which the second has two sizes; the first is 0.2 above the score, the second 0.2 below."""
+    """Two sets, of which the second has two sizes; the first is 0.2 above the score, the second 0.2 below.
+
+    Differences of two arms are slightly different, because p with ties takes long.
+    """
+    tasks = {("one", 4): 0.2, ("two", 4): -0.2, ("two", 8): -0.2}
     return pd.DataFrame([
         {"dataset": name, "shots": shots, "draw": 0, "model": arm, "seed": seed,
-         "accuracy": score + (0.2 if name == "one" else -0.2) + seed / 100}
-        for arm, score in scores.items() for seed in seeds for name, shots in (("one", 4), ("two", 4), ("two", 8))
+         "accuracy": score * (1 + seed * (shots + above) / 1e5) + above + seed / 100}
+        for arm, score in scores.items() for seed in seeds for (name, shots), above in tasks.items()
     ])  # fmt: skip
 
 
 def test_the_score_of_an_arm_gives_each_set_the_same_weight():
     found = set_means(results({"base": 0.5}))
-    assert found["accuracy"].tolist() == pytest.approx([0.51, 0.52, 0.53])
+    assert found["accuracy"].tolist() == pytest.approx([0.51, 0.52, 0.53], abs=1e-3)
 
 
 def test_the_best_arms_of_a_screening_are_confirmed_against_the_baseline():

@@ -178,7 +178,7 @@ def _write_tables(folder: Path, options: ShardOptions, source: ScoredGenome) -> 
     """Write the ranks and the two tables of the set to ``_work``."""
     work = work_of(folder)
     np.save(work / RANKS_FILE, source.table.ranks(options.k))
-    source.table.to_parquet(work / NPMI_FILE)
+    source.table.to_parquet(work / NPMI_FILE, scores=not options.packed)
     write_intervals(source.genome, work / INTERVALS_FILE, with_letters=options.packed)
 
 
