@@ -25,8 +25,8 @@ Planned before any run:
   Holm's correction for the two candidates. A candidate is better if its mean difference is positive and its corrected
   p is below 0.01; the smallest that ten seeds can give is 0.004. Tables of single sets are descriptions.
 
-Amended on 2026-11-25 after seven pretrainings of seed 1 and before any fine-tuning: the frozen validation masks keep and
-replace tokens, which models trained with [MASK] only cannot predict. Their perplexity rises and CM-GEMS switches at
+Amended on 2026-11-25 after seven pretrainings of seed 1 and before any fine-tuning: the frozen validation masks keep
+and replace tokens, which models trained with [MASK] only cannot predict. Their perplexity rises and CM-GEMS switches at
 once. So `rotary-mask-only-genemask` and `rotary-combined-genemask` do the same without a switch; `rotary` does not
 switch in the screening either.
 
