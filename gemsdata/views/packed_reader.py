@@ -20,7 +20,7 @@ class PackedReader(ViewReader[BaseReader]):
 
     def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:  # noqa: D102
         located = self.windows.locate(epoch, row_ids[row_ids >= 0])
-        self._source.fetch_ahead(located.contig, located.start)
+        self._source.fetch_ahead(located.contig, located.start, located.num_bases)
 
     def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:  # noqa: D102
         count = len(row_ids)
