@@ -52,7 +52,7 @@ WITH_ALL_EXTRAS = [
     ("gemsdata audit SHARDS --masking genemask --rows 50 --plot audit.png", "masked tokens"),
     (f"{PRETRAIN} --max-steps 2 --eval-every 2", "RUN: complete"),
     (f"ACCELERATE_USE_CPU=1 accelerate launch -m {PRETRAIN} --max-steps 4 --eval-every 2 --resume", "RUN: complete"),
-    ("gemsdata report SHARDS --run RUN -o report.html", "report.html"),
+    ("gemsdata report SHARDS RUN -o report.html", "report.html"),
     ("gemsdata finetune --model RUN/final --train t.tsv --test t.tsv --output-dir FT --max-steps 2", "FT: complete"),
     ("gemsdata eval gue --help", "Usage: gemsdata eval gue"),
     ("gemsdata eval motifs --help", "Usage: gemsdata eval motifs"),
