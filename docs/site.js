@@ -1,11 +1,11 @@
-// What axe-core asks for and the theme does not do: tables that scroll are reached with the keyboard, and the buttons of
-// each code block have a name of their own.
+// What axe-core asks for and the theme does not do: tables and formulas that scroll are reached with the keyboard, and the
+// buttons of each code block have a name of their own.
 function nameRegions() {
-  document.querySelectorAll(".md-typeset__scrollwrap").forEach((area, index) => {
-    if (area.scrollWidth > area.clientWidth) {
+  document.querySelectorAll(".md-typeset__scrollwrap, div.arithmatex").forEach((area, index) => {
+    if (area.scrollWidth > area.clientWidth || area.scrollHeight > area.clientHeight) {
       area.tabIndex = 0
       area.setAttribute("role", "region")
-      area.setAttribute("aria-label", `Table ${index + 1}, scrolls sideways`)
+      area.setAttribute("aria-label", `${area.querySelector("table") ? "Table" : "Formula"} ${index + 1}, scrolls`)
     } else {
       for (const name of ["tabindex", "role", "aria-label"]) area.removeAttribute(name)
     }
