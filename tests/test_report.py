@@ -276,6 +276,21 @@ def test_page_in_a_browser(browser, page, tmp_path, width, scheme):
                 assert len(shot.convert("RGB").getcolors(1 << 20)) > 10
 
 
+def test_a_run_alone_is_shown_with_its_own_set(tmp_path, monkeypatch, capsys):
+    run, shown = tmp_path / "run", []
+    state = run / "checkpoints" / "step-00000012" / "state.json"
+    state.parent.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"step": 12, "loss": 1.0}\n')
+    arguments = ["report", str(run), "other", "-o", str(tmp_path / "page.html")]
+    assert main(arguments) == 2
+    assert "has no checkpoint that names its shard set; give it: report SHARDS" in capsys.readouterr().err
+    state.write_text(json.dumps({"config": {"shards": ["sets/human", "sets/yeast"]}}))
+    monkeypatch.setattr(report, "render", lambda shards, runs, **_: shown.append((shards, runs)) or "page")
+    assert main(arguments) == 0
+    ((shards, runs),) = shown
+    assert (shards, [path.name for path in runs]) == ("sets/human", ["run", "other"])
+
+
 def test_the_last_evaluation_of_a_run_is_shown_by_kind_of_token(tmp_path):
     first, last = (
         {"step": step, "valid_loss": 1.5 * value, "valid_loss_mask": 2.5 * value, "valid_bits_per_base": value}

@@ -59,6 +59,23 @@ class TrainingCurves:
     """perplexity of guessing the validation rows by token frequencies, where the metrics file has it"""
 
 
+def is_run(place: str | Path) -> bool:
+    """Return whether a place is the output folder of a training run."""
+    return (Path(place) / METRICS_FILE).is_file()
+
+
+def set_of_run(run: Path) -> str:
+    """Return the first shard set of a training run, as its newest checkpoint records it.
+
+    Raises ValueError if there is no checkpoint that says it.
+    """
+    found = sorted(run.glob("checkpoints/step-*/state.json"))
+    try:
+        return str(json.loads(found[-1].read_text())["config"]["shards"][0])
+    except (IndexError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{run} has no checkpoint that names its shard set; give it: report SHARDS {run}") from error
+
+
 def run_section(folders: Sequence[Path]) -> list[Section]:
     """Return the sections of curves and of evaluation tables, without empty ones."""
     for folder in folders:
