@@ -172,7 +172,7 @@ def row_batch(name, key, ids, ranks, k, length, stage, rate, budget, unit, corru
             first -= 1
         tenth = below(draw(fold(key, CORRUPTION), first), 10)
         low = draw(fold(key, CORRUPTION), t) % (1 << 32)
-        if tenth < 8:
+        if corruption == "mask" or tenth < 8:
             seen[t] = MASK
         elif tenth == 8:
             seen[t] = low * (4**k + 5) >> 32 if name.endswith("-released") else 5 + (low * 4**k >> 32)

@@ -218,7 +218,7 @@ def row_batch(key, row, masked, random_ids, corruption, length):
             first -= 1
         tenth = below(draw(fold(key, CORRUPTION), first), 10)
         low = draw(fold(key, CORRUPTION), t) % (1 << 32)
-        if tenth < 8:
+        if corruption == "mask" or tenth < 8:
             seen[t] = MASK
         elif tenth == 8:
             seen[t] = random_ids[low * len(random_ids) >> 32]

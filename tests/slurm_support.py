@@ -45,7 +45,7 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
 
 def _write_config(folder: Path) -> Path:
     for name in ("state", "spool"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o400)
     host = socket.gethostname().split(".")[0]

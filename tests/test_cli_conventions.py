@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from gemsdata.cli import COMMANDS, errors, group, main
 from gemsdata.cli.eval import PROGRAMS as EVAL_PROGRAMS
 from gemsdata.cli.output import printable
 from gemsdata.cli.programs import Program
-from gemsdata.files import extras
 from gemsdata.files.publish import temporary_name
 from tests.genomes import random_dna, write_fasta
 
@@ -153,7 +151,7 @@ def report_commands(shards: str, genome: str, folder: Path) -> dict[str, list[st
 
 NO_REPORT = {"plot", "report", "serve"}
 PROGRAMS = {"eval", "finetune", "pretrain"}
-"""of train and eval; see `test_programs_have_json_and_quiet`"""
+"""of train and eval; see `test_every_program_has_json_and_quiet`"""
 
 
 def test_every_command_that_reports_has_json(shards: str, genome: str, tmp_path: Path, capfd) -> None:
@@ -176,6 +174,17 @@ def test_quiet_leaves_results_and_errors(shards: str, genome: str, tmp_path: Pat
             assert said.err == ""
     assert main(["shard", "absent.fa", "-o", str(tmp_path / "x"), "-q"]) == 2
     assert capfd.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "program", [command_of("pretrain"), command_of("finetune"), *EVAL_PROGRAMS], ids=lambda p: p.name
+)
+def test_every_program_has_json_and_quiet(program: Program, capsys) -> None:
+    words = [program.name] if program.name in COMMANDS else ["eval", program.name]
+    assert main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--json " in shown
+    assert "-q, --quiet " in shown
 
 
 def test_parts_are_reported_as_json(genome: str, tmp_path: Path, capsys) -> None:
@@ -305,18 +314,6 @@ def test_temporary_files_appear_under_their_final_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "extra"), [("pretrain", "torch", "train"), ("eval fewshot", "torch", "eval")]
-)
-def test_a_program_without_its_packages_names_its_extra(command: str, module: str, extra: str) -> None:
-    code = f"import sys; sys.modules[{module!r}] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, *command.split(), "--help"], capture_output=True, text=True)
-    assert (
-        done.stderr == f"error: gemsdata {command} needs {module}; install it with: pip install 'gemsdata[{extra}]'\n"
-    )
-    assert done.returncode == 2
-
-
-@pytest.mark.parametrize(
     "program", [command_of("pretrain"), command_of("finetune"), *EVAL_PROGRAMS], ids=lambda p: p.name
 )
 def test_the_options_in_the_examples_of_a_program_exist(program: Program, capsys) -> None:
@@ -328,42 +325,6 @@ def test_the_options_in_the_examples_of_a_program_exist(program: Program, capsys
     used = set(re.findall(r"--[a-z-]+", examples))
     assert used
     assert used <= set(re.findall(r"--[a-z-]+", usage))
-
-
-def test_a_missing_package_is_named_with_its_extra(shards: str) -> None:
-    code = "import sys; sys.modules['torch'] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "serve", shards], capture_output=True, text=True)
-    assert done.stderr == "error: gemsdata serve needs torch; install it with: pip install 'gemsdata[train]'\n"
-    assert done.returncode == 2
-
-
-def test_the_extras_in_messages_are_those_of_the_package() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    modules = {"scikit-learn": "sklearn", "markdown-it-py": "markdown_it"}
-    packages = {
-        extra: {modules.get(name, name) for name in (re.split(r"[\[><=]", line)[0] for line in lines)}
-        for extra, lines in project.items()
-    }
-    for module, extra in extras.EXTRA_OF.items():
-        assert module in packages[extra], (module, extra)
-    mentioned = {extra: packages[extra] for extra in project if extra not in ("dev", "docs")}
-    assert set().union(*mentioned.values()) == {*extras.EXTRA_OF, "gemsdata"}
-
-
-def test_the_extra_all_has_every_extra_of_users_but_the_engines() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    left_out = ("all", "dev", "docs", "lightning", "ray", "dask", "slurm")
-    assert project["all"] == [f"gemsdata[{','.join(name for name in project if name not in left_out)}]"]
-
-
-@pytest.mark.parametrize(
-    ("module", "extra", "url"), [("fsspec", "train", "hf://datasets/set"), ("obstore", "s3", "s3://bucket/set")]
-)
-def test_a_url_without_its_package_names_the_extra(module: str, extra: str, url: str) -> None:
-    code = f"import sys; sys.modules[{module!r}] = None\nfrom gemsdata.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", code, "serve", url], capture_output=True, text=True)
-    assert done.stderr == (f"error: the URL {url} needs {module}; install it with: pip install 'gemsdata[{extra}]'\n")
-    assert done.returncode == 2
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -165,6 +165,20 @@ def test_a_bad_file_is_one_error_and_leaves_nothing(genome, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.compiled
+def test_bad_input_of_a_slurm_job_is_its_error_and_not_tried_again(tmp_path):
+    pytest.importorskip("submitit")
+    (tmp_path / "bad.fa").write_text("no header")
+    logs = tmp_path / "logs"
+    with (
+        open_engine("slurm", 1, {"cluster": "local", "timeout_min": "5"}, logs) as executor,
+        pytest.raises(ValueError, match=r"^\S*bad\.fa does not begin with a FASTA header"),
+    ):
+        shard([tmp_path / "bad.fa"], tmp_path / "set", executor=executor)
+    assert len(list(logs.glob("[0-9]*"))) == 1
+    assert not (tmp_path / "set").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +114,11 @@ def test_two_contestants_run_from_end_to_end_and_again(folder, models, tmp_path,
     lost = out / "runs" / "tf_0" / "theirs" / "seed-2" / "run.json"
     lost.unlink()
     (out / "gue.md").unlink()
-    assert run(capsys, **options)[0] == 0
+    status, printed, errors = run(capsys, **options, json=True, quiet=True)
+    assert (status, errors) == (0, "")
+    assert [(row["task"], row["seed"]) for row in json.loads(printed)] == list(
+        found[["task", "seed"]].itertuples(index=False, name=None)
+    )
     again = {path: path.stat().st_mtime_ns for path in out.rglob("run.json")}
     assert {path for path in done if again[path] != done[path]} == {lost}
     assert (out / "gue.md").read_text() == text

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.once
 
 FIRST_WITH_TORCH = "stream"
 TRAIN = [
-    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models"},
+    {"program", "options", "optimizer", "metrics", "recipes", "labelled", "models", "pooling"},
     {"masked_lm", "run_log", "token_bases"},
     {"rows", "checkpoint", "encoder", "figure"},
     {"config", "evaluate"},

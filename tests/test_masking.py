@@ -223,6 +223,18 @@ def test_spanwise_corruption_treats_each_run_alike_and_moves_no_mask(dna_rows, d
     assert {"mask", "kept", "random"} == set(outcomes)
 
 
+def test_mask_only_corruption_hides_the_tokens_that_others_keep_or_replace(dna_rows, dna_ranks):
+    rows = dna_rows[:64]
+    by_token, mask_only = (
+        masking.Masker(resolve("genemask", corruption=corruption), ranks=dna_ranks) for corruption in ("token", "mask")
+    )
+    one, other = (masker.batch(rows, full(rows), np.arange(64)) for masker in (by_token, mask_only))
+    assert (one["labels"] == other["labels"]).all()
+    masked = other["labels"] != -100
+    assert set(other["input_ids"][masked].tolist()) == {4}
+    assert (other["input_ids"][~masked] == one["input_ids"][~masked]).all()
+
+
 @pytest.mark.parametrize("name", names())
 def test_a_rows_mask_follows_from_its_key_not_from_its_batch(name, dna_rows, dna_ranks):
     rows = dna_rows[:12]

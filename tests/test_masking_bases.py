@@ -98,7 +98,7 @@ def naive_row(rows, i, n):
     amount=st.sampled_from([0.05, 0.15, 0.5, 1.0]),
     unknown=st.booleans(),
     restricted=st.booleans(),
-    corruption=st.sampled_from(["token", "span"]),
+    corruption=st.sampled_from(["token", "span", "mask"]),
     few_ranks=st.booleans(),
     seed=st.integers(0, 2**32),
 )

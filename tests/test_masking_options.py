@@ -77,7 +77,7 @@ def test_a_masker_names_what_is_wrong_with_its_options(options, message):
         ({"budget": 15}, r"budget = 15 is out of range: give the fraction to mask, 0 to 1"),
         ({"budget": 0.15, "rate": 0.1}, r"a budget replaces the rate, give one"),
         ({"budget_unit": "base"}, r"budget_unit = 'base' is unknown: use 'token' or 'nucleotide'"),
-        ({"corruption": "row"}, r"corruption = 'row' is unknown: use 'token' or 'span'"),
+        ({"corruption": "row"}, r"corruption = 'row' is unknown: use token, span, mask"),
         ({"radius": 3}, r"masking 'genemask' has no option radius"),
     ],
 )

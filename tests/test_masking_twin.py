@@ -79,6 +79,10 @@ def test_random_rows_are_masked_as_by_the_twin(
     assert_same(name, ids, num_tokens, ranks, k, stage=stage, corruption=corruption, **goals[goal])
 
 
+def test_masking_without_random_or_kept_tokens_is_that_of_the_twin(dna_rows, dna_ranks):
+    assert_same("genemask", dna_rows[:3], np.array([510, 510, 77]), dna_ranks, 6, corruption="mask")
+
+
 @pytest.mark.parametrize("budget", [None, 0.15])
 @pytest.mark.parametrize("name", DEFAULT_RATE)
 def test_real_rows_are_masked_as_by_the_twin(name, budget, human_rows, published_ranks):

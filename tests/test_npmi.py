@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
+import gemsdata as gd
 from gemsdata.genome.fasta import Record
 from gemsdata.genome.packed import pack_record
-from gemsdata.genome.vocab import kmer_of_value, kmer_value
+from gemsdata.genome.vocab import NUM_SPECIAL, kmer_of_value, kmer_value, token_id
 from gemsdata.npmi.counts import countable_runs
 from gemsdata.npmi.estimators import ESTIMATORS, _log, _pmi_with_pieces, _shared_total, rank_descending
 from gemsdata.npmi.table import NpmiTable
+from gemsdata.shards.verify import VerificationError
+from gemsdata.shards.verify.npmi import check_scores
 from tests.genomes import letters, random_dna, write_fasta
 
 PUBLISHED = "published_6mer_npmi_grch38_chr1-3.csv"
@@ -155,6 +158,54 @@ def test_a_table_survives_parquet(tmp_path: Path, canonical: bool, exclude: bool
     for k in range(1, 4):
         assert np.array_equal(again.counts[k], table.counts[k])
     assert np.array_equal(again.ranks(3), table.ranks(3))
+
+
+def test_a_table_without_scores_has_the_same_counts_and_ranks(tmp_path: Path) -> None:
+    table = NpmiTable.from_counts({3: np.random.default_rng(3).integers(90, 5000, 64)}, estimator="levine")
+    table.to_parquet(tmp_path / "ranks.parquet", scores=False)
+    stored = pq.read_table(tmp_path / "ranks.parquet")
+    assert stored.column_names == ["k", "kmer", "token_id", "count", "rank_levine"]
+    table.to_parquet(tmp_path / "full.parquet")
+    full = pq.read_table(tmp_path / "full.parquet")
+    assert stored.equals(full.select(stored.column_names))
+    again = NpmiTable.from_parquet(tmp_path / "ranks.parquet")
+    assert again.to_arrow().equals(full)
+    assert np.array_equal(
+        NpmiTable.from_parquet(tmp_path / "ranks.parquet", "naive").npmi(3),
+        table.scores(3, "naive").npmi,
+        equal_nan=True,
+    )
+    pq.write_table(stored.drop_columns("rank_levine").replace_schema_metadata(stored.schema.metadata), tmp_path / "x")
+    with pytest.raises(ValueError, match="has no column 'rank_levine'"):
+        NpmiTable.from_parquet(tmp_path / "x")
+
+
+def test_queries_have_the_scores_that_a_table_does_not_store(tmp_path: Path) -> None:
+    table = NpmiTable.from_counts({3: np.random.default_rng(3).integers(90, 5000, 64)}, min_count=100)
+    table.to_parquet(tmp_path / "ranks.parquet", scores=False)
+    table.to_parquet(tmp_path / "complete.parquet")
+    with gd.catalog(tmp_path / "ranks.parquet", tmp_path / "complete.parquet") as con:
+        for _ in range(2):  # the rows are kept for the next query
+            query = "SELECT * FROM {}.npmi ORDER BY k, token_id"
+            found, wanted = (con.execute(query.format(name)).fetchall() for name in ("ranks", "complete"))
+            assert found == wanted
+        assert con.execute("SELECT npmi_of('acg')").fetchone() == (table.npmi(3)[token_id("ACG") - NUM_SPECIAL],)
+
+
+@pytest.mark.parametrize("change", ["exchanged", "equal", "null"])
+def test_ranks_without_scores_are_verified(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "t.parquet"
+    table = NpmiTable.from_counts({3: np.random.default_rng(3).integers(90, 5000, 64)}, min_count=100)
+    table.to_parquet(path, scores=False)
+    check_scores(table, path)
+    stored = pq.read_table(path)
+    ranks = stored["rank_published"].to_pylist()
+    first = 4 + 16  # the first of the 3-mers
+    best, second = (first + ranks[first:].index(rank) for rank in (1, 2))
+    ranks[best], ranks[second] = {"exchanged": (2, 1), "equal": (1, 1), "null": (None, 2)}[change]
+    pq.write_table(stored.set_column(4, stored.schema.field(4), pa.array(ranks, pa.int32())), path)
+    with pytest.raises(VerificationError, match=r"rank_published of [ACGT]{3} "):
+        check_scores(table, path)
 
 
 def test_soft_masked_bases_can_be_left_out(tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_a_packed_set_is_verified_against_its_fasta(tmp_path):
     fasta = str(tmp_path / "genome.fa")
     verdict = verify(folder, [fasta])
     assert verdict.num_tokens == sum(len(sequence) for sequence in awkward_genome().values())
+    assert verdict.packed
     assert any("every base matches the FASTA" in check for check in verdict.checks)
     contigs = awkward_genome()
     contigs["last"] = "".join("G" if base == "A" else base for base in contigs["last"])

@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForPreTraining
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from gemsdata.masking.curriculum import CMGems
 from gemsdata.views.options import ViewOptions
 from tests.stream_support import make_set
-from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, shards  # noqa: F401
+from tests.train_support import FAST, REPOSITORY, _fresh_accelerate, arguments, lines, run, same_run, shards  # noqa: F401
 from train import checkpoint, pretrain, run_log
 from train.evaluate import validation_rows
 from train.figure import switch_note
@@ -62,13 +62,6 @@ def test_the_stage_switches_at_the_exact_step(whole):
     note = " ".join(switch_note(read_metrics(whole / "metrics.jsonl"), CMGems(threshold=1000.0), "valid_loss").split())
     assert "changes from genemask to global at step 16. The validation perplexity" in note
     assert "from step 6 to step 12; the curriculum goes on when it falls by less than 1000" in note
-
-
-def same_run(one, other):
-    weights, again = load_file(one / "final" / "model.safetensors"), load_file(other / "final" / "model.safetensors")
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
-    for name in ("loss", "valid_perplexity", "gradient_norm", "lr", "stage", "stage_log"):
-        assert lines(one, name) == lines(other, name)
 
 
 @pytest.mark.parametrize("stop_after", [random.Random(5).randint(1, 23), 14])
@@ -124,44 +117,6 @@ def test_only_the_last_checkpoints_are_kept_and_older_states_are_dropped(shards,
     assert names == ["step-00000004", "step-00000006", "step-00000008"]
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
-def test_other_precisions_train(shards, tmp_path, precision):  # noqa: F811
-    assert run(shards, tmp_path / "run", max_steps=3, mixed_precision=precision) == 0
-    assert all(loss < 6 for loss in lines(tmp_path / "run", "loss").values())
-
-
-@pytest.mark.parametrize("masking", ["cm-gems-released", "cm-step"])
-def test_other_curricula_train(shards, tmp_path, masking):  # noqa: F811
-    assert run(shards, tmp_path / "run", masking=masking, max_steps=20) == 0
-    assert set(lines(tmp_path / "run", "stage").values()) == {0, 1}
-
-
-def test_starts_from_a_checkpoint_published_as_dnabert_is(shards, tmp_path, capsys):  # noqa: F811
-    """A pytorch_model.bin with pooler, next-sentence head and old LayerNorm names, and unknown keys in the config."""
-    config = BertConfig(vocab_size=69, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
-    model = BertForPreTraining(config)
-    weights = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
-        for name, value in model.state_dict().items()
-    }
-    folder = tmp_path / "dnabert"
-    folder.mkdir()
-    torch.save(weights, folder / "pytorch_model.bin")
-    published = config.to_dict() | {
-        "architectures": ["BertForMaskedLM"],
-        "num_rnn_layer": 1,
-        "rnn": "lstm",
-        "split": 10,
-    }
-    (folder / "config.json").write_text(json.dumps(published))
-    assert run(shards, tmp_path / "run", init_from=str(folder), max_steps=1, peak_lr=1e-12) == 0
-    final = load_file(tmp_path / "run" / "final" / "model.safetensors")
-    name = "bert.encoder.layer.0.output.LayerNorm.weight"
-    assert torch.allclose(final[name], model.state_dict()[name])
-    name = "bert.embeddings.word_embeddings.weight"
-    assert torch.allclose(final[name], model.state_dict()[name], atol=1e-6)
-
-
 def error_of(capsys, status: int) -> str:
     printed = capsys.readouterr().err
     assert status == 2, printed
@@ -176,6 +131,8 @@ def error_of(capsys, status: int) -> str:
         ({"model": "bert-huge"}, "--model 'bert-huge' is unknown: use one of logo, dnabert, small, smoke"),
         ({"masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
         ({"eval_masking": "magic"}, "masking 'magic' is unknown: use a strategy ("),
+        ({"corruption": "row"}, "corruption = 'row' is unknown: use token, span, mask"),
+        ({"loss_on": "some"}, "--loss-on 'some' is unknown: use masked or hidden"),
         ({"recipe": "mine"}, "recipe 'mine' is unknown: use one of papers"),
         ({"shards": "nowhere"}, "nowhere"),
         ({"init_from": "nowhere"}, "nowhere is not a Hugging Face model folder"),
@@ -254,35 +211,6 @@ def test_sigterm_saves_and_resume_goes_on(shards, tmp_path):  # noqa: F811
     assert checkpoint.read_state(saved)["step"] == max(lines(out, "loss"))
 
 
-OWN_STRATEGY = """
-from dataclasses import dataclass
-from gemsdata.masking.registry import register
-from gemsdata.masking.strategies import RandomToken
-
-@register("third-token")
-@dataclass(frozen=True, kw_only=True)
-class ThirdToken(RandomToken):
-    \"\"\"A strategy outside gemsdata.\"\"\"
-
-    def centre_rate(self, *arguments):
-        return 1 / 3
-"""
-
-
-def test_a_strategy_of_ones_own_trains_by_name(shards, tmp_path, monkeypatch, capsys):  # noqa: F811
-    (tmp_path / "own_masking_of_a_test.py").write_text(OWN_STRATEGY)
-    monkeypatch.syspath_prepend(tmp_path)
-    options = {"imports": "own_masking_of_a_test", "masking": "third-token", "max_steps": 2}
-    words = arguments(shards=str(shards), output_dir=str(tmp_path / "run"), **{**FAST, **options})
-    assert pretrain.main([*(word.replace("--imports", "--import") for word in words), "--json", "--quiet"]) == 0
-    assert (tmp_path / "run" / "final" / "model.safetensors").exists()
-    printed = capsys.readouterr()
-    summary = json.loads(printed.out)
-    assert (summary["complete"], summary["last"]["step"]) == (True, 2)
-    assert summary["last"]["valid_perplexity"] > 1
-    assert printed.err == ""
-
-
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.pt", "rng-0.pt", "config.json"])
 @pytest.mark.parametrize("how", ["truncated", "mutated", "removed", "emptied"])
 def test_a_damaged_checkpoint_is_refused_in_one_line(shards, whole, tmp_path, capsys, name, how):  # noqa: F811
@@ -338,17 +266,20 @@ def test_cm_gems_can_follow_the_tokens_shown_as_mask(shards, tmp_path):  # noqa:
     assert [value for _, value in saved["loader"]["perplexities"]] == pytest.approx(found)
 
 
-@pytest.mark.parametrize("model", ["modern-small", "roformer"])
-def test_other_architectures_train_and_resume(shards, tmp_path, model):  # noqa: F811
-    if model == "roformer":
-        (tmp_path / "config.json").write_text(json.dumps({
-            "model_type": "roformer", "embedding_size": 32, "hidden_size": 32, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "intermediate_size": 64,
-        }))  # fmt: skip
-        model = str(tmp_path / "config.json")
-    options = {"model": model, "max_steps": 6, "gradient_checkpointing": True}
-    assert run(shards, tmp_path / "whole", **options) == 0
-    assert run(shards, tmp_path / "run", stop_after=3, **options) == 130
-    assert run(shards, tmp_path / "run", resume=True, **options) == 0
-    same_run(tmp_path / "whole", tmp_path / "run")
-    AutoModelForMaskedLM.from_pretrained(tmp_path / "run" / "final")
+def test_masked_tokens_are_hidden_whole_and_the_loss_is_of_those_that_nothing_shows(shards, tmp_path, monkeypatch):  # noqa: F811
+    seen = []
+
+    def backward(model, batch, *others):
+        seen.append((batch["input_ids"].clone(), batch["labels"].clone()))
+        return compute(model, batch, *others)
+
+    compute = pretrain._backward
+    monkeypatch.setattr(pretrain, "_backward", backward)
+    options = {"masking": "random-span", "corruption": "mask", "max_steps": 2, "eval_every": 2}
+    for loss_on in ("masked", "hidden"):
+        assert run(shards, tmp_path / loss_on, loss_on=loss_on, **options) == 0
+    for (input_ids, labels), (same_ids, fewer) in zip(seen[:2], seen[2:], strict=True):
+        assert ((labels != -100) == (input_ids == 4)).all()
+        assert (same_ids == input_ids).all()
+        assert ((fewer == -100) | (fewer == labels)).all()
+        assert 0 < (fewer != -100).sum() < (labels != -100).sum() / 2, "one of the five tokens of a span of 3-mers"

@@ -16,7 +16,7 @@ from gemsdata.cli import main
 from gemsdata.inspect import report
 from gemsdata.inspect.audit import audit
 from gemsdata.inspect.report import masks
-from gemsdata.inspect.report.runs import read_curves
+from gemsdata.inspect.report.runs import curves_title, read_curves
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
@@ -96,7 +96,8 @@ def test_page_holds_every_section(page):
     for name in STRATEGIES:
         assert f"<td>{name}</td>" in page
     assert page.count("<figure") == 10
-    assert "stage 1" in page
+    assert "from here: stage 1" in page
+    assert "Training loss of 2 runs: 3.05 to 3.05 at last" in page
     assert "<td>two</td>" in page
     assert "the model card" not in page
 
@@ -195,6 +196,7 @@ def test_metrics_are_read_whatever_fields_they_have(tmp_path):
     assert run.loss.tolist() == [[0, 3.5], [10, 2]]
     assert run.perplexity.tolist() == [[5, 9.5]]
     assert run.switches == [(10, "global")]
+    assert curves_title([run], "loss") == "Training loss: 3.50 at first, 2.00 at last"
 
 
 def test_a_run_with_nothing_to_show_is_named(sets, tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import pytest
 
-from gemsdata.shards.tasks import run_tasks
+from gemsdata.shards import slurm_executor
+from gemsdata.shards.tasks import WorkerLostError, run_tasks
 
 pytestmark = pytest.mark.once
 
@@ -88,3 +90,33 @@ def test_the_first_error_cancels_what_has_not_begun():
         finally:
             raised.set()
     assert begun in ([0], [0, 1])
+
+
+def test_a_worker_that_is_lost_each_time_is_an_error_of_the_system():
+    def call():
+        raise WorkerLostError("job 7 left no result")
+
+    executor = Inline()
+    with pytest.raises(OSError, match="the worker of a task was lost 3 times: job 7 left no result"):
+        run_tasks(executor, [(call, ())], lambda _: None)
+    assert len(executor.calls) == 3
+
+
+def test_a_job_is_lost_when_the_queue_of_slurm_has_not_had_it_twice(tmp_path, monkeypatch):
+    queue = tmp_path / "queue"
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\nexec cat {queue}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(slurm_executor, "_QUEUE_S", 0)
+    watched = slurm_executor._Queue()
+    queue.write_text("1\n2\n")
+    assert watched.lost({"1", "2"}) == set()
+    queue.write_text("2\n")
+    assert watched.lost({"1", "2"}) == set()
+    queue.unlink()  # squeue fails
+    assert watched.lost({"1", "2"}) == set()
+    queue.write_text("2\n")
+    assert watched.lost({"1", "2"}) == {"1"}
+    monkeypatch.setattr(slurm_executor, "_QUEUE_S", 60)
+    queue.write_text("")
+    assert watched.lost({"2"}) == set()  # not read again yet

@@ -176,11 +176,11 @@ def test_a_vocabulary_of_the_least_size_is_taken(options: dict[str, Any]) -> Non
     listed = options.get("random_ids")
     first = options.get("first_random_id", 5)
     number = len(listed) if listed is not None else options.get("num_random_ids", options["size"] - first)
-    assert rule[:3] == (False, first, number)
-    assert rule[3].tolist() == ([] if listed is None else listed.tolist())
-    assert rule[4:] == (vocabulary.pad_id, vocabulary.cls_id, vocabulary.sep_id, vocabulary.mask_id)
+    assert rule[:4] == (False, False, first, number)
+    assert rule[4].tolist() == ([] if listed is None else listed.tolist())
+    assert rule[5:] == (vocabulary.pad_id, vocabulary.cls_id, vocabulary.sep_id, vocabulary.mask_id)
     rule = corruption_rule(resolve("global-released", corruption="span"), vocabulary)
-    assert (*rule[:3], len(rule[3])) == (True, 0, options["size"], 0)
+    assert (*rule[:4], len(rule[4])) == (True, False, 0, options["size"], 0)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,37 @@ def test_loss_and_gradients_are_those_of_the_unmodified_model(name, padded, opti
         assert torch.allclose(found.base_probabilities[:, j], naive, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["smoke", "modern-small"])
+def test_attention_step_by_step_is_that_of_the_fused_kernel(name, monkeypatch):
+    """Loss and gradients in fp32, which a CPU otherwise computes with the fused kernel."""
+    torch.manual_seed(0)
+    model = MaskedLM(build_model(name, Vocabulary.of_kmers(3), max_positions=40).eval())
+    found = []
+    for chosen in (False, True):
+        monkeypatch.setattr("train.masked_lm._is_faster_step_by_step", lambda query, key, chosen=chosen: chosen)
+        loss = model(**batch(padded=True)).losses.mean()
+        found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
+    for fused, own in zip(*found, strict=True):
+        assert torch.allclose(fused, own, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_in_bf16_on_a_cpu_is_fused_only_if_its_scores_need_much_memory(monkeypatch):
+    fused = []
+    attention = functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        functional, "scaled_dot_product_attention", lambda *a, **k: fused.append(a[0].dtype) or attention(*a, **k)
+    )
+    model = MaskedLM(build_model("smoke", Vocabulary.of_kmers(3), max_positions=40).eval())
+    losses = []
+    for limit in (5 * 2 * 40 * 40, 5 * 2 * 40 * 40 - 1):  # the scores of the first layer; the last one has fewer
+        monkeypatch.setattr("train.masked_lm._MAX_SCORES", limit)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(model(**batch(padded=True)).losses.mean())
+        fused.append(limit)
+    assert fused == [16_000, torch.bfloat16, 15_999]
+    assert torch.allclose(*losses, rtol=5e-3)
+
+
 CONFIGS = {
     "roformer": {"embedding_size": 32},
     "esm": {"position_embedding_type": "rotary", "token_dropout": True},

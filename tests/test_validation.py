@@ -25,7 +25,7 @@ from train.baselines import (
     transition_probabilities,
 )
 from train.evaluate import KINDS, ValidationRows, evaluate, hidden_bases, kinds_of, validation_rows
-from train.masked_lm import MaskedLM
+from train.masked_lm import IGNORED, MaskedLM
 from train.models import build_model
 from train.rows import open_rows
 from train.token_bases import TokenBases
@@ -71,6 +71,17 @@ def test_a_base_is_hidden_when_no_token_shows_it():
             assert found.tolist() == pytest.approx([(0.3 + 0.7) / 2]), "only [MASK] tokens predict"
         else:
             assert not len(found)
+
+
+@pytest.mark.parametrize(("what", "kept"), [("[MASK]", [4]), ("kept", []), ("C", [4])])
+def test_the_loss_can_be_computed_at_fully_hidden_tokens_only(what, kept):
+    """Masked tokens 2 to 6 hide bases 4 to 6, which are token 4; a kept token 3 shows two of them."""
+    rows = rows_of("ACGTACGTACGTA", {2: "[MASK]", 3: what, 4: "[MASK]", 5: "[MASK]", 6: "[MASK]"})
+    twice = [torch.cat([part, part]).long() for part in (rows.input_ids, rows.labels)]
+    found = rows.tokens.hidden_labels(*twice, IGNORED)
+    for row in found[:, 1:-1]:
+        assert torch.nonzero(row != IGNORED).flatten().tolist() == kept
+    assert (found[found != IGNORED] == twice[1][found != IGNORED]).all()
 
 
 @settings(max_examples=20, deadline=None)

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
 
 from tests.ports import free_port
 from tests.stream_support import make_set
@@ -95,6 +97,14 @@ class StopAfter(Interrupt):
 def lines(out: Path, name: str) -> dict[int, float]:
     """{step: value} of one entry of metrics.jsonl."""
     return {line["step"]: line[name] for line in read_metrics(out / "metrics.jsonl") if name in line}
+
+
+def same_run(one: Path, other: Path) -> None:
+    """Assert that two runs have the same weights, losses and stages."""
+    weights, again = load_file(one / "final" / "model.safetensors"), load_file(other / "final" / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    for name in ("loss", "valid_perplexity", "gradient_norm", "lr", "stage", "stage_log"):
+        assert lines(one, name) == lines(other, name)
 
 
 SCRIPT = """

@@ -40,6 +40,10 @@ class FaultServer(ThreadingHTTPServer):
         self.requests: Counter[str] = Counter()
         self.ranges: list[tuple[str, int]] = []
         """name and first byte of every request for content"""
+        self.ranges_allowed = True
+        """whether ranges are sent, or whole files for them"""
+        self.num_bytes_sent: Counter[str] = Counter()
+        """of every file"""
         self.released = threading.Event()
         self.lock = threading.Lock()
 
@@ -91,8 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = fault if isinstance(fault, bytes) else path.read_bytes()
         tag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if self.headers.get("If-Match", f'"{tag}"') != f'"{tag}"':
+            self._send(412, b"")
+            return
         status, headers = 200, {"ETag": f'"{tag}"', "Accept-Ranges": "bytes"}
-        if "Range" in self.headers:
+        if "Range" in self.headers and self.server.ranges_allowed:
             first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
             begin, end = int(first), min(int(last or len(content) - 1), len(content) - 1)
             headers["Content-Range"] = f"bytes {begin}-{end}/{len(content)}"
@@ -102,6 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
         sent = len(content)
         if fault in ("cut", "stall"):
             sent = 0 if fault == "stall" and status == 206 else len(content) // 2
+        if with_body:
+            with self.server.lock:
+                self.server.num_bytes_sent[name] += sent
         self._send(status, content, headers, with_body=with_body, sent=sent)
         if fault == "stall":
             self.server.released.wait(60)

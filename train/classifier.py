@@ -26,6 +26,7 @@ from train.encoder import Encoder, load_encoder
 from train.labelled import batches
 from train.masked_lm import ChosenTokens, bert_hidden_at, padding_of
 from train.models import num_positions, quiet_loading
+from train.pooling import CONFIG_NAME, PooledClassifier
 
 _DROPOUTS = (
     "hidden_dropout_prob",
@@ -45,7 +46,7 @@ _EVAL_ROWS = 256
 class Classifier:
     """A sequence classifier with its tokenizer and the names of its classes."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | PooledClassifier
     encoder: Encoder
     classes: list[str]
 
@@ -54,6 +55,7 @@ def load_classifier(
     folder: str | Path,
     classes: list[str] | None,
     *,
+    pooling: str | None = None,
     dropout: float | None = None,
     random_weights: bool = False,
     text_form: str | None = None,
@@ -67,6 +69,8 @@ def load_classifier(
         Hugging Face folder of a model; it must be fine-tuned if ``classes`` is None.
     classes
         class names of a new classifier, whose head gets weights from torch's global generator.
+    pooling
+        pooling of a new classifier, see `PooledClassifier`; None: the architecture's own classifier.
     dropout
         dropout rate of all layers; None: that of the folder's configuration.
     random_weights
@@ -89,7 +93,10 @@ def load_classifier(
         refuse_code(folder)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     config.pad_token_id = getattr(config, "pad_token_id", None)  # expected by code for transformers 4
-    if classes is not None:
+    if classes is None:
+        pooling = getattr(config, CONFIG_NAME, None)
+    else:
+        setattr(config, CONFIG_NAME, pooling)
         config.num_labels = len(classes)
         config.id2label = dict(enumerate(classes))
         config.label2id = {name: i for i, name in enumerate(classes)}
@@ -97,7 +104,11 @@ def load_classifier(
         if dropout is not None and getattr(config, name, None) is not None:
             setattr(config, name, dropout)
     model, new = _load_model(folder, config, random_weights, trust_remote_code)
-    if classes is None and new:
+    if pooling is not None:
+        model = PooledClassifier(getattr(model, model.base_model_prefix), pooling, dropout=dropout)
+        if classes is None:
+            model.load_head(folder)
+    elif classes is None and new:
         raise ValueError(f"{folder} is not fine-tuned, so it cannot predict; give --train, or a fine-tuned model")
     encoder = load_encoder(
         folder,
@@ -116,16 +127,18 @@ class ClassLogits(nn.Module):
 
     BERT classifies by the hidden state of [CLS], so its last layer computes only keys and values at other tokens, and
     feed-forward layers skip padding. Weights and, within float tolerance, logits are those of the wrapped model. Other
-    architectures are called unchanged.
+    architectures and `PooledClassifier` are called unchanged.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel | PooledClassifier) -> None:
         super().__init__()
         self.model = model
         self._is_bert = type(model) is BertForSequenceClassification
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return float[B, classes] of int64[B, L] each."""
+        if isinstance(self.model, PooledClassifier):
+            return self.model(input_ids, attention_mask)
         if not self._is_bert:
             return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
         rows = torch.arange(len(input_ids), device=input_ids.device)

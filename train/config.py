@@ -26,7 +26,8 @@ _AT_LEAST_1 = (
     "switch_lag",
 )  # fmt: skip
 FIXED_FOR_A_RUN = (
-    "model", "switch_on", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows", "eval_masking"
+    "model", "loss_on", "switch_on", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows",
+    "eval_masking",
 )  # fmt: skip
 """options that must equal those of the checkpoint; data, seed and masking are compared by the loader"""
 
@@ -46,6 +47,15 @@ class PretrainConfig:
     masking: str = option("masking strategy or curriculum, such as genemask, global, cm-gems", "genemask")
     masking_budget: float | None = option(
         "exact fraction of the tokens masked in every row, instead of the masking's own rate", None
+    )
+    corruption: str = option(
+        "masked tokens are replaced by [MASK], a random token or themselves (80/10/10), decided for each token or once"
+        " for each span, or all by [MASK]: token, span or mask",
+        "token",
+    )
+    loss_on: str = option(
+        "masked tokens that the loss is computed at: masked (all) or hidden (no other token shows a base of them)",
+        "masked",
     )
     switch_threshold: float = option(
         "with cm-gems, switch if an evaluation lowers the perplexity by less than this", 1.0
@@ -101,6 +111,8 @@ class PretrainConfig:
         curriculum = resolve_curriculum(self.masking, num_steps=self.max_steps)
         if self.masking_budget is not None:
             curriculum = curriculum.with_options(budget=self.masking_budget)
+        if self.corruption != "token":
+            curriculum = curriculum.with_options(corruption=self.corruption)
         if isinstance(curriculum, CMGems):
             return dataclasses.replace(curriculum, threshold=self.switch_threshold)
         return curriculum
@@ -125,7 +137,7 @@ class PretrainConfig:
     def check_resumable(self, saved: dict[str, Any]) -> None:
         """Raise ValueError if an option that must not change differs from the checkpoint's run."""
         for field in FIXED_FOR_A_RUN:
-            if saved[field] != getattr(self, field):
+            if field in saved and saved[field] != getattr(self, field):
                 flag = "--" + field.replace("_", "-")
                 raise ValueError(
                     f"the checkpoint was made with {flag} {saved[field]}, this run has {getattr(self, field)};"
@@ -142,6 +154,8 @@ class PretrainConfig:
             raise ValueError(f"--mixed-precision {self.mixed_precision!r} is unknown: use {', '.join(_PRECISIONS)}")
         if self.switch_on not in ("all", "mask"):
             raise ValueError(f"--switch-on {self.switch_on!r} is unknown: use all or mask")
+        if self.loss_on not in ("masked", "hidden"):
+            raise ValueError(f"--loss-on {self.loss_on!r} is unknown: use masked or hidden")
         for name in self.tracker:
             if name not in (known := [str(entry) for entry in get_available_trackers()]):
                 raise ValueError(

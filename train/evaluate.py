@@ -185,16 +185,11 @@ def hidden_bases(batch: dict[str, torch.Tensor], base_probabilities: torch.Tenso
     """
     input_ids, labels = batch["input_ids"], batch["labels"]
     masked = labels != IGNORED
-    places = tokens.places(torch.where(masked, labels, input_ids))
-    width = int(places.max()) + 1
-    flat = places + width * torch.arange(len(labels), device=labels.device)[:, None, None]
-    shown = torch.zeros(len(labels) * width, dtype=torch.bool, device=labels.device)
-    shows = tokens.shows(input_ids, labels, IGNORED)
-    shown[flat[shows[..., None] & (places >= 0)]] = True
+    places, shown = tokens.shown(input_ids, labels, IGNORED)
     asked = (input_ids == tokens.mask_id)[masked][:, None] & (places[masked] >= 0)
     totals = torch.zeros(2, len(shown), dtype=torch.float64, device=labels.device)
-    totals[0].index_add_(0, flat[masked][asked], base_probabilities[asked].double())
-    totals[1].index_add_(0, flat[masked][asked], base_probabilities.new_ones(int(asked.sum())).double())
+    totals[0].index_add_(0, places[masked][asked], base_probabilities[asked].double())
+    totals[1].index_add_(0, places[masked][asked], base_probabilities.new_ones(int(asked.sum())).double())
     hidden = (totals[1] > 0) & ~shown
     return (totals[0][hidden] / totals[1][hidden]).clamp_min(1e-30)
 

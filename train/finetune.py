@@ -37,6 +37,7 @@ from train.labelled import Labelled, batches, class_ids, class_names, read_label
 from train.metrics import scores
 from train.optimizer import adamw, learning_rate, set_learning_rate
 from train.options import option, parsed
+from train.pooling import POOLINGS, check_pooling
 from train.program import Stopped, exit_status, is_first_process, set_threads
 from train.recipes import FinetuneRecipe, finetune_recipe, finetune_recipe_names
 
@@ -59,6 +60,9 @@ class FinetuneConfig:
     batch_rows: int | None = option("rows per update, over all processes", None)
     peak_lr: float | None = option("highest learning rate", None)
     dropout: float | None = option("dropout of all layers and the classifier", None)
+    pooling: str | None = option(
+        f"classify by the states of {', '.join(POOLINGS)}; default: the architecture's own classifier", None
+    )
     random_weights: bool = option("start from random weights, as a baseline", False)
     trust_remote_code: bool = option("run the Python code in the model's folder", False)
     text_form: str | None = option("form of the text for the tokenizer: bases or kmers; default: detected", None)
@@ -90,6 +94,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     classifier = load_classifier(
         config.model,
         class_names(files["train"].labels or []) if "train" in files else None,
+        pooling=config.pooling,
         dropout=recipe.dropout,
         random_weights=config.random_weights,
         text_form=config.text_form,
@@ -204,6 +209,12 @@ def _check(config: FinetuneConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} {value}; give 1 or more")
+    if config.pooling is not None:
+        check_pooling(config.pooling)
+        if not config.train:
+            raise ValueError(
+                "--pooling is for a new classifier, but no --train is given; a fine-tuned model has its own"
+            )
     if config.epochs and config.max_steps:
         raise ValueError("give --epochs or --max-steps, not both")
     if config.predict and config.scores_only:

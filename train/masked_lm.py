@@ -27,6 +27,8 @@ from gemsdata.genome.vocab import NUM_SPECIAL
 IGNORED = -100
 """label of a token that is not masked"""
 Rotary = tuple[torch.Tensor, torch.Tensor]
+_MAX_SCORES = 2**26
+"""attention scores of a layer that are kept in memory on a CPU, 128 MiB in bf16"""
 
 
 class TokenScores(NamedTuple):
@@ -180,7 +182,8 @@ def bert_hidden_at(
 def _bert_layer(layer: nn.Module, hidden: torch.Tensor, padding: Padding | None) -> torch.Tensor:
     """Run a layer on hidden[B, L, H]; the feed-forward half skips padding."""
     attention = layer.attention.self
-    query, key, value = (_heads(part(hidden), attention) for part in (attention.query, attention.key, attention.value))
+    projected = _project(hidden, attention.query, attention.key, attention.value)
+    query, key, value = (_heads(part, attention) for part in projected)
     context = _attend(query, key, value, None if padding is None else padding.keys, _dropout(attention))
     return _without_padding(lambda context, hidden: _bert_rest(layer, context, hidden), padding, context, hidden)
 
@@ -192,7 +195,7 @@ def _last_bert_layer(
     attention = layer.attention.self
     here = hidden[masked.rows, masked.positions]
     queries = _heads(_in_slots(attention.query(here), masked, len(hidden)), attention)
-    key, value = (_heads(part(hidden), attention) for part in (attention.key, attention.value))
+    key, value = (_heads(part, attention) for part in _project(hidden, attention.key, attention.value))
     context = _attend(queries, key, value, None if padding is None else padding.keys, _dropout(attention))
     return _bert_rest(layer, context[masked.rows, masked.slots], here)
 
@@ -200,6 +203,12 @@ def _last_bert_layer(
 def _bert_rest(layer: nn.Module, context: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
     attended = layer.attention.output(context, residual)
     return layer.output(layer.intermediate(attended), attended)
+
+
+def _project(hidden: torch.Tensor, *layers: nn.Module) -> tuple[torch.Tensor, ...]:
+    """Return the outputs of linear layers of one input, computed as one, so that it is cast and read once."""
+    weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+    return functional.linear(hidden, weight, bias).chunk(len(layers), -1)
 
 
 def _heads(projected: torch.Tensor, attention: nn.Module) -> torch.Tensor:
@@ -294,8 +303,23 @@ def _in_slots(values: torch.Tensor, masked: ChosenTokens, num_rows: int) -> torc
 def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, dropout: float
 ) -> torch.Tensor:
-    context = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+    """Return the attention's output, [B, Q, H], of query[B, heads, Q, D] and key and value[B, heads, L, D]."""
+    if _is_faster_step_by_step(query, key):
+        scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+        scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
+        context = functional.dropout(scores.softmax(-1), dropout) @ value
+    else:
+        context = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
     return context.transpose(1, 2).flatten(2)
+
+
+def _is_faster_step_by_step(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """Return whether attention is computed without torch's fused kernel.
+
+    On a CPU the backward pass of that kernel takes twice as long in bf16, but needs no memory for the scores.
+    """
+    num_scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and num_scores <= _MAX_SCORES
 
 
 def _without_padding(

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -45,6 +45,7 @@ from train.options import parsed
 from train.program import INTERRUPTED, Interrupt, Stopped, exit_status, is_first_process, set_threads
 from train.rows import TrainingRows, open_rows
 from train.run_log import BatchCounts, Meter, RunLog, batch_counts, note_compilation, read_metrics
+from train.token_bases import TokenBases
 
 
 def train(config: PretrainConfig) -> bool:
@@ -70,7 +71,7 @@ def train(config: PretrainConfig) -> bool:
     stopped = False
     meter = Meter()
     with Interrupt() as interrupt, RunLog(run, accelerator, step=state.step, num_steps=config.max_steps) as log:
-        for batch in meter.timed(iter(loader)):
+        for batch in meter.timed(_batches(loader, config, rows)):
             lr = config.learning_rate(state.step)
             set_learning_rate(optimizer, lr)
             counts = batch_counts(batch, interrupt.received, accelerator)
@@ -171,6 +172,15 @@ def _validation(config: PretrainConfig, rows: TrainingRows) -> list[ValidationRo
     curriculum = config.curriculum()
     maskings = [config.eval_masking] if curriculum.frozen_evaluation else curriculum.maskings()
     return [validation_rows(rows, masking, max_rows=config.eval_rows) for masking in maskings]
+
+
+def _batches(loader: Iterable[dict[str, Any]], config: PretrainConfig, rows: TrainingRows) -> Iterator[dict[str, Any]]:
+    """Yield the batches, with labels at the tokens that the loss is computed at."""
+    tokens = TokenBases.of(rows.tokens)
+    for batch in loader:
+        if config.loss_on == "hidden":
+            batch["labels"] = tokens.hidden_labels(batch["input_ids"], batch["labels"], IGNORED)
+        yield batch
 
 
 def _backward(

@@ -74,6 +74,25 @@ class TokenBases:
         inside = torch.arange(self.longest, device=original_ids.device) < length[original_ids][..., None]
         return torch.where(inside, columns, -1)
 
+    def shown(self, input_ids: torch.Tensor, labels: torch.Tensor, ignored: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the place of each base of each token, int64[B, L, longest], and whether each place is shown, bool[n].
+
+        Places count the bases of all rows, -1 beyond the end of a token; see `shows` for tokens that show their bases.
+        """
+        columns = self.places(torch.where(labels != ignored, labels, input_ids))
+        width = int(columns.max()) + 1
+        rows = torch.arange(len(labels), device=labels.device)[:, None, None]
+        places = torch.where(columns >= 0, columns + width * rows, -1)
+        shown = torch.zeros(len(labels) * width, dtype=torch.bool, device=labels.device)
+        shown[places[self.shows(input_ids, labels, ignored)[..., None] & (places >= 0)]] = True
+        return places, shown
+
+    def hidden_labels(self, input_ids: torch.Tensor, labels: torch.Tensor, ignored: int) -> torch.Tensor:
+        """Return the labels of masked tokens none of whose bases is shown, ``ignored`` elsewhere, int64[B, L]."""
+        places, shown = self.shown(input_ids, labels, ignored)
+        seen = (shown[places.clamp_min(0)] & (places >= 0)).any(-1)
+        return torch.where(seen, ignored, labels)
+
     def shows(self, input_ids: torch.Tensor, labels: torch.Tensor, ignored: int) -> torch.Tensor:
         """Return which tokens show their bases, bool[B, L]: unmasked tokens, and masked ones that were kept."""
         real = self.length.to(input_ids.device)[input_ids] > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,23 @@ def pretraining_of(study: Study, arm: Arm, seed: int, out: Path, **options: Any)
     folder = out / "models" / arm.name / f"seed-{seed}"
     fixed = {"masking": arm.masking, "seed": seed, "output_dir": str(folder), "resume": True}
     return PretrainConfig(**{**options, **own, **fixed}).resolved()
+
+
+def named_sets(words: Sequence[str]) -> dict[str | None, tuple[str, ...]]:
+    """Return the shard sets of ``FOLDER`` and ``NAME=FOLDER`` words by their names, None for those without one."""
+    found: dict[str | None, tuple[str, ...]] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        key = name if equals and "/" not in name else None
+        found[key] = (*found.get(key, ()), folder if key else word)
+    return found
+
+
+def shards_of(arm: Arm, sets: dict[str | None, tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the shard sets that an arm pretrains on; raise ValueError if they are not given."""
+    if arm.shards not in sets:
+        raise ValueError(f"arm {arm.name} needs --shards {f'{arm.shards}=' if arm.shards else ''}FOLDER")
+    return sets[arm.shards]
 
 
 def is_complete(config: PretrainConfig) -> bool:

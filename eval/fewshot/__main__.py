@@ -23,6 +23,7 @@ from eval.results.runs import parse_models, run_all
 from eval.results.tables import print_results
 from gemsdata.cli.output import say
 from train.options import option, parsed
+from train.pooling import POOLINGS
 from train.program import exit_status
 
 
@@ -43,6 +44,9 @@ class FewshotConfig:
         "CSV file of published results to show as well: dataset, shots, model, accuracy (and mcc)", None
     )
     max_test_rows: int | None = option("score a random sample of this many test rows", None)
+    pooling: str | None = option(
+        f"classify by the states of {', '.join(POOLINGS)}; default: each architecture's own classifier", None
+    )
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code in a model's folder", False)
     workers: int | None = option("number of processes; default: one per GPU, or one per core", None)
@@ -75,6 +79,7 @@ def fewshot(config: FewshotConfig) -> pd.DataFrame:
             task,
             model,
             seed,
+            pooling=config.pooling,
             mixed_precision=config.mixed_precision,
             trust_remote_code=config.trust_remote_code,
             threads=threads_of_each(workers),

@@ -28,6 +28,7 @@ from gemsdata.cli.output import is_quiet, print_json
 from gemsdata.files.publish import write_text
 from train.finetune import FinetuneConfig
 from train.options import option, parsed
+from train.pooling import POOLINGS
 from train.program import exit_status
 
 
@@ -47,6 +48,9 @@ class GueConfig:
     published: tuple[str, ...] = option("published columns to show; default: those of CM-GEMS", ())
     max_steps: int | None = option(
         "updates of every training instead of the recipe's; deviates from the published protocol", None
+    )
+    pooling: str | None = option(
+        f"classify by the states of {', '.join(POOLINGS)}; default: each architecture's own classifier", None
     )
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
     trust_remote_code: bool = option("run the Python code in a model's folder", False)
@@ -72,7 +76,9 @@ def evaluate(config: GueConfig) -> pd.DataFrame:
     def write(found: pd.DataFrame) -> None:
         scored = _with_unseen(found, [run for run in runs if read_run(run, out)], out, gue)
         write_table(scored, out / "gue.parquet")
-        text = report(scored, published=published, missing=_missing(gue), max_steps=config.max_steps)
+        text = report(
+            scored, published=published, missing=_missing(gue), max_steps=config.max_steps, pooling=config.pooling
+        )
         write_text(out / "gue.md", text)
 
     run_all(runs, out, workers=workers, report=write)
@@ -124,6 +130,7 @@ def _cell(config: GueConfig, gue: Path, one: Task, model: Model, seed: int, thre
             recipe=one.recipe,
             max_steps=config.max_steps,
             random_weights=model.random_weights,
+            pooling=config.pooling,
             trust_remote_code=config.trust_remote_code,
             other_letters="unk",
             seed=seed,

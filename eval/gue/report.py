@@ -27,7 +27,12 @@ def published_names(names: Sequence[str]) -> list[str]:
 
 
 def report(
-    found: pd.DataFrame, *, published: Sequence[str], missing: Mapping[str, Sequence[str]], max_steps: int | None
+    found: pd.DataFrame,
+    *,
+    published: Sequence[str],
+    missing: Mapping[str, Sequence[str]],
+    max_steps: int | None,
+    pooling: str | None = None,
 ) -> str:
     """Return the text of gue.md.
 
@@ -41,6 +46,8 @@ def report(
         files that tasks lack.
     max_steps
         updates of every training, if they replace the recipe's.
+    pooling
+        pooling of the classifiers, if it replaces that of the architectures.
     """
     seeds = sorted(found["seed"].unique())
     parts = [
@@ -52,6 +59,8 @@ def report(
     ]
     if max_steps:
         parts.append(f"**Not the published protocol:** every training ended after {max_steps} updates.\n")
+    if pooling:
+        parts.append(f"**Not the published protocol:** classifiers have {pooling} pooling.\n")
     parts += [_scores_table(found, published), ""]
     cut = found[found["test_rows_cut"] > 0].drop_duplicates(["model", "task"])
     if len(cut):

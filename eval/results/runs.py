@@ -93,7 +93,8 @@ def run_all(runs: Sequence[Run], out: Path, *, workers: int, report: Callable[[p
             missing.append(Job(run.name, _finetune, (run, out, inputs)))
             continue
         before = {name: value for name, value in saved["inputs"].items() if name not in _NOT_COMPARED}
-        if before != inputs:
+        given = {name: value for name, value in inputs.items() if value is not None or name in before}  # a new option
+        if before != given:
             changed = sorted(name for name in inputs | before if inputs.get(name) != before.get(name))
             raise ValueError(
                 f"{run.folder(out)} was made with another {', '.join(changed)}; choose another --output-dir, or remove"

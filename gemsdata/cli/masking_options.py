@@ -11,6 +11,7 @@ import click
 from gemsdata.cli.options import refuse_both, require
 from gemsdata.masking.curriculum import strategy_in_stage
 from gemsdata.masking.registry import load_plugins, names
+from gemsdata.masking.strategies import CORRUPTIONS
 
 import_option = click.option(
     "--import",
@@ -63,10 +64,10 @@ def masking_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--corruption",
-            type=click.Choice(["token", "span"]),
+            type=click.Choice(CORRUPTIONS),
             default="token",
             show_default=True,
-            help="Choose [MASK], random or unchanged (80/10/10) per masked token, or per run of masked tokens.",
+            help="[MASK], random or unchanged (80/10/10) per masked token, or per run of them; mask: all [MASK].",
         ),
         click.option("--split", default="train", show_default=True, help="Split of the rows: train or valid."),
         click.option("--seed", type=int, default=0, show_default=True, help="Random key of the masks."),

@@ -44,7 +44,8 @@ def command(shards: str | Path, fasta: tuple[str, ...], as_json: bool) -> None:
     if not verdict.against_fasta:
         say("note: without --fasta the rows were not compared with the genome")
     seconds = time.perf_counter() - began
+    rows, tokens = ("blocks", "bases") if verdict.packed else ("rows", "tokens")
     say(
-        f"{shards}: {verdict.num_rows:,} rows, {verdict.num_tokens:,} tokens, {verdict.num_files} files "
+        f"{shards}: {verdict.num_rows:,} {rows}, {verdict.num_tokens:,} {tokens}, {verdict.num_files} files "
         f"in {seconds:.1f} s"
     )

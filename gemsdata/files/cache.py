@@ -147,12 +147,23 @@ class FileCache:
         ValueError if it is larger than the whole cache, OSError if the disk is full or the files in use leave no free
         space for ``wait_s``, TimeoutError if the download by another process takes longer than ``wait_s``.
         """
+        return self._get(sha256, num_bytes, lambda partial, path: self._download(partial, path, num_bytes, download))
+
+    def reserve(self, name: str, num_bytes: int) -> Pin:
+        """Return a pin on the file ``name``, which is created with ``num_bytes`` zeros, as a sparse file.
+
+        Who writes to it is responsible for its content. Raises ValueError and OSError as `fetch` does.
+        """
+        return self._get(name, num_bytes, self._publish)
+
+    def _get(self, name: str, num_bytes: int, make: Callable[[BinaryIO, Path], None]) -> Pin:
+        """Return a pin on a file; if there is none, ``make`` completes a temporary file of its size, and renames it."""
         if num_bytes > self.max_bytes:
             raise ValueError(
                 f"a file of {num_bytes:,} bytes does not fit a cache of {self.max_bytes:,}; raise cache_bytes"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / sha256
+        path = self.folder / name
         pause, in_vain = _Pause(self.wait_s), _Pause(_IN_VAIN_S)
         wanted = 0
         while True:
@@ -171,7 +182,7 @@ class FileCache:
                 else:
                     wanted = self._reserve(partial, num_bytes)
                     if not wanted:
-                        self._download(partial, path, num_bytes, download)
+                        make(partial, path)
                         continue
             own_are_too_many = self._pinned_bytes() + num_bytes > self.max_bytes
             if wanted and (own_are_too_many or not self._owns_turn()):
@@ -206,6 +217,10 @@ class FileCache:
                 " it is damaged, truncated, or of another version of the set"
             )
         os.fsync(partial.fileno())
+        self._publish(partial, path)
+
+    def _publish(self, partial: BinaryIO, path: Path) -> None:
+        """Give a complete temporary file its name."""
         with self._counting():  # who counts meanwhile would find it under neither name
             os.replace(path.with_name(path.name + _PARTIAL), path)
 

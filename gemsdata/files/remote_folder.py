@@ -8,6 +8,7 @@ arrived for ``retry_s``.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gemsdata.files.extras import missing_module
+from gemsdata.files.partial_file import RangesUnsupportedError
 
 RETRY_S = 120.0
 RETRY_VARIABLE = "GEMSDATA_RETRY_S"
@@ -41,7 +43,7 @@ class MissingBucketError(FileNotFoundError):
 
 
 class RemoteFolder(Protocol):
-    """A folder whose files are read whole."""
+    """A folder whose files are read whole, or ranges of them."""
 
     survives_fork: bool
     """whether a forked process can continue to use the client of its parent"""
@@ -50,6 +52,16 @@ class RemoteFolder(Protocol):
         """Append the content of a file to ``target``.
 
         Raises FileNotFoundError, PermissionError (also for expired credentials) or ConnectionError, with the URL.
+        """
+
+    def size_and_version(self, name: str) -> tuple[int, str | None]:
+        """Return the size of a file in bytes and its entity tag, if it has one; errors as those of `copy`."""
+
+    def read_range(self, name: str, begin: int, end: int, version: str | None) -> bytes:
+        """Return bytes begin .. end - 1 of a file.
+
+        Raises RangesUnsupportedError if the server sends only whole files, ValueError if the file has another entity
+        tag than ``version``, and what `copy` raises.
         """
 
 
@@ -101,6 +113,28 @@ class ObjectStore:
 
     def copy(self, name: str, target: BinaryIO) -> None:
         """See `RemoteFolder`."""
+        self._copy(name, target, {})
+
+    def size_and_version(self, name: str) -> tuple[int, str | None]:
+        """See `RemoteFolder`."""
+        store = self.opened()
+        import obstore
+
+        try:
+            found = obstore.head(store, name)
+        except (FileNotFoundError, obstore.exceptions.BaseError) as error:
+            raise self.failure(name, error, "read") from None
+        tag = found["e_tag"]
+        return found["size"], None if tag is None or tag.startswith("W/") else tag  # a weak tag matches nothing
+
+    def read_range(self, name: str, begin: int, end: int, version: str | None) -> bytes:
+        """See `RemoteFolder`."""
+        content = io.BytesIO()
+        self._copy(name, content, {} if version is None else {"if_match": version}, (begin, end))
+        return content.getvalue()
+
+    def _copy(self, name: str, target: BinaryIO, options: dict[str, Any], span: tuple[int, int] | None = None) -> None:
+        """Append a file, or bytes span[0] .. span[1] - 1 of it, to ``target``; ``options`` are those of a request."""
         store = self.opened()
         import obstore.exceptions as failures
 
@@ -108,8 +142,12 @@ class ObjectStore:
         while True:
             begin = target.tell()
             try:
-                self._append(store, name, target)
+                self._append(store, name, target, options, span)
                 return
+            except failures.PreconditionError:
+                raise ValueError(f"{self.url}/{name} was replaced while it was read; open the set again") from None
+            except failures.NotSupportedError:
+                raise RangesUnsupportedError(f"{self.url}/{name}: the server sends only whole files") from None
             except (FileNotFoundError, failures.BaseError) as error:
                 if target.tell() > begin:
                     progress_s = time.monotonic()
@@ -140,11 +178,14 @@ class ObjectStore:
         )
 
     @staticmethod
-    def _append(store: Any, name: str, target: BinaryIO) -> None:
+    def _append(store: Any, name: str, target: BinaryIO, options: dict[str, Any], span: tuple[int, int] | None) -> None:
         import obstore
 
         begin = target.tell()
-        options = {"range": {"offset": begin}} if begin else None
+        if span is not None:
+            options = {**options, "range": (span[0] + begin, span[1])}
+        elif begin:
+            options = {**options, "range": {"offset": begin}}
         for piece in obstore.get(store, name, options=options).stream(min_chunk_size=_PIECE_BYTES):
             target.write(piece)
 
@@ -202,6 +243,16 @@ class _FileSystem:
                 shutil.copyfileobj(source, target, _PIECE_BYTES)
         except FileNotFoundError:
             raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
+
+    def size_and_version(self, name: str) -> tuple[int, str | None]:
+        """See `RemoteFolder`; there are no entity tags."""
+        self._open()
+        return int(self._filesystem.size(f"{self._root}/{name}")), None
+
+    def read_range(self, name: str, begin: int, end: int, version: str | None) -> bytes:
+        """See `RemoteFolder`."""
+        self._open()
+        return bytes(self._filesystem.cat_file(f"{self._root}/{name}", start=begin, end=end))
 
     def _open(self) -> None:
         """Make a file system that belongs to this process: clients do not survive a fork."""

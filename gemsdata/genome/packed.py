@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +287,12 @@ class PackedGenome:
             soft=open_npy(folder / "soft.npy"),
             ambiguous=open_npy(folder / "ambiguous.npy"),
         )
+
+    def mapped_anew(self) -> PackedGenome:
+        """Return the genome with its bases in another memory map: what is read of it is freed with the object."""
+        if not isinstance(self.packed, np.memmap) or self.packed.filename is None:
+            return self
+        return replace(self, packed=np.memmap(self.packed.filename, np.uint8, mode="r"))
 
 
 def _intervals(sequence: np.ndarray, what: int) -> np.ndarray:

@@ -16,9 +16,11 @@ database, which is in memory.
 
 from __future__ import annotations
 
+import functools
 import glob
 import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -29,6 +31,7 @@ from gemsdata.files.remote_folder import is_url
 from gemsdata.genome.vocab import BASES, NUM_SPECIAL, SPECIAL_TOKENS
 from gemsdata.inspect.scan import BlockScan, RowScan, TokenScan
 from gemsdata.npmi.estimators import ESTIMATORS
+from gemsdata.npmi.parquet import has_scores, table_schema
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS
 from gemsdata.shards.shard_set import ShardSet
@@ -98,7 +101,7 @@ def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: S
     intervals = _relation(connection, shards, INTERVALS_FILE, schema)
     if shards.has_npmi:
         with place.file(NPMI_FILE) as path:
-            _add_npmi(connection, path, _relation(connection, shards, NPMI_FILE, schema))
+            _add_npmi(connection, path, _relation(connection, shards, NPMI_FILE, schema), schema)
     else:
         _add_absent(connection, "npmi", _npmi_columns(), f"{place} has no NPMI table ({NPMI_FILE}): " + _MAKE_ONE)
     if shards.manifest.packed:
@@ -122,7 +125,7 @@ def _add_shard_set(connection: duckdb.DuckDBPyConnection, schema: str, shards: S
 
 def _add_table(connection: duckdb.DuckDBPyConnection, schema: str, path: Path) -> None:
     """Create the views of an NPMI table without a shard set in the current schema of the connection."""
-    max_k = _add_npmi(connection, path, f"read_parquet({_quoted(path)})")
+    max_k = _add_npmi(connection, path, f"read_parquet({_quoted(path)})", schema)
     for view, columns in _SET_COLUMNS.items():
         _add_absent(connection, view, columns, f"{path} is an NPMI table; {view} needs the folder of a shard set")
     _add_macros(connection, schema, min(_DEFAULT_K, max_k))
@@ -142,9 +145,31 @@ def _relation(connection: duckdb.DuckDBPyConnection, shards: ShardSet, name: str
     return f'"{registered}"'
 
 
-def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path, relation: str) -> int:
+class _Scores:
+    """The rows of an NPMI table whose file has no scores, computed at the first query."""
+
+    def __init__(self, path: Path) -> None:
+        self._table = NpmiTable.from_parquet(path)
+
+    @functools.cached_property
+    def _rows(self) -> pa.Table:
+        return self._table.to_arrow()
+
+    @property
+    def schema(self) -> pa.Schema:
+        return table_schema()
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Return the rows as a stream (Arrow PyCapsule interface)."""
+        return self._rows.__arrow_c_stream__(requested_schema)
+
+
+def _add_npmi(connection: duckdb.DuckDBPyConnection, path: Path, relation: str, schema: str) -> int:
     """Create the view ``npmi`` over a Parquet file, which is ``relation`` in SQL; return the longest k in it."""
     estimator = NpmiTable.settings_of(path)["estimator"]
+    if not has_scores(path):
+        relation = f'"{schema}__scores"'
+        connection.from_arrow(_Scores(path)).create_view(relation.strip('"'))
     chosen = ", ".join(f"{score}_{estimator} AS {score}" for score in _SCORES)
     connection.execute(f"""
         CREATE VIEW npmi AS

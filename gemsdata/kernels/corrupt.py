@@ -26,6 +26,8 @@ class Corruption(NamedTuple):
 
     by_run: bool
     """decide once for each run of masked tokens, not for each token"""
+    mask_only: bool
+    """replace every masked token by [MASK], without a draw"""
     first_random: int
     num_random: int
     random_ids: np.ndarray
@@ -126,7 +128,7 @@ def _corrupt_tokens(
 ) -> None:
     """Corrupt the consecutive masked tokens ``run`` = (first, end) of a row."""
     random_ids, size, listed = rule.random_ids, np.uint64(rule.num_random), rule.random_ids.size > 0
-    by_run, first_random, mask_id = rule.by_run, rule.first_random, rule.mask_id
+    by_run, mask_only, first_random, mask_id = rule.by_run, rule.mask_only, rule.first_random, rule.mask_id
     run_tenth = below(draw(key, np.uint64(run[0])), _TENTHS) if by_run else _NINTH
     for t in range(np.uint64(run[0]), np.uint64(run[1])):  # unsigned: an index that may be negative costs a comparison
         bits = draw(key, t)
@@ -136,7 +138,7 @@ def _corrupt_tokens(
         random_id = np.int64(random_ids[chosen]) if listed else first_random + np.int64(chosen)
         labels[t + _ONE] = token_id
         seen_id = random_id if tenth == _NINTH else token_id
-        input_ids[t + _ONE] = mask_id if tenth < _NINTH else seen_id
+        input_ids[t + _ONE] = mask_id if mask_only or tenth < _NINTH else seen_id
 
 
 @jit

@@ -21,7 +21,6 @@ from gemsdata.kernels.layout import (
     token_span,
     tokens_over,
     uniform_tokens_over,
-    varying_tokens_over,
 )
 from gemsdata.kernels.random_streams import RowStream
 from gemsdata.kernels.sort import sort_order, wins_tie
@@ -252,24 +251,21 @@ def _rank_centres_by_base(
         c = centre[i]
         b = c + task.offset
         first, last = max(0, b - n + 1), min(task.num_grams, b + 1)
+        word = np.int64(0)  # the bases of these n-grams, up to 23 of two bits
+        for j in range(first, last + n - 1 if first < last else first):
+            word = (word << 2) | np.int64(bases[j] & 3)
         best, best_rank, tied = -1, np.int64(NEVER), False
-        for turn in range(2):  # the second only where ranks are equal
-            value = np.int64(0)
-            for j in range(first, first + n - 1 if first < last else first):
-                value = (value << 2) | np.int64(bases[j] & 3)
-            for g in range(first, last):
-                value = ((value << 2) | np.int64(bases[g + n - 1] & 3)) & low
-                rank = np.int64(ranks[value + NUM_SPECIAL])
-                if turn == 1:
-                    if g > best and rank == best_rank and wins_tie(tie_key, g, best):
-                        best = g
-                    continue
-                better = rank < best_rank
-                tied = rank == best_rank or (tied and not better)
-                best = g if better else best
-                best_rank = rank if better else best_rank
-            if not tied:
-                break
+        for g in range(first, last):
+            rank = np.int64(ranks[((word >> (2 * (last - 1 - g))) & low) + NUM_SPECIAL])
+            better = rank < best_rank
+            tied = rank == best_rank or (tied and not better)
+            best = g if better else best
+            best_rank = rank if better else best_rank
+        if tied:
+            for g in range(best + 1, last):
+                rank = np.int64(ranks[((word >> (2 * (last - 1 - g))) & low) + NUM_SPECIAL])
+                if rank == best_rank and wins_tie(tie_key, g, best):
+                    best = g
         order[0, i], order[1, i], order[2, i] = best_rank, best, c
     return which[2] + centre.size
 
@@ -283,10 +279,14 @@ def num_high_of(task: Task, count: int) -> int:
 
 @jit_inline
 def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndarray, spans: np.ndarray) -> int:
-    """Write GeneMask's spans: the better centres hide their n-gram, the others their own base."""
+    """Write GeneMask's spans: the better centres hide their n-gram, the others their own base.
+
+    ``order`` is sorted; its ranks are overwritten.
+    """
     num_high = num_high_of(task, count)
-    free, varies = not task.restricted, task.varies
-    start = marks[task.row, START] if varies else np.empty(0, np.int32)
+    if task.varies and not task.restricted:
+        _place_varying(task, marks[task.row, START], (count, num_high), order, spans)
+        return count
     placed = 0
     for i in range(count):
         gram, c = order[1, i], order[2, i]
@@ -294,13 +294,41 @@ def place_high_and_low(task: Task, marks: np.ndarray, count: int, order: np.ndar
         anchor = gram if wide else c
         first = gram if wide else c + task.offset
         end = first + task.n if wide else first + 1
-        if free:
-            if varies:
-                lo, hi = varying_tokens_over(start, task.num_tokens, first, end)
-            else:
-                lo, hi = uniform_tokens_over(task, first, end)
+        if task.restricted:
+            placed = write_span(task, marks, (first, end), (anchor, np.int64(wide)), spans, placed)
+        else:
+            lo, hi = uniform_tokens_over(task, first, end)
             spans[placed, 0], spans[placed, 1], spans[placed, 2], spans[placed, 3] = lo, hi, anchor, wide
             placed += 1
-        else:
-            placed = write_span(task, marks, (first, end), (anchor, np.int64(wide)), spans, placed)
     return placed
+
+
+@jit_inline
+def _place_varying(
+    task: Task, start: np.ndarray, counts: tuple[int, int], order: np.ndarray, spans: np.ndarray
+) -> None:
+    """Do the same where tokens vary in length and all may be masked; ``counts`` = (centres, those of the better half).
+
+    All spans are searched for in step, as in `varying_tokens_over`: a processor overlaps searches that do not depend on
+    each other.
+    """
+    count, num_high = counts
+    first, place = order[2], order[0]
+    for i in range(count):
+        wide = i < num_high and order[1, i] >= 0
+        anchor = order[1, i] if wide else order[2, i]
+        spans[i, 2], spans[i, 3] = anchor, wide
+        first[i] = anchor if wide else anchor + task.offset
+        place[i] = 0
+    size = task.num_tokens
+    while size > 1:
+        half = size >> 1
+        for i in range(count):
+            place[i] += half * np.int64(start[np.uint64(place[i] + half)] <= first[i])
+        size -= half
+    for i in range(count):
+        end = first[i] + (task.n if spans[i, 3] else 1)
+        hi = place[i]
+        while hi < task.num_tokens and start[hi] < end:
+            hi += 1
+        spans[i, 0], spans[i, 1] = place[i], hi

@@ -132,6 +132,7 @@ def corruption_rule(strategy: Strategy, vocabulary: Vocabulary) -> corrupt_kerne
     num_random = len(listed) or vocabulary.num_random_ids
     return corrupt_kernels.Corruption(
         strategy.corruption == "span",
+        strategy.corruption == "mask",
         0 if any_id else vocabulary.first_random_id,
         vocabulary.size if any_id else num_random,
         listed,

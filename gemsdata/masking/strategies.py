@@ -27,6 +27,8 @@ MASKING_VERSION = 2
 TARGET_RATE = 0.15
 """The fraction of tokens that every published recipe aims to mask"""
 MIN_RATE = 1e-4
+CORRUPTIONS = ("token", "span", "mask")
+"""how masked tokens are replaced, see `Strategy.corruption`"""
 MIN_N, MAX_N = 2, 10
 """lengths of the n-grams that can be ranked and hidden"""
 
@@ -59,8 +61,9 @@ class Strategy:
     """mask exactly round(budget * T) of the T tokens of every row, with as many spans as needed; replaces ``rate``"""
     budget_unit: Literal["token", "nucleotide"] = "token"
     """unit of the budget: masked tokens, or bases that no unmasked token shows"""
-    corruption: Literal["token", "span"] = "token"
-    """80/10/10 decided for each masked token (as published), or once for each run of masked tokens (no leak within)"""
+    corruption: Literal["token", "span", "mask"] = "token"
+    """80/10/10 decided for each masked token (as published), or once for each run of masked tokens (no leak within);
+    "mask": all masked tokens become [MASK]"""
     n: int | None = None
     """bases of the n-grams that are ranked and hidden, 2 to 10; default: k for k-mers of 2 to 10 bases, else 6"""
 
@@ -83,8 +86,8 @@ class Strategy:
             )
         if self.budget_unit not in ("token", "nucleotide"):
             raise ValueError(f"budget_unit = {self.budget_unit!r} is unknown: use 'token' or 'nucleotide'")
-        if self.corruption not in ("token", "span"):
-            raise ValueError(f"corruption = {self.corruption!r} is unknown: use 'token' or 'span'")
+        if self.corruption not in CORRUPTIONS:
+            raise ValueError(f"corruption = {self.corruption!r} is unknown: use {', '.join(CORRUPTIONS)}")
         if self.n is not None and not MIN_N <= self.n <= MAX_N:
             raise ValueError(f"n = {self.n} is out of range: give the bases of an n-gram, {MIN_N} to {MAX_N}")
 

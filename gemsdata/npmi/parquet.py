@@ -1,10 +1,14 @@
-"""An NPMI table on disk: Parquet, one row per n-gram, one row group per order; written, and checked when it is read."""
+"""An NPMI table on disk: Parquet, one row per n-gram, one row group per order; written, and checked when it is read.
+
+Scores and ranks follow from counts and settings. A table of version 1 has PMI, NPMI and rank under every estimator; one
+of version 2, which is a tenth of its size, has the ranks of its estimator only.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +23,8 @@ from gemsdata.files.publish import publish
 from gemsdata.genome.vocab import MAX_K, NUM_SPECIAL, all_kmers, num_kmers, vocab_size
 from gemsdata.npmi.estimators import ESTIMATORS, Scores, rank_descending, score
 
-VERSION = 1
+WITH_SCORES, RANKS_ONLY = 1, 2
+"""versions"""
 _SETTINGS_KEY = b"gemsdata.npmi"
 _CONTENT_KEY = b"gemsdata.npmi.content"
 """metadata key of the hash of settings and counts; tables written before November 2026 have none"""
@@ -51,16 +56,30 @@ def write_table(
     counts: Mapping[int, np.ndarray],
     scores_of: Callable[[int], Mapping[str, Scores]],
     settings: TableSettings,
+    version: int = WITH_SCORES,
 ) -> None:
     """Publish counts {n: int64[4**n]} and the scores of each order under every estimator."""
     metadata = {
-        _SETTINGS_KEY: json.dumps({"version": VERSION, **settings.as_dict()}, sort_keys=True).encode(),
+        _SETTINGS_KEY: json.dumps({"version": version, **settings.as_dict()}, sort_keys=True).encode(),
         _CONTENT_KEY: content_hash(counts, settings).encode(),
     }
-    schema = table_schema().with_metadata(metadata)
+    schema = table_schema(version, settings.estimator).with_metadata(metadata)
     with publish(path) as stream, pq.ParquetWriter(stream, schema, **_PARQUET) as writer:
-        for k in counts:
-            writer.write_table(_arrow_table(k, counts[k], scores_of(k), schema), row_group_size=num_kmers(k))
+        for rows in row_groups(counts, scores_of, schema):
+            writer.write_table(rows, row_group_size=len(rows))
+
+
+def row_groups(
+    counts: Mapping[int, np.ndarray], scores_of: Callable[[int], Mapping[str, Scores]], schema: pa.Schema
+) -> Iterator[pa.Table]:
+    """Yield the rows of each order."""
+    for k in counts:
+        yield _arrow_table(k, counts[k], scores_of(k), schema)
+
+
+def has_scores(path: str | Path) -> bool:
+    """Return whether a table on disk, whose settings can be read, has PMI and NPMI."""
+    return _version_of(pq.read_schema(path).metadata) == WITH_SCORES
 
 
 def read_settings(path: str | Path) -> TableSettings:
@@ -79,8 +98,10 @@ def read_settings(path: str | Path) -> TableSettings:
     try:
         content = json.loads(metadata[_SETTINGS_KEY])
         version = content.pop("version")
-        if version > VERSION:
-            raise ValueError(f"{path} was written by a newer gemsdata; this one reads NPMI tables of version {VERSION}")
+        if version > RANKS_ONLY:
+            raise ValueError(
+                f"{path} was written by a newer gemsdata; this one reads NPMI tables up to version {RANKS_ONLY}"
+            )
         settings = TableSettings(**content)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError):
         raise ValueError(f"{path}: the settings of the NPMI table are damaged; {_MAKE_ONE}") from None
@@ -100,7 +121,7 @@ def read_counts(path: str | Path, settings: TableSettings) -> dict[int, np.ndarr
     """
     try:
         with pq.ParquetFile(path) as file:
-            _check_schema(path, file.schema_arrow)
+            _check_schema(path, file.schema_arrow, settings)
             if file.metadata.num_rows > _MOST_ROWS:
                 raise ValueError(
                     f"{path} has a header for {file.metadata.num_rows:,} rows; a table has at most {_MOST_ROWS:,}"
@@ -133,14 +154,16 @@ def content_hash(counts: Mapping[int, np.ndarray], settings: TableSettings) -> s
     return digest.hexdigest()
 
 
-def table_schema() -> pa.Schema:
-    """Return the columns of the table."""
+def table_schema(version: int = WITH_SCORES, estimator: str = "published") -> pa.Schema:
+    """Return the columns of a table of a version; ``estimator`` is the one whose ranks it has if it has no scores."""
     fields = [
         pa.field("k", pa.uint8(), nullable=False),
         pa.field("kmer", pa.string(), nullable=False),
         pa.field("token_id", pa.uint32(), nullable=False),
         pa.field("count", pa.int64(), nullable=False),
     ]
+    if version == RANKS_ONLY:
+        return pa.schema([*fields, pa.field(f"rank_{estimator}", pa.int32())])
     for name in ESTIMATORS:
         fields += [
             pa.field(f"pmi_{name}", pa.float64()),
@@ -151,7 +174,7 @@ def table_schema() -> pa.Schema:
 
 
 def _arrow_table(k: int, counts: np.ndarray, scores: Mapping[str, Scores], schema: pa.Schema) -> pa.Table:
-    """Return the rows of one order."""
+    """Return the rows of one order, with the columns of a schema."""
     columns: dict[str, Any] = {
         "k": np.full(num_kmers(k), k, np.uint8),
         "kmer": pa.array(all_kmers(k)).cast(pa.string()),
@@ -160,14 +183,18 @@ def _arrow_table(k: int, counts: np.ndarray, scores: Mapping[str, Scores], schem
     }
     for name, scored in scores.items():
         missing = np.isnan(scored.npmi)
-        columns[f"pmi_{name}"] = pa.array(scored.pmi, mask=missing)
-        columns[f"npmi_{name}"] = pa.array(scored.npmi, mask=missing)
-        columns[f"rank_{name}"] = pa.array(scored.rank.astype(np.int32), mask=missing)
+        for column, values in (("pmi", scored.pmi), ("npmi", scored.npmi), ("rank", scored.rank.astype(np.int32))):
+            if f"{column}_{name}" in schema.names:
+                columns[f"{column}_{name}"] = pa.array(values, mask=missing)
     return pa.table(columns, schema=schema)
 
 
-def _check_schema(path: str | Path, schema: pa.Schema) -> None:
-    for field in table_schema():
+def _version_of(metadata: Mapping[bytes, bytes]) -> int:
+    return int(json.loads(metadata[_SETTINGS_KEY])["version"])
+
+
+def _check_schema(path: str | Path, schema: pa.Schema, settings: TableSettings) -> None:
+    for field in table_schema(_version_of(schema.metadata), settings.estimator):
         index = schema.get_field_index(field.name)
         if index < 0:
             raise ValueError(f"{path} has no column {field.name!r}; {_MAKE_ONE}")

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.genome.packed import GenomeReport, ReadProgress, read_contigs
 from gemsdata.genome.vocab import NUM_SPECIAL, check_k, num_kmers, token_dtype, vocab_size
 from gemsdata.npmi.counts import NgramCounter, both_strands, countable_runs, marginal
 from gemsdata.npmi.estimators import DISCOUNT_COUNT, ESTIMATORS, Scores, check_estimator, score
-from gemsdata.npmi.parquet import TableSettings, read_counts, read_settings, write_table
+from gemsdata.npmi.parquet import (
+    RANKS_ONLY,
+    TableSettings,
+    read_counts,
+    read_settings,
+    row_groups,
+    table_schema,
+    write_table,
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,15 +146,30 @@ class NpmiTable:
         """Return the share of the 4**k k-mers that occur fewer than ``min_count`` times."""
         return float((self.counts[k] < self.min_count).mean())
 
-    def to_parquet(self, path: str | Path) -> None:
-        """Publish the table as Parquet: one row per n-gram, one row group per order, zstd."""
+    def to_parquet(self, path: str | Path, *, scores: bool = True) -> None:
+        """Publish the table as Parquet: one row per n-gram, one row group per order, zstd.
+
+        With counts, and PMI, NPMI and rank under every estimator; without ``scores``, the ranks of the table's
+        estimator only, in a tenth of the space. `from_parquet` reads both.
+        """
         settings = TableSettings(
             estimator=self.estimator,
             min_count=self.min_count,
             canonical=self.canonical,
             exclude_soft_masked=self.exclude_soft_masked,
         )
-        write_table(Path(path), self.counts, lambda k: {name: self.scores(k, name) for name in ESTIMATORS}, settings)
+        if scores:
+            write_table(Path(path), self.counts, self._all_scores, settings)
+            return
+        name = self.estimator
+        write_table(Path(path), self.counts, lambda k: {name: self.scores(k)}, settings, RANKS_ONLY)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the rows and columns that `to_parquet` writes."""
+        return pa.concat_tables(row_groups(self.counts, self._all_scores, table_schema()))
+
+    def _all_scores(self, k: int) -> dict[str, Scores]:
+        return {name: self.scores(k, name) for name in ESTIMATORS}
 
     @classmethod
     def from_parquet(cls, path: str | Path, estimator: str | None = None) -> NpmiTable:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 
 _TAIL = struct.Struct("<i6s")
@@ -31,21 +32,46 @@ def check_sizes(file: pa.Buffer, most_bytes: int) -> None:
     """
     data = memoryview(file)
     try:
-        size, magic = _TAIL.unpack_from(data, len(data) - _TAIL.size)
-        if magic != _MAGIC or not 0 < size < len(data):
-            raise ValueError("it has no Arrow footer")
-        footer = data[len(data) - _TAIL.size - size : len(data) - _TAIL.size]
-        root = _indirect(footer, 0)
-        if next(_structs(footer, root, _DICTIONARIES, _BLOCK), None) is not None:
-            raise ValueError("it has dictionaries, which no shard has")
-        for offset, metadata_bytes, _ in _structs(footer, root, _RECORD_BATCHES, _BLOCK):
-            _check_batch(data, offset, metadata_bytes, most_bytes)
+        for offset, metadata_bytes, _ in _record_batches(data):
+            check_batch(data, offset, metadata_bytes, most_bytes)
     except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"its footer is damaged ({error})") from None
 
 
-def _check_batch(data: memoryview, offset: int, metadata_bytes: int, most_bytes: int) -> None:
-    """Check the buffers of one record batch, whose message begins at ``offset``."""
+def footer_bytes(file: pa.Buffer | memoryview) -> int:
+    """Return how many bytes at the end of an Arrow IPC file are its footer; raise ValueError if it has none."""
+    data = memoryview(file)
+    size, magic = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+    if magic != _MAGIC or not 0 < size < len(data) - _TAIL.size:
+        raise ValueError("it has no Arrow footer")
+    return int(size) + _TAIL.size
+
+
+def record_batches(file: pa.Buffer) -> np.ndarray:
+    """Return (offset, bytes of metadata, bytes of the body) of each record batch of an Arrow IPC file, int64[m, 3].
+
+    Only the footer is read. Raises ValueError if it is damaged, or a batch is outside the file.
+    """
+    try:
+        found = np.array(list(_record_batches(memoryview(file))), np.int64).reshape(-1, 3)
+    except (struct.error, IndexError, OverflowError) as error:
+        raise ValueError(f"its footer is damaged ({error})") from None
+    if (found < 0).any() or (found.sum(axis=1) > file.size).any():
+        raise ValueError("its footer is damaged (a batch is outside the file)")
+    return found
+
+
+def _record_batches(data: memoryview) -> Iterator[tuple[int, ...]]:
+    size = footer_bytes(data)
+    footer = data[len(data) - size : len(data) - _TAIL.size]
+    root = _indirect(footer, 0)
+    if next(_structs(footer, root, _DICTIONARIES, _BLOCK), None) is not None:
+        raise ValueError("it has dictionaries, which no shard has")
+    yield from _structs(footer, root, _RECORD_BATCHES, _BLOCK)
+
+
+def check_batch(data: memoryview, offset: int, metadata_bytes: int, most_bytes: int) -> None:
+    """Raise ValueError if a buffer of the record batch at ``offset`` declares that it expands to too many bytes."""
     message = data[offset : offset + metadata_bytes]
     (marker,) = struct.unpack_from("<i", message, 0)
     message = message[8 if marker == -1 else 4 :]  # before Arrow 0.15 there was no marker

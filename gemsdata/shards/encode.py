@@ -142,8 +142,9 @@ def _write_blocks(plan: Plan, part: Part, stream: HashedStream) -> tuple[int, st
     blocks = np.column_stack([cut.contig[here], cut.start[here], cut.num_tokens[here]])
     writer = PackedWriter(stream, block_bases, len(plan.genome.names), _metadata(plan))
     content = xxhash.xxh3_64()
+    genome = plan.genome.mapped_anew()  # a part reads its own piece of the genome, so that memory holds few pieces
     for first in range(0, part.num_rows, plan.draft.block_rows):
-        encoded = encode_blocks(plan.genome, blocks[first : first + plan.draft.block_rows], block_bases)
+        encoded = encode_blocks(genome, blocks[first : first + plan.draft.block_rows], block_bases)
         for column in (encoded.packed, encoded.num_bases, encoded.contig, encoded.start):
             content.update(column.data)
         writer.write(encoded)

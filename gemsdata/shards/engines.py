@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 from gemsdata.files.extras import missing_module
 
 ENGINES = ("local", "ray", "dask", "slurm")
-_POLL_S = 1.0
 
 
 @contextlib.contextmanager
@@ -97,6 +95,8 @@ def _dask(workers: int, options: Mapping[str, Any], scratch: Path) -> Iterator[E
 
 @contextlib.contextmanager
 def _slurm(workers: int, options: Mapping[str, Any], scratch: Path) -> Iterator[Executor]:
+    from gemsdata.shards.slurm_executor import SlurmExecutor
+
     with SlurmExecutor(scratch, workers, options) as executor:
         yield executor
 
@@ -123,57 +123,6 @@ class RayExecutor(Executor):
 
         self._task.remote(fn, args, kwargs).future().add_done_callback(finish)
         return future
-
-
-class SlurmExecutor(Executor):
-    """Runs calls as Slurm jobs by submitit; a thread looks for finished ones once a second.
-
-    The option ``cluster="local"`` runs them as processes on this machine, for tests.
-    """
-
-    def __init__(self, folder: Path, workers: int, options: Mapping[str, Any]) -> None:
-        import submitit
-
-        options = dict(options)
-        self._executor = submitit.AutoExecutor(folder=folder / "%j", cluster=options.pop("cluster", None))
-        try:
-            self._executor.update_parameters(**{"slurm_array_parallelism": workers, **options})
-        except (NameError, TypeError, ValueError) as error:
-            raise ValueError(f"engine slurm: {' '.join(str(error).split())}") from None
-        self._jobs: dict[Future[Any], Any] = {}
-        self._lock = threading.Lock()
-        self._ended = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="slurm", daemon=True)
-        self._watcher.start()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Submit a call as a job; the future has its result, or the exception that it raised."""
-        future: Future[Any] = Future()
-        future.set_running_or_notify_cancel()
-        with self._lock:
-            self._jobs[future] = self._executor.submit(fn, *args, **kwargs)
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel the remaining jobs, and stop polling for them."""
-        self._ended.set()
-        if wait:
-            self._watcher.join()
-        with self._lock:
-            for job in self._jobs.values():
-                job.cancel()
-
-    def _watch(self) -> None:
-        while not self._ended.wait(_POLL_S):
-            with self._lock:
-                done = {future: job for future, job in self._jobs.items() if job.done()}
-                for future in done:
-                    del self._jobs[future]
-            for future, job in done.items():
-                try:
-                    future.set_result(job.result())
-                except Exception as error:
-                    future.set_exception(error)
 
 
 def _call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,30 +14,18 @@ import numpy as np
 
 from gemsdata.files.checked_json import read_checked, write_checked
 from gemsdata.files.hashing import sha256_of, xxh3_of
-from gemsdata.files.prefetch import prefetch
 from gemsdata.files.progress import Progress, no_progress
 from gemsdata.files.shared_folder import LocalShared, SharedFolder
 from gemsdata.files.typed_json import from_json
-from gemsdata.genome.packed import (
-    GENOME_FILES,
-    Contig,
-    GenomeReport,
-    GenomeWriter,
-    PackedGenome,
-    ReadProgress,
-    fasta,
-    read_contigs,
-)
-from gemsdata.npmi.counts import NgramCounter, countable_runs
-from gemsdata.npmi.table import NpmiTable
+from gemsdata.genome.packed import GENOME_FILES, PackedGenome, fasta
 from gemsdata.shards import windows
 from gemsdata.shards.intervals import write_intervals
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, SPLITS, Manifest
 from gemsdata.shards.manifest_fields import ContigInfo, GenomeInfo, NpmiInfo, ValidationInfo, shard_path
 from gemsdata.shards.options import ShardOptions
-from gemsdata.shards.parallel_reading import read_on
 from gemsdata.shards.resume import check_plan, input_identity
 from gemsdata.shards.row_layout import RowLayout, lay_out_rows
+from gemsdata.shards.scored_genome import ScoredGenome, read_and_score
 from gemsdata.shards.summary import summarise
 from gemsdata.shards.work_folder import (
     FILES_FOLDER,
@@ -51,8 +37,6 @@ from gemsdata.shards.work_folder import (
     work_of,
 )
 
-_COUNTED_K = 10
-_BATCH_BASES = 1 << 24
 PLANNED_FILES = (
     *(f"{GENOME_FOLDER}/{name}" for name in GENOME_FILES),
     *(name for split in SPLITS for name in windows.window_files(split).values()),
@@ -118,16 +102,6 @@ class Plan:
         return work_of(self.folder) / self.parts_folder / path
 
 
-@dataclass(frozen=True)
-class _Source:
-    """The packed genome, and how it was scored."""
-
-    genome: PackedGenome
-    report: GenomeReport
-    table: NpmiTable
-    """given by the options, or computed from the genome's counts"""
-
-
 def make_plan(
     inputs: list[str],
     folder: Path,
@@ -151,7 +125,7 @@ def make_plan(
         clear_work(folder)
         identity = {"inputs": input_identity(inputs), "options": dataclasses.asdict(options)}
         shared = shared or LocalShared(work_of(folder) / FILES_FOLDER)
-        source = _read_source(inputs, folder, options, executor, shared, progress)
+        source = read_and_score(inputs, folder, options, executor, shared, progress)
         rows = lay_out_rows(source.genome, options, work_of(folder))
         _write_tables(folder, options, source)
         draft = _draft_manifest(folder, inputs, options, source, rows)
@@ -200,78 +174,16 @@ def parts_folder_of(identity: dict[str, Any]) -> str:
     return f"parts-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
 
 
-def _given_table(options: ShardOptions) -> NpmiTable | None:
-    """Return the NPMI table that the options name, or None."""
-    if not options.npmi:
-        return None
-    table = NpmiTable.from_parquet(options.npmi, options.estimator)
-    if options.k > table.max_k:
-        raise ValueError(
-            f"{options.npmi} holds n-grams of 1 to {table.max_k} bases; -k {options.k} needs {options.k}-mers"
-        )
-    return table
-
-
-def _read_source(
-    inputs: list[str],
-    folder: Path,
-    options: ShardOptions,
-    executor: Executor | None,
-    shared: SharedFolder,
-    progress: Progress,
-) -> _Source:
-    """Write the packed genome to ``_work``, and score its n-grams unless the options name a table."""
-    given = _given_table(options)
-    counter = NgramCounter(max(_COUNTED_K, options.k)) if given is None else None
-    soft_excluded = options.exclude_soft_masked
-    with GenomeWriter(work_of(folder) / GENOME_FOLDER) as writer:
-        if executor is None or fasta.STDIN in inputs:
-            report = _read_in_order(inputs, writer, counter, exclude_soft_masked=soft_excluded, progress=progress)
-        else:
-            report = read_on(
-                executor, inputs, shared, writer, counter, exclude_soft_masked=soft_excluded, progress=progress
-            )
-        genome = writer.finish()
-    if counter is not None:
-        given = NpmiTable.from_counts(
-            counter.counts(),
-            estimator=options.estimator or "published",
-            min_count=options.min_count,
-            canonical=options.canonical,
-            exclude_soft_masked=options.exclude_soft_masked,
-        )
-    assert given is not None
-    return _Source(genome, report, given)
-
-
-def _read_in_order(
-    inputs: list[str],
-    writer: GenomeWriter,
-    counter: NgramCounter | None,
-    *,
-    exclude_soft_masked: bool,
-    progress: Progress,
-) -> GenomeReport:
-    report = GenomeReport()
-    reading = ReadProgress(inputs, report, progress)
-    for contig in itertools.chain.from_iterable(prefetch(_batched(read_contigs(inputs, report)))):
-        writer.add(contig)
-        if counter is not None:
-            counter.add(contig.packed, countable_runs(contig, exclude_soft_masked))
-        reading.update(contig)
-    return report
-
-
-def _write_tables(folder: Path, options: ShardOptions, source: _Source) -> None:
+def _write_tables(folder: Path, options: ShardOptions, source: ScoredGenome) -> None:
     """Write the ranks and the two tables of the set to ``_work``."""
     work = work_of(folder)
     np.save(work / RANKS_FILE, source.table.ranks(options.k))
-    source.table.to_parquet(work / NPMI_FILE)
+    source.table.to_parquet(work / NPMI_FILE, scores=not options.packed)
     write_intervals(source.genome, work / INTERVALS_FILE, with_letters=options.packed)
 
 
 def _draft_manifest(
-    folder: Path, inputs: list[str], options: ShardOptions, source: _Source, rows: RowLayout
+    folder: Path, inputs: list[str], options: ShardOptions, source: ScoredGenome, rows: RowLayout
 ) -> Manifest:
     """Return the manifest without its shards and hashes; the two tables of the set are in ``_work``."""
     work, genome, report, table = work_of(folder), source.genome, source.report, source.table
@@ -332,19 +244,6 @@ def _read_plan_file(folder: Path) -> dict[str, Any]:
 
 def _damaged(path: Path) -> ValueError:
     return ValueError(f"{path} is damaged, or of another version of gemsdata; begin anew with --overwrite")
-
-
-def _batched(contigs: Iterable[Contig]) -> Iterator[list[Contig]]:
-    """Yield contigs in lists of 16 Mb or more, so that a thread passes few items even if there are many contigs."""
-    batch: list[Contig] = []
-    num_bases = 0
-    for contig in contigs:
-        batch.append(contig)
-        num_bases += contig.num_bases
-        if num_bases >= _BATCH_BASES:
-            yield batch
-            batch, num_bases = [], 0
-    yield batch
 
 
 def _genome_name(inputs: list[str]) -> str:

@@ -19,6 +19,7 @@ from gemsdata.shards.arrow import ArrowShard
 from gemsdata.shards.manifest import INTERVALS_FILE, NPMI_FILE, Manifest
 from gemsdata.shards.member import column_bytes
 from gemsdata.shards.packed import PackedShard
+from gemsdata.shards.packed_ranges import PackedRanges
 from gemsdata.shards.row_index import RowIndex
 from gemsdata.shards.schema import Rows, contig_dtype
 from gemsdata.shards.storage import LocalStore, Store, checked_files_record, place_name, store_of
@@ -168,6 +169,19 @@ class ShardSet:
         opened = PackedShard(path)
         opened.pin = pin
         return opened
+
+    def open_packed_ranges(self, split: str, shard: int) -> PackedRanges | None:
+        """Open one shard of packed bases at a URL, of which only the blocks that are read are fetched.
+
+        None: the file is on this machine. Its size is compared with the manifest, its content is not. Errors as in
+        `open_shard`.
+        """
+        entry = self.manifest.shards(split)[shard]
+        file = entry.files[self.file_format]
+        found = self.store.partial(file)
+        if found is None:
+            return None
+        return PackedRanges(*found, f"{self.store}/{file.path}", entry.num_rows, self.row_tokens)
 
     def check_unchanged(self) -> None:
         """Raise ValueError if the set in a local folder is no longer the one that was opened.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gemsdata.files.cache import WAIT_S, ContentError, FileCache, Pin
+from gemsdata.files.partial_file import PartialFile, partial_bytes
 from gemsdata.files.remote_folder import MissingBucketError, is_url, remote_folder
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from gemsdata.shards.manifest_fields import ShardFile
@@ -38,6 +39,12 @@ class Store(Protocol):
 
     def path(self, file: ShardFile) -> tuple[Path, Pin | None]:
         """Return the local path of a file and the object that keeps it there; a local file may not exist."""
+
+    def partial(self, file: ShardFile) -> tuple[PartialFile, Pin] | None:
+        """Return a copy of a file of which ranges are fetched, and the object that keeps it; None: it is whole here.
+
+        Raises RangesUnsupportedError on the first fetch if the server sends only whole files.
+        """
 
     def fetch_ahead(self, file: ShardFile) -> bool:
         """Fetch a file that will be needed; return False if another process is fetching it. Errors are ignored."""
@@ -73,6 +80,9 @@ class LocalStore:
 
     def path(self, file: ShardFile) -> tuple[Path, None]:  # noqa: D102
         return self.folder / file.path, None
+
+    def partial(self, file: ShardFile) -> None:
+        """Return None: all files are on this machine."""
 
     def fetch_ahead(self, file: ShardFile) -> bool:
         """Return True: all files are on this machine."""
@@ -142,6 +152,20 @@ class RemoteStore:
         except FileNotFoundError:
             raise FileNotFoundError(f"shard {self.url}/{file.path} is missing; restore it") from None
         return pin.path, pin
+
+    def partial(self, file: ShardFile) -> tuple[PartialFile, Pin] | None:  # noqa: D102
+        if (self.cache.folder / file.sha256).exists():
+            return None
+        num_bytes, version = self._folder.size_and_version(file.path)
+        if num_bytes != file.num_bytes:
+            raise ValueError(
+                f"shard {self.url}/{file.path} has {num_bytes} bytes, its manifest says {file.num_bytes}: it is"
+                " truncated or was replaced; restore it, or make the set again"
+            )
+        pin = self.cache.reserve(f"{file.sha256}.ranges", partial_bytes(num_bytes))
+        return PartialFile(
+            pin.path, num_bytes, lambda begin, end: self._folder.read_range(file.path, begin, end, version)
+        ), pin
 
     def on_full(self, release: Callable[[], None]) -> None:  # noqa: D102
         self.cache.on_full(release)

@@ -10,6 +10,10 @@ _MOST_TRIES = 3
 """number of attempts for a call whose worker is lost"""
 
 
+class WorkerLostError(RuntimeError):
+    """The worker that ran a call was lost, and the call may be repeated."""
+
+
 def run_tasks(
     executor: Executor,
     calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
@@ -19,7 +23,8 @@ def run_tasks(
 
     ``done`` is called with the index of each call that has ended. A call that raises another exception than ValueError
     or OSError (bad input, disk) is assumed to have lost its worker, and is tried up to `_MOST_TRIES` times; so calls
-    must be repeatable. The first exception cancels the calls that have not begun, and is raised.
+    must be repeatable. The first exception cancels the calls that have not begun, and is raised; a WorkerLostError
+    becomes an OSError.
     """
     results: list[Any] = [None] * len(calls)
     tries = [1] * len(calls)
@@ -34,6 +39,8 @@ def run_tasks(
                 if error is None:
                     results[index] = future.result()
                     done(index)
+                elif isinstance(error, WorkerLostError) and tries[index] == _MOST_TRIES:
+                    raise OSError(f"the worker of a task was lost {_MOST_TRIES} times: {error}")
                 elif isinstance(error, (ValueError, OSError)) or tries[index] == _MOST_TRIES:
                     raise error
                 else:

@@ -4,45 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from gemsdata.shards.shard_set import ShardSet
 from gemsdata.views.base_reader import BaseReader
 from gemsdata.views.rows import RowSpec, ViewRows, read_predictable
 from gemsdata.views.view_reader import ViewReader, token_rows
 from gemsdata.views.windows import EpochWindows, Located
 
 
-class PackedReader(ViewReader):
+class PackedReader(ViewReader[BaseReader]):
     """Reads the rows of one split of a view of packed bases."""
 
-    def __init__(
-        self,
-        shards: ShardSet,
-        split: str,
-        windows: EpochWindows,
-        spec: RowSpec,
-        *,
-        check: str = "hash",
-        faults: str = "raise",
-    ) -> None:
-        super().__init__(shards, split, len(windows), spec)
+    def __init__(self, source: BaseReader, windows: EpochWindows, spec: RowSpec) -> None:
+        super().__init__(source, len(windows), spec)
         self.windows = windows
-        self._bases = BaseReader(shards, split, check=check, faults=faults)
         self._may_be_empty = spec.options.unknown == "token" or self._annotation.restricts
-
-    @property
-    def needs_windows(self) -> bool:  # noqa: D102
-        return self._bases.passing
-
-    @property
-    def fetches_ahead(self) -> bool:  # noqa: D102
-        return self._bases.fetches_ahead
 
     def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:  # noqa: D102
         located = self.windows.locate(epoch, row_ids[row_ids >= 0])
-        self._bases.fetch_ahead(located.contig, located.start)
-
-    def check_unchanged(self) -> None:  # noqa: D102
-        self._bases.check_unchanged()
+        self._source.fetch_ahead(located.contig, located.start, located.num_bases)
 
     def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:  # noqa: D102
         count = len(row_ids)
@@ -70,7 +48,7 @@ class PackedReader(ViewReader):
             located = self.windows.locate(epoch, ids)
             contig[slots], start[slots], num_bases[slots] = located.contig, located.start, located.num_bases
             part = bases if len(slots) == len(bases) else np.zeros((len(slots), bases.shape[1]), np.uint8)
-            damaged, reason = self._bases.read(located.contig, located.start, located.num_bases, part)
+            damaged, reason = self._source.read(located.contig, located.start, located.num_bases, part)
             if part is not bases:
                 bases[slots] = part
             if not self._may_be_empty:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.split_reader import SplitReader
 from gemsdata.views.rows import RowSpec, ViewRows, read_predictable
 from gemsdata.views.stored_windows import StoredWindows
@@ -13,36 +12,15 @@ from gemsdata.views.view_reader import ViewReader, token_rows
 from gemsdata.views.windows import Located
 
 
-class StoredReader(ViewReader):
+class StoredReader(ViewReader[SplitReader]):
     """Reads the rows of one split of a view of stored tokens."""
 
-    def __init__(
-        self,
-        shards: ShardSet,
-        split: str,
-        windows: StoredWindows,
-        spec: RowSpec,
-        *,
-        check: str = "hash",
-        faults: str = "raise",
-    ) -> None:
-        super().__init__(shards, split, len(windows), spec)
+    def __init__(self, source: SplitReader, windows: StoredWindows, spec: RowSpec) -> None:
+        super().__init__(source, len(windows), spec)
         self.windows = windows
-        self._stored = SplitReader(shards, split, check=check, faults=faults)
-
-    @property
-    def needs_windows(self) -> bool:  # noqa: D102
-        return self._stored.needs_windows
-
-    @property
-    def fetches_ahead(self) -> bool:  # noqa: D102
-        return self._stored.fetches_ahead
 
     def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:  # noqa: D102
-        self._stored.fetch_ahead(epoch, self.windows.stored(row_ids[row_ids >= 0]))
-
-    def check_unchanged(self) -> None:  # noqa: D102
-        self._stored.check_unchanged()
+        self._source.fetch_ahead(epoch, self.windows.stored(row_ids[row_ids >= 0]))
 
     def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:  # noqa: D102
         flip = np.zeros(len(row_ids), np.uint8) if flip is None else flip
@@ -81,12 +59,12 @@ class StoredReader(ViewReader):
     def _decoded(self, stored: np.ndarray) -> tuple[EncodedRows, np.ndarray, np.ndarray, str]:
         """Return stored rows int64[B] (negative: none), their bases, which are damaged, bool[B], and a reason."""
         read_ids = stored.copy()
-        out = self._stored.empty(len(stored))
-        _, why = self._stored.read(0, read_ids, np.zeros(len(stored), np.uint8), out)
+        out = self._source.empty(len(stored))
+        _, why = self._source.read(0, read_ids, np.zeros(len(stored), np.uint8), out)
         encoded, bases = self.spec.tokens.decode(out.input_ids, out.num_tokens.astype(np.int64), self.spec.row_bases)
         return encoded, bases, (read_ids < 0) & (stored >= 0), why
 
     def _located(self, stored: np.ndarray, num_bases: np.ndarray) -> Located:
         """Return the positions of stored rows of int64[B] bases; undefined for negative row ids."""
-        contig, start = self._stored.starts(stored)
+        contig, start = self._source.starts(stored)
         return Located(contig=contig, start=start, num_bases=num_bases)

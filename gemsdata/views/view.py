@@ -16,6 +16,8 @@ from gemsdata.masking.strategies import Strategy
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.manifest import SPLITS, Manifest
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.split_reader import SplitReader
+from gemsdata.views.base_reader import BaseReader
 from gemsdata.views.materialise import WriteOptions, write_view
 from gemsdata.views.options import DEFAULT_TOKENS, ViewOptions
 from gemsdata.views.packed_reader import PackedReader
@@ -113,8 +115,8 @@ class View:
         )
         windows = self.windows(split)
         if isinstance(windows, StoredWindows):
-            return StoredReader(self.shards, split, windows, spec, check=check, faults=faults)
-        return PackedReader(self.shards, split, windows, spec, check=check, faults=faults)
+            return StoredReader(SplitReader(self.shards, split, check=check, faults=faults), windows, spec)
+        return PackedReader(BaseReader(self.shards, split, check=check, faults=faults), windows, spec)
 
     def rows(self, row_ids: np.ndarray, *, epoch: int = 0, split: str = "train") -> ViewRows:
         """Return rows ``row_ids`` (integers[B]) of an epoch: their tokens, bases and places.

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from gemsdata.kernels.bases import can_be_predicted, reverse_complement_rows, reverse_rows, token_means
 from gemsdata.masking.token_rows import TokenRows
-from gemsdata.shards.shard_set import ShardSet
+from gemsdata.shards.split_reader import SplitReader
 from gemsdata.views.annotation import Annotation
+from gemsdata.views.base_reader import BaseReader
 from gemsdata.views.regions import contigs_of
 from gemsdata.views.rows import RowSpec, ViewBuffer, ViewRows
 from gemsdata.views.tokens import EncodedRows, Tokens
 from gemsdata.views.windows import Located
 
 _NO_FLAGS = np.empty((0, 0), np.bool_)
+_Source = TypeVar("_Source", bound=BaseReader | SplitReader)
 
 
-class ViewReader(ABC):
-    """Reads the rows of one split of a view: a `gemsdata.stream.row_reader.RowReader`."""
+class ViewReader(ABC, Generic[_Source]):
+    """Reads the rows of one split of a view: a `gemsdata.stream.row_reader.RowReader`.
 
-    def __init__(self, shards: ShardSet, split: str, num_rows: int, spec: RowSpec) -> None:
-        self.split, self.spec, self.num_rows = split, spec, num_rows
-        self._annotation = Annotation(shards, contigs_of(shards), spec.options, spec.track)
+    ``source`` reads the split's bases, or its stored rows.
+    """
+
+    def __init__(self, source: _Source, num_rows: int, spec: RowSpec) -> None:
+        self._source = source
+        self.spec, self.num_rows = spec, num_rows
+        self.split = source.split
+        self._annotation = Annotation(source.shards, contigs_of(source.shards), spec.options, spec.track)
         self.weighted = spec.options.weighted
         """whether rows have loss weights"""
         self.row_tokens, self.vocabulary = spec.row_tokens, spec.tokens.vocabulary
@@ -32,22 +40,22 @@ class ViewReader(ABC):
         self.fingerprint = spec.fingerprint
 
     @property
-    @abstractmethod
     def needs_windows(self) -> bool:
         """Whether the split exceeds the cache, so that its order must read few shards at a time."""
+        return self._source.needs_windows
 
     @property
-    @abstractmethod
     def fetches_ahead(self) -> bool:
         """Whether `fetch_ahead` can fetch another shard."""
+        return self._source.fetches_ahead
 
     @abstractmethod
     def fetch_ahead(self, epoch: int, row_ids: np.ndarray) -> None:
         """Start to fetch the shards of rows; see `gemsdata.stream.row_reader.RowReader.fetch_ahead`."""
 
-    @abstractmethod
     def check_unchanged(self) -> None:
         """Raise ValueError if the data was changed since it was opened."""
+        self._source.check_unchanged()
 
     @abstractmethod
     def rows(self, epoch: int, row_ids: np.ndarray, flip: np.ndarray | None = None) -> ViewRows:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from gemsdata.inspect.plot.style import FAINT, PALETTE, THOUSANDS, figure_style
+from gemsdata.inspect.plot.style import FAINT, PALETTE, THOUSANDS, figure_style, set_title
 from gemsdata.inspect.report.section import Picture, Section, Table
 from gemsdata.inspect.report.svg import inline_svg
 
@@ -129,7 +129,7 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
         for step, stage in run.switches:
             axes.axvline(step, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
             axes.annotate(
-                f"stage {stage}",
+                f"from here: stage {stage}",
                 (step, 1),
                 xycoords=("data", "axes fraction"),
                 xytext=(3, -2),
@@ -147,7 +147,18 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
     axes.xaxis.set_major_formatter(THOUSANDS)
     axes.set_xlabel("step")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0, ncols=3)
+    set_title(figure, curves_title(runs, attribute))
     return figure
+
+
+def curves_title(runs: Sequence[TrainingCurves], attribute: str) -> str:
+    """Return what the curves show: the first and last value of a run, or the range of the last values of several."""
+    what = "Training loss" if attribute == "loss" else "Validation perplexity"
+    shown = [values for run in runs if len(values := getattr(run, attribute)[:, 1])]
+    if len(shown) == 1:
+        return f"{what}: {shown[0][0]:,.2f} at first, {shown[0][-1]:,.2f} at last"
+    last = [values[-1] for values in shown]
+    return f"{what} of {len(shown)} runs: {min(last):,.2f} to {max(last):,.2f} at last"
 
 
 def _curves(runs: Sequence[TrainingCurves], notes: list[str]) -> Section:

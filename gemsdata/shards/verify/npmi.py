@@ -16,6 +16,7 @@ from gemsdata.shards.verify.reference import OTHER, ReferenceGenome
 
 _CHUNK_BASES = 1 << 22
 _TOLERANCE = 1e-9
+_NAMES = ("k", "kmer", "token_id", "count")
 
 
 def check_counts(table: NpmiTable, genome: ReferenceGenome, where: str) -> None:
@@ -54,8 +55,12 @@ def _counts(table: NpmiTable, genome: ReferenceGenome) -> dict[int, np.ndarray]:
 
 
 def check_scores(table: NpmiTable, path: Path) -> None:
-    """Compare every column of the table at ``path`` with values computed from the counts; raise VerificationError."""
+    """Compare every column of the table at ``path`` with values computed from the counts; raise VerificationError.
+
+    A table with the ranks of its estimator only has no other columns of scores.
+    """
     stored = pq.read_table(path)
+    ranks_only = stored.column_names == [*_NAMES, f"rank_{table.estimator}"]
     first_row = 0
     for k in table.counts:
         rows = stored.slice(first_row, num_kmers(k))
@@ -63,6 +68,10 @@ def check_scores(table: NpmiTable, path: Path) -> None:
         _check_names(rows, k, path.name)
         for estimator, (pmi, npmi) in _scores(table, k).items():
             scored = (table.counts[k] >= table.min_count) & np.isfinite(pmi)
+            if ranks_only:
+                if estimator == table.estimator:
+                    _check_ranks(rows[f"rank_{estimator}"], npmi, scored, k, f"{path.name}: rank_{estimator}")
+                continue
             for name, expected in ((f"pmi_{estimator}", pmi), (f"npmi_{estimator}", npmi)):
                 _check_column(rows[name], expected, scored, k, f"{path.name}: {name}")
             found = rows[f"npmi_{estimator}"].to_numpy()[scored]
@@ -105,6 +114,20 @@ def _check_column(column: pa.ChunkedArray, expected: np.ndarray, scored: np.ndar
         if is_null[value] == scored[value]:
             raise VerificationError(f"{where} of {kmer} must be given if and only if {kmer} occurs often enough")
         raise VerificationError(f"{where} of {kmer} is {found[value]}, not {expected[value]}")
+
+
+def _check_ranks(column: pa.ChunkedArray, npmi: np.ndarray, scored: np.ndarray, k: int, where: str) -> None:
+    """Check ranks that no stored NPMI decides: by ``npmi``, which differs from the writer's in the last bits."""
+    found = np.where(scored, column.fill_null(0).to_numpy(), 0)
+    by_rank = np.flatnonzero(scored)[np.argsort(found[scored], kind="stable")]
+    rank = np.full(num_kmers(k), np.nan)
+    rank[by_rank] = 1 + np.searchsorted(found[by_rank], found[by_rank], side="left")
+    _check_column(column, rank, scored, k, where)
+    fall, same_rank = -np.diff(npmi[by_rank]), np.diff(found[by_rank]) == 0
+    wrong = by_rank[1:][(fall < -_TOLERANCE) | (same_rank & (fall > _TOLERANCE))]
+    if len(wrong):
+        value = int(wrong[0])
+        raise VerificationError(f"{where} of {kmer_of_value(value, k)} is {found[value]}, out of the order of its NPMI")
 
 
 def _scores(table: NpmiTable, k: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -43,6 +43,8 @@ class Verdict:
     num_files: int = 0
     num_rows: int = 0
     num_tokens: int = 0
+    """of a packed set, the number of bases; its rows are blocks"""
+    packed: bool = False
     against_fasta: bool = False
     checks: list[str] = field(default_factory=list)
 
@@ -56,7 +58,7 @@ def verify(out: str | Path, fasta: Sequence[str] = (), progress: Progress = no_p
     """
     store = store_of(out)
     manifest = store.manifest()
-    verdict = Verdict()
+    verdict = Verdict(packed=manifest.packed)
     with tempfile.TemporaryDirectory(prefix="gemsdata-verify-") as scratch:
         if isinstance(store, LocalStore):
             folder = store.folder
