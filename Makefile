@@ -47,10 +47,11 @@ dist: .venv/.installed
 	$(BIN)/python -m build
 	$(BIN)/python -m tools.try_dist dist
 
-# The wheel once more, with the oldest versions that pyproject.toml allows; needs Python 3.11, for which they have wheels.
+# The wheel once more, with the oldest versions that pyproject.toml allows; needs Python 3.11, for which they have
+# wheels. TORCH=2.13.0 takes that version of torch, where the oldest cannot be installed.
 lowest: .venv/.installed
 	test -d dist || $(BIN)/python -m build
-	$(BIN)/python -m tools.try_dist --lowest dist
+	$(BIN)/python -m tools.try_dist --lowest $(if $(TORCH),--torch $(TORCH)) dist
 
 # What others are compared with: programs from Debian, where apt-get is there, and Python packages beside the environment.
 .bench-peers/.installed: bench/peers.txt .venv/.installed

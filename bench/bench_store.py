@@ -107,7 +107,7 @@ def cached(folder: Path) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Make a set, serve it, and print the rates."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--megabases", type=int, default=64)
+    parser.add_argument("--megabases", type=int, default=128)
     parser.add_argument("--mib-per-s", type=float, default=40)
     parser.add_argument("--threads", action="store_true", help="two worker threads in place of two processes")
     parser.add_argument("--rounds", type=int, default=2)

@@ -1,9 +1,9 @@
 """Training steps against plain transformers: pretraining, and fine-tuning on few examples.
 
-    python -m bench.bench_train [SHARDS] [--model logo] [--rows 16] [--steps 8] [--write]
+    python -m bench.bench_train [SHARDS] [--model logo] [--rows 4] [--steps 7] [--write]
 
-Each side runs in its own process, as its users would start it, and the two take turns step by step, so that changes of
-the machine's speed affect both; the figures are medians. A step is the next batch, forward, backward, clipping and
+Each side has a process of its own, and the two take turns step by step, so that changes of the machine's speed affect
+both; the figures are medians. A step is the next batch, forward, backward, clipping and
 AdamW. In addition to the wall clock, the CPU time of the process is reported, which other programs do not affect.
 Before the steps, both compute the loss of the same batch, without dropout.
 
@@ -22,6 +22,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -61,7 +62,6 @@ class Setup:
     rows: int
     masking: str
     bf16: bool
-    threads: int
     device: str
     bases: int = 0
     """length of the sequences for fine-tuning; 0: a pretraining"""
@@ -155,65 +155,79 @@ def finetuning(side: str, setup: Setup) -> Side:
     return Side(wrapped, adamw(model, lr=1e-4, weight_decay=0.01), numbered_batches(), loss, same_batch)
 
 
-def serve(side: str, setup: Setup, pipe: Connection) -> None:
-    """Answer "loss" with the loss of the common batch, and "step" with (wall s, CPU s) of one step."""
-    torch.set_num_threads(setup.threads)
+def serve(side: str, threads: int, pipe: Connection) -> None:
+    """Answer a `Setup` with the loss of the common batch, and "step" with (wall s, CPU s) of a step, until None."""
+    torch.set_num_threads(threads)
     if side == "ours":
         keep_freed_memory()  # as train/pretrain.py does
-    torch.manual_seed(0)
-    own = (finetuning if setup.bases else pretraining)(side, setup)
-
-    def loss_of(batch: Batch) -> torch.Tensor:
-        with torch.autocast(setup.device, torch.bfloat16, enabled=setup.bf16):
-            return own.loss(batch)
-
     while (asked := pipe.recv()) is not None:
-        if asked == "loss":
+        if isinstance(asked, Setup):
+            torch.manual_seed(0)
+            setup, own = asked, (finetuning if asked.bases else pretraining)(side, asked)
             own.model.eval()
             with torch.no_grad():
-                pipe.send(float(loss_of({name: values.to(setup.device) for name, values in own.same_batch.items()})))
+                same_batch = {name: values.to(setup.device) for name, values in own.same_batch.items()}
+                pipe.send(float(loss_of(own, setup, same_batch)))
             own.model.train()
-            continue
-        began, began_cpu = time.perf_counter(), time.process_time()
-        loss_of(next(own.batches)).backward()
-        torch.nn.utils.clip_grad_norm_(own.model.parameters(), 1.0)
-        own.optimizer.step()
-        own.optimizer.zero_grad()
-        if setup.device == "cuda":
-            torch.cuda.synchronize()
-        pipe.send((time.perf_counter() - began, time.process_time() - began_cpu))
+        else:
+            pipe.send(timed_step(own, setup))
 
 
-def measure(setup: Setup, steps: int) -> dict[str, Any]:
-    """Return medians of wall and CPU seconds of a step, and the losses of the first batch, by side."""
+def loss_of(side: Side, setup: Setup, batch: Batch) -> torch.Tensor:
+    """Return the loss of a batch in the precision of the setup."""
+    with torch.autocast(setup.device, torch.bfloat16, enabled=setup.bf16):
+        return side.loss(batch)
+
+
+def timed_step(side: Side, setup: Setup) -> tuple[float, float]:
+    """Do a step; return its wall and CPU seconds."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    loss_of(side, setup, next(side.batches)).backward()
+    torch.nn.utils.clip_grad_norm_(side.model.parameters(), 1.0)
+    side.optimizer.step()
+    side.optimizer.zero_grad()
+    if setup.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began, time.process_time() - began_cpu
+
+
+@contextmanager
+def both_sides(threads: int) -> Iterator[dict[str, Connection]]:
+    """Yield the pipes to a process of each side; if one ends, reading from its pipe raises EOFError."""
     context = multiprocessing.get_context("spawn")
     pipes, processes = {}, []
     for side in ("plain", "ours"):
         pipes[side], theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(side, setup, theirs), daemon=True))
+        processes.append(context.Process(target=serve, args=(side, threads, theirs), daemon=True))
         processes[-1].start()
+        theirs.close()  # the process has the only other end
+    yield pipes
+    for pipe, process in zip(pipes.values(), processes, strict=True):
+        pipe.send(None)
+        process.join()
 
-    def ask(side: str, what: str) -> Any:
+
+def measure(pipes: dict[str, Connection], setup: Setup, steps: int) -> dict[str, Any]:
+    """Return medians of wall and CPU seconds of a step, and the losses of the first batch, by side."""
+
+    def ask(side: str, what: Setup | str) -> Any:
         pipes[side].send(what)
         return pipes[side].recv()
 
-    losses = {side: ask(side, "loss") for side in pipes}
+    losses = {side: ask(side, setup) for side in pipes}
     seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in pipes}
     for turn in range(steps + 2):  # two to warm up
         for side in pipes if turn % 2 else reversed(pipes):
             found = ask(side, "step")
             if turn > 1:
                 seconds[side].append(found)
-    for side, process in zip(pipes, processes, strict=True):
-        pipes[side].send(None)
-        process.join()
     medians = {side: [statistics.median(column) for column in zip(*seconds[side], strict=True)] for side in seconds}
     return {"losses": losses, "medians": medians}
 
 
-def line(setup: Setup, row_tokens: int, steps: int) -> list[str]:
+def line(pipes: dict[str, Connection], setup: Setup, row_tokens: int, steps: int) -> list[str]:
     """Return a line of the table."""
-    found = measure(setup, steps)
+    found = measure(pipes, setup, steps)
     (wall, cpu), (own_wall, own_cpu) = found["medians"]["plain"], found["medians"]["ours"]
     precision = "bf16" if setup.bf16 else "fp32"
     cells = [
@@ -232,8 +246,8 @@ def line(setup: Setup, row_tokens: int, steps: int) -> list[str]:
 @click.command()
 @click.argument("shards", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--model", "names", default=("logo", "small"), show_default=True, multiple=True)
-@click.option("--rows", type=int, default=8, show_default=True, help="Rows of a batch of a pretraining.")
-@click.option("--steps", type=int, default=8, show_default=True)
+@click.option("--rows", type=int, default=4, show_default=True, help="Rows of a batch of a pretraining.")
+@click.option("--steps", type=int, default=7, show_default=True)
 @click.option("--masking", default="genemask", show_default=True)
 @click.option("--precision", type=click.Choice(["bf16", "fp32", "both"]), default="both", show_default=True)
 @click.option("--threads", type=int, default=torch.get_num_threads(), show_default=True, help="Threads of each side.")
@@ -251,7 +265,7 @@ def main(
     """Print a Markdown table of the seconds of a step and their ratio."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     lines = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, both_sides(threads) as pipes:
         if shards is None:
             shards = Path(folder) / "shards"
             with open(Path(folder) / "genome.fa", "wb") as stream:
@@ -261,11 +275,11 @@ def main(
         k = gd.ShardSet.open(shards).k
         for name in names:
             for bf16 in {"bf16": [True], "fp32": [False], "both": [True, False]}[precision]:
-                setup = Setup(str(shards), name, rows, masking, bf16, threads, device)
-                lines.append(line(setup, row_tokens, steps))
+                setup = Setup(str(shards), name, rows, masking, bf16, device)
+                lines.append(line(pipes, setup, row_tokens, steps))
             for few_rows, bases in FEW_SHOTS if precision != "bf16" else ():
-                setup = Setup(str(shards), name, few_rows, masking, False, threads, device, bases=bases)
-                lines.append(line(setup, bases - k + 3, 4 * steps))
+                setup = Setup(str(shards), name, few_rows, masking, False, device, bases=bases)
+                lines.append(line(pipes, setup, bases - k + 3, 2 * steps))
     header = ["step", "plain s", "gemsdata s", "times faster", "in CPU time", "tokens/s", "loss of one batch"]
     text = (
         f"Measured on {machine()}, {threads} threads a side, torch {torch.__version__}, {device}; medians of steps"

@@ -1,6 +1,6 @@
 """Views of a packed genome against stored rows, and against other ways of reading a genome, in one run.
 
-    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 2] [--megabases 3100] [--write]
+    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 1] [--megabases 3100] [--write]
 
 Loaders hand out int64 tensors; tokens are counted without [CLS], [SEP] and padding. Contenders take turns; medians of
 the rounds. What others do is in `bench.genome_peers`.
@@ -9,14 +9,10 @@ the rounds. What others do is in `bench.genome_peers`.
 from __future__ import annotations
 
 import gzip
-import io
 import itertools
-import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 import warnings
@@ -30,13 +26,13 @@ import numpy as np
 
 import gemsdata as gd
 from bench import genome_peers as peers
+from bench.large_genome import sharding
 from bench.slow_link import slow_link
 from bench.table import machine, markdown, write_section
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
 from gemsdata.views.view import View
-from tools.synthesize import GenomeRecipe, write_fasta
 
 GENOME = Path(__file__).parents[2] / "shared" / "data" / "genomes" / "hg38_chr1_28Mb.fa.gz"
 LONG = 32_768
@@ -55,6 +51,8 @@ class Contender:
     workers: str
     speed: Callable[[float], float]
     """seconds to measure for -> tokens a second"""
+    token_bases: float = 0.0
+    """bases of the genome a token, on average; 0: the table has no column of bases"""
 
 
 def rate(batches: Iterator[float], seconds: float) -> float:
@@ -78,16 +76,26 @@ def peer(name: str, open_loader: Callable[[], peers.Loader]) -> Contender:
     return Contender(name, PROCESSES, lambda seconds: rate(tokens_of_batches(open_loader(), 1.0), seconds))
 
 
-def ours(name: str, view: View, batch_size: int, masking: str = "genemask", *, workers: str = THREADS) -> Contender:
-    """Return a loader of the rows of a view, masked."""
+def ours(
+    name: str,
+    view: View,
+    batch_size: int,
+    masking: str = "genemask",
+    *,
+    workers: str = THREADS,
+    as_set: bool = False,
+    token_bases: float = 0.0,
+) -> Contender:
+    """Return a loader of the rows of a view, masked; ``as_set``: of the set of tokens that is viewed."""
 
     def speed(seconds: float) -> float:
+        source = view.shards if as_set else view
         loader = gd.build_loader(
-            view, masking=masking, batch_size=batch_size, num_workers=2, threads=workers == THREADS
+            source, masking=masking, batch_size=batch_size, num_workers=2, threads=workers == THREADS
         )
         return rate(tokens_of_batches(loader, num_tokens(view) / len(view) / (view.row_tokens + 2)), seconds)
 
-    return Contender(f"{name}, {masking}", workers, speed)
+    return Contender(f"{name}, {masking}", workers, speed, token_bases)
 
 
 def num_tokens(view: View) -> int:
@@ -144,15 +152,18 @@ def row_texts(view: View, row_ids: np.ndarray) -> list[str]:
     return [LETTERS[found.tokens.bases[i, :n]].tobytes().decode() for i, n in enumerate(counts)]
 
 
-def bpe_views(packed: Path, fasta: Path, folder: Path) -> tuple[View, View]:
-    """Return BPE rows of up to 510 tokens, tokenized when they are read, and the same written as an Arrow set."""
+def bpe_views(packed: Path, fasta: Path, folder: Path) -> tuple[View, View, float]:
+    """Return BPE rows that are tokenized when they are read, rows of up to 510 tokens written as Arrow; bases a token.
+
+    Of the rows that are read no token is cut off: the tokenizer that they are compared with gets the same bases.
+    """
     tokenizer = peers.bpe_folder(fasta, folder / "bpe")
-    trial = gd.view(packed, tokens=tokenizer, row_bases=2000, row_tokens=2000, jitter=False)
-    found = trial.rows(np.arange(0, len(trial), 50)).tokens
-    row_bases = int(490 * found.num_bases.sum() / found.num_tokens.sum())
-    read = gd.view(packed, tokens=tokenizer, row_bases=row_bases, row_tokens=510, jitter=False)
-    read.write(folder / "bpe-rows", workers=2)
-    return read, gd.view(folder / "bpe-rows")
+    read = gd.view(packed, tokens=tokenizer, row_bases=2000, row_tokens=2000, jitter=False)
+    found = read.rows(np.arange(0, len(read), 50)).tokens
+    token_bases = float(found.num_bases.sum() / found.num_tokens.sum())
+    options = {"tokens": tokenizer, "row_bases": int(490 * token_bases), "row_tokens": 510, "jitter": False}
+    gd.view(packed, **options).write(folder / "bpe-rows", workers=2)
+    return read, gd.view(folder / "bpe-rows"), token_bases
 
 
 def contenders(fasta: Path, folder: Path, files: ExitStack) -> dict[str, list[Contender]]:
@@ -164,13 +175,13 @@ def contenders(fasta: Path, folder: Path, files: ExitStack) -> dict[str, list[Co
     jsonl = [str(path) for path in sorted(folder.glob("*.jsonl.zst"))]
     kmers = gd.view(packed, tokens="kmer:6", row_tokens=510)
     bases = gd.view(packed, tokens="base", row_bases=LONG)
-    bpe, written = bpe_views(packed, fasta, folder)
+    bpe, written, bpe_bases = bpe_views(packed, fasta, folder)
     url = files.enter_context(slow_link(folder, LINK_BYTES_PER_SECOND))
     mapped = folder / "bases.bin"
     return {
         "overlapping 6-mers, rows of 510": [
             ours(OURS, kmers, 256),
-            ours("gemsdata, stored rows (Arrow)", arrow, 256),
+            ours("gemsdata, stored rows (Arrow)", arrow, 256, as_set=True),
         ],
         f"overlapping 6-mers, one pass over a set at a URL, {LINK_BYTES_PER_SECOND / 1e6:.0f} MB/s": [
             first_pass(OURS, f"{url}/packed", folder / "cache", num_tokens(kmers), as_view=True),
@@ -202,8 +213,12 @@ def contenders(fasta: Path, folder: Path, files: ExitStack) -> dict[str, list[Co
             tokenizer_alone("the Hugging Face tokenizer alone", bpe),
         ],
         "BPE rows of up to 510 tokens, written as Arrow": [
-            ours("gemsdata, stored rows (BPE)", written, 256),
-            ours("gemsdata, stored rows (6-mers)", arrow, 256),
+            entry
+            for masking in ("genemask", "random-token")
+            for entry in (
+                ours("gemsdata, stored rows (BPE)", written, 256, masking, token_bases=bpe_bases),
+                ours("gemsdata, stored rows (6-mers)", arrow, 256, masking, as_set=True, token_bases=1),
+            )
         ],
     }
 
@@ -219,78 +234,23 @@ def throughput(fasta: Path, folder: Path, rounds: int, seconds: float) -> str:
     tables = []
     for title, entries in groups.items():
         medians = [statistics.median(speeds[title, number]) for number in range(len(entries))]
+        header = [title, "runs in", "million tokens/s", "first line: times faster"]
         lines = [
             [entry.name, entry.workers, f"{speed / 1e6:,.2f}", f"{medians[0] / speed:,.2f}"]
             for entry, speed in zip(entries, medians, strict=True)
         ]
-        tables.append(markdown([title, "runs in", "million tokens/s", "first line: times faster"], lines))
+        if entries[0].token_bases:
+            header.append("million bases/s")
+            for line, entry, speed in zip(lines, entries, medians, strict=True):
+                line.append(f"{speed * entry.token_bases / 1e6:,.2f}")
+        tables.append(markdown(header, lines))
     return "\n\n".join(tables)
-
-
-def write_large(fasta: Path, megabases: int) -> int:
-    """Write a synthetic genome of 24 contigs, eight times the same three; return its bases."""
-    part_bases, part = megabases * 1_000_000 // 8, io.BytesIO()
-    write_fasta(GenomeRecipe(num_bases=part_bases, num_contigs=3), part)
-    with open(fasta, "wb") as stream:
-        for copy in range(8):
-            stream.write(part.getvalue().replace(b">synth", b">copy%d_synth" % copy))
-    return 8 * part_bases
-
-
-def sharding(megabases: int, folder: Path) -> str:
-    """Time `gemsdata shard` of a large synthetic genome, packed and as rows; say sizes and peak memory."""
-    fasta = folder / "large.fa"
-    bases = write_large(fasta, megabases)
-    lines = []
-    for name in ("packed", "arrow"):
-        out = folder / f"large-{name}"
-        seconds, processor_seconds, memory_bytes = _measured("shard", fasta, "-o", out, "--format", name)
-        sizes = {path.relative_to(out): path.stat().st_size for path in out.rglob("*") if path.is_file()}
-        beside = ", ".join(f"{path} {size / 1e6:,.1f} MB" for path, size in sizes.items() if len(path.parts) == 1)
-        total = sum(sizes.values())
-        lines.append(
-            [
-                f"--format {name}",
-                f"{seconds:.1f} s",
-                f"{processor_seconds:.1f} s",
-                f"{memory_bytes / 1e6:,.0f} MB",
-                f"{total / 1e9:.3f} GB",
-                f"{total / bases:.4f}",
-                beside,
-            ]
-        )
-        shutil.rmtree(out)
-    fasta.unlink()
-    title = f"gemsdata shard, {bases:,} synthetic bases, 2 workers"
-    header = [title, "wall clock", "processor time", "peak memory", "written", "bytes a base", "beside the shards"]
-    return markdown(header, lines)
-
-
-_LAUNCHER = """
-import json, resource, subprocess, sys
-status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
-used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([status, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
-"""
-"""runs a command from a small process: its peak memory includes that of the process which started it"""
-
-
-def _measured(*arguments: str | Path) -> tuple[float, float, int]:
-    """Run a command of gemsdata with two workers; return its seconds, processor seconds and peak memory in bytes."""
-    command = [sys.executable, "-m", "gemsdata.cli", *map(str, arguments), "--workers", "2", "-q"]
-    began = time.perf_counter()
-    launched = subprocess.run([sys.executable, "-c", _LAUNCHER, *command], stdout=subprocess.PIPE, check=True)
-    seconds = time.perf_counter() - began
-    status, processor_seconds, memory_bytes = json.loads(launched.stdout)
-    if status:
-        raise RuntimeError(f"{' '.join(command)} ended with status {status}")
-    return seconds, processor_seconds, memory_bytes
 
 
 @click.command()
 @click.argument("genome", type=click.Path(path_type=Path), default=GENOME)
 @click.option("--rounds", type=int, default=3, show_default=True)
-@click.option("--seconds", type=float, default=2.0, show_default=True, help="Of each contender in a round.")
+@click.option("--seconds", type=float, default=1.0, show_default=True, help="Of each contender in a round.")
 @click.option("--megabases", type=int, default=3100, show_default=True, help="Size of the genome to shard; 0: none.")
 @click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
 def main(genome: Path, rounds: int, seconds: float, megabases: int, write: bool) -> None:

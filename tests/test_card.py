@@ -12,29 +12,35 @@ from tests.genomes import random_dna, write_fasta
 
 pytestmark = pytest.mark.once
 
-FEATURES = {
-    "arrow": {"input_ids", "num_tokens"},
-    "packed": {"contig", "start", "num_bases", "packed"},
+SETS = {
+    "arrow": ([], {"input_ids", "num_tokens"}, "overlapping 6-mers, at most 510 tokens a row"),
+    "packed": (["--format", "packed"], {"contig", "start", "num_bases", "packed"}, "two bits a base"),
+    "view": (["--tokens", "base", "--row-bases", "90"], {"input_ids"}, "tokens kmer:1:1, at most 90 tokens a row"),
 }
+"""{name: (options, columns, what the card says)}"""
 
 
-@pytest.mark.parametrize("file_format", FEATURES)
-def test_a_set_with_a_card_is_loaded_by_its_splits_with_typed_columns(tmp_path, file_format, capsys, monkeypatch):
+@pytest.mark.parametrize("name", SETS)
+def test_a_set_with_a_card_is_loaded_by_its_splits_with_typed_columns(tmp_path, name, capsys, monkeypatch):
+    options, columns, stored_as = SETS[name]
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     fasta = write_fasta(tmp_path / "genome.fa", {"a": random_dna(3000, 1), "b": random_dna(500, 2)})
-    words = ["shard", str(fasta), "-o", str(tmp_path / "set"), "--format", file_format, "--card"]
+    words = ["shard", str(fasta), "-o", str(tmp_path / "set"), "--card", *options]
     words += ["--min-count", "1", "--valid-contigs", "b", "--quiet"]
     assert main(words) == 0
     shards = gd.ShardSet.open(tmp_path / "set")
     card = DatasetCard.load(tmp_path / "set" / "README.md")
     assert card.data.pretty_name == "genome"
     assert shards.manifest.fingerprint in card.text
+    assert f"| stored as | {stored_as} |" in card.text
+    assert "| genome | 3,500 bases in 2 contigs |" in card.text
+    assert "rows in 1 shard |" in card.text or shards.manifest.packed
     loaded = datasets.load_dataset(str(tmp_path / "set"), cache_dir=str(tmp_path / "cache"))
     numbers = {"train": shards.num_rows("train"), "validation": shards.num_rows("valid")}
     if not shards.manifest.packed:
         assert {split: len(rows) for split, rows in loaded.items()} == numbers
     assert set(loaded) == set(numbers)
-    assert FEATURES[file_format] <= set(loaded["train"].features)
+    assert columns <= set(loaded["train"].features)
 
     assert main([*words, "--overwrite"]) == 0, "a card is replaced"
     (tmp_path / "set" / "README.md").write_text("my notes")

@@ -256,13 +256,22 @@ def test_a_cell_is_the_same_wherever_it_runs_and_half_a_cell_is_begun_anew(tmp_p
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
 
 
-def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_process, capsys):
+def test_results_of_other_files_or_options_are_not_mixed(tmp_path, model, in_process, capsys, monkeypatch):
     assert evaluate(tmp_path, model, seeds=(1,)) == 0
+    for path in (tmp_path / "out/runs").rglob("run.json"):  # as written before the option existed
+        content = json.loads(path.read_text())
+        assert content["inputs"].pop("pooling") is None
+        path.write_text(json.dumps(content))
+    with monkeypatch.context() as patch:
+        patch.setattr(fewshot, "write_results", lambda *_, **__: None)
+        assert evaluate(tmp_path, model, seeds=(1,)) == 0
     write(tmp_path / "data/one/4/train.tsv", rows_of({"0": 4, "1": 4}, 77))
     assert evaluate(tmp_path, model, seeds=(1,)) == 2
     assert "was made with another train; choose another --output-dir" in capsys.readouterr().err
     assert evaluate(tmp_path, model, seeds=(1,), sets="two", mixed_precision="bf16") == 2
     assert "another mixed_precision" in capsys.readouterr().err
+    assert evaluate(tmp_path, model, seeds=(1,), sets="two", pooling="mean") == 2
+    assert "another pooling;" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

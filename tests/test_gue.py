@@ -159,6 +159,13 @@ def test_covid_stands_below_when_it_ran_with_the_other_papers_figure():
     assert cells_of(text)[-1] == ["Covid", "covid, F1", "55.50", "50.00"]
 
 
+def test_a_pooling_of_ones_own_is_used_and_is_not_the_published_protocol(tmp_path):
+    config = gue.GueConfig(data="GUE", models=("mine=M",), output_dir="OUT", pooling="mean")
+    assert gue._cell(config, tmp_path, task("tf_0"), runs.Model("mine", "M"), 1, 1).config.pooling == "mean"
+    text = gue.report(results([task("tf_0")]), published=["dnabert"], missing={}, max_steps=None, pooling="mean")
+    assert "**Not the published protocol:** classifiers have mean pooling." in text
+
+
 def results(tasks) -> pd.DataFrame:
     """One model, one seed, half of everything right."""
     rows = [{"task": one.name, "model": "ours", "seed": 42, "score": 0.5, "unseen_score": 0.5} for one in tasks]

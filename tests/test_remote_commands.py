@@ -7,7 +7,9 @@ import functools
 import http.server
 import io
 import re
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ import gemsdata as gd
 from gemsdata.cli import main
 from tests.service_support import command_line, served
 from tests.stream_support import digest, global_batches, loaders_of_ranks, make_set
+from tools.fault_server import serving
 
 pytestmark = pytest.mark.once
 
@@ -214,6 +217,36 @@ def test_genomes_at_urls(shards, http_folder, tmp_path, capsys):
     capsys.readouterr()
     assert main(["npmi", f"{http_folder}/absent.fa", "-o", str(tmp_path / "x.parquet")]) == 2
     assert capsys.readouterr().err == f"error: {http_folder}/absent.fa: no such file\n"
+
+
+def test_an_input_at_a_url_that_has_changed_is_not_resumed(shards, tmp_path, capsys):
+    served = tmp_path / "served"
+    served.mkdir()
+    genome = shutil.copy(f"{shards}.fa", served / "genome.fa")
+    with serving(served) as server:
+        words = ["shard", f"{server.url}/genome.fa", "-k", "3", "-o", str(tmp_path / "set")]
+        assert main([*words, "--plan-only"]) == 0
+        Path(genome).write_text(Path(genome).read_text().replace("A", "C"))  # of the same size
+        assert main([*words, "--resume"]) == 2
+        assert "was begun with other input files, or these have changed" in capsys.readouterr().err
+        shutil.copy(f"{shards}.fa", genome)
+        assert main([*words, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["npmi", "GENOME", "-o", "s3://bucket/table.parquet"],
+        ["plot", "SHARDS", "-o", "s3://bucket/figures"],
+        ["query", "SHARDS", "FROM shards", "-o", "s3://bucket/rows.csv"],
+        ["report", "SHARDS", "-o", "s3://bucket/page.html"],
+    ],
+)
+def test_results_are_written_to_this_machine(shards, tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert main([{"GENOME": f"{shards}.fa", "SHARDS": str(shards)}.get(word, word) for word in words]) == 2
+    assert f"{words[-1]} is a URL; give a path on this machine" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 COMMANDS = {

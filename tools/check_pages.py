@@ -59,7 +59,7 @@ def check(browser: Any, page: Path, axe: str, screenshots: Path | None) -> Itera
 @click.argument("pages", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--screenshots", type=click.Path(path_type=Path), help="Folder for an image of each view.")
 def main(pages: tuple[Path, ...], screenshots: Path | None) -> None:
-    """Check PAGES and print what axe-core reports."""
+    """Check PAGES and print what axe-core reports, page by page."""
     from playwright.sync_api import sync_playwright
 
     if screenshots is not None:
@@ -72,9 +72,10 @@ def main(pages: tuple[Path, ...], screenshots: Path | None) -> None:
         axe = npm_file(*AXE, Path(folder)).decode()
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for page in pages:
-            lines += check(browser, page, axe, screenshots)
+            for line in check(browser, page, axe, screenshots):
+                click.echo(line)
+                lines.append(line)
         browser.close()
-    click.echo("\n".join(lines) or "axe-core reports nothing")
     views = len(pages) * len(WIDTHS) * len(THEMES)
     serious = [line for line in lines if any(f": {impact}: " in line for impact in _SERIOUS)]
     click.echo(

@@ -4,7 +4,7 @@
 
 Each command must print the expected text, and the installed files must be one package, gemsdata. Installing torch takes
 a minute or more. ``make dist`` does both steps. With ``--lowest`` the wheel alone is used, with the extra train and the
-oldest versions that pyproject.toml allows.
+oldest versions that pyproject.toml allows; ``--torch`` replaces that of torch, for machines which cannot install it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ WITH_ALL_EXTRAS = [
     ("gemsdata audit SHARDS --masking genemask --rows 50 --plot audit.png", "masked tokens"),
     (f"{PRETRAIN} --max-steps 2 --eval-every 2", "RUN: complete"),
     (f"ACCELERATE_USE_CPU=1 accelerate launch -m {PRETRAIN} --max-steps 4 --eval-every 2 --resume", "RUN: complete"),
-    ("gemsdata report SHARDS --run RUN -o report.html", "report.html"),
+    ("gemsdata report SHARDS RUN -o report.html", "report.html"),
     ("gemsdata finetune --model RUN/final --train t.tsv --test t.tsv --output-dir FT --max-steps 2", "FT: complete"),
     ("gemsdata eval gue --help", "Usage: gemsdata eval gue"),
     ("gemsdata eval motifs --help", "Usage: gemsdata eval motifs"),
@@ -72,11 +72,12 @@ WITH_LOWEST_VERSIONS = [
 @click.command()
 @click.argument("dist", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--lowest", is_flag=True, help="Use the oldest versions that pyproject.toml allows.")
-def main(dist: Path, lowest: bool) -> None:
+@click.option("--torch", metavar="VERSION", help="With --lowest: this version of torch instead of the oldest.")
+def main(dist: Path, lowest: bool, torch: str | None) -> None:
     """Install and use the wheel and the sdist in the folder DIST."""
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     if lowest:
-        return try_lowest(wheel)
+        return try_lowest(wheel, torch)
     for archive in (wheel, sdist):
         click.echo(f"{archive.name}: {archive.stat().st_size:,} bytes")
     for extra, commands in (("", WITHOUT_TORCH), ("[all]", WITH_ALL_EXTRAS)):
@@ -90,11 +91,14 @@ def main(dist: Path, lowest: bool) -> None:
                 click.echo(f"{archive.name}{extra}: {len(commands)} commands, {time.monotonic() - began:.0f} s")
 
 
-def try_lowest(wheel: Path) -> None:
-    """Install the wheel with the lowest versions, and use it."""
+def try_lowest(wheel: Path, torch: str | None) -> None:
+    """Install the wheel with the lowest versions, and use it; ``torch`` is another version of torch."""
     with tempfile.TemporaryDirectory() as folder:
         environment, constraints = Path(folder) / "venv", Path(folder) / "lowest.txt"
-        constraints.write_text("\n".join(lowest_versions("train")) + "\n")
+        versions = lowest_versions("train")
+        if torch is not None:
+            versions = [f"torch=={torch}" if version.startswith("torch==") else version for version in versions]
+        constraints.write_text("\n".join(versions) + "\n")
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         for extra, commands in (("", OFFLINE), ("[train]", WITH_LOWEST_VERSIONS)):
             install(environment, f"{wheel.resolve()}{extra}", constraints, torch=bool(extra))

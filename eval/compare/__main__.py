@@ -44,6 +44,9 @@ class CompareConfig:
     stage: str | None = option("stage of a study that has two: screening or confirmation", None)
     after: str | None = option("folder of the complete screening whose best arms are confirmed", None)
     workers: int | None = option("number of processes; default: one per GPU, or one per core", None)
+    threads: int | None = option(
+        "threads of torch on CPU for each process; default: the cores divided among them", None
+    )
     mixed_precision: str | None = option("precision: no, bf16 or fp16", None)
 
 
@@ -55,7 +58,7 @@ def compare(study: Study, config: CompareConfig) -> pd.DataFrame:
     study.check()
     out = Path(config.output_dir)
     workers = config.workers or default_workers()
-    threads = threads_of_each(workers)
+    threads = config.threads or threads_of_each(workers)
     options = {"mixed_precision": config.mixed_precision, "threads": threads}
     sets = named_sets(config.shards)
     configs = {

@@ -11,7 +11,17 @@ from click.core import ParameterSource
 from gemsdata.files.remote_folder import is_url
 from gemsdata.npmi.estimators import DISCOUNT_COUNT
 
-PATH = click.Path(path_type=Path)
+
+class PathType(click.ParamType):
+    """The path of a file or folder, as Path; a URL is refused."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        if is_url(value):
+            self.fail(f"{value} is a URL; give a path on this machine", param, ctx)
+        return Path(value)
 
 
 class PlaceType(click.ParamType):
@@ -24,6 +34,7 @@ class PlaceType(click.ParamType):
         return str(value) if is_url(value) else Path(value)
 
 
+PATH = PathType()
 PLACE = PlaceType()
 
 genome_argument = click.argument("genome", nargs=-1, required=True, type=str)

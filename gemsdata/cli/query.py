@@ -13,6 +13,7 @@ import click
 import duckdb
 
 from gemsdata.cli import query_output
+from gemsdata.cli.options import PATH
 from gemsdata.cli.output import error_line
 from gemsdata.inspect.sql import MACROS, VIEWS, catalog, schema_name
 
@@ -29,7 +30,7 @@ _PROMPT, _CONTINUED = "gemsdata> ", "     ...> "
     type=click.Choice(query_output.FORMATS),
     help="Output format; default: by the suffix of -o, else table.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write; default: standard output.")
+@click.option("-o", "--out", type=PATH, help="File to write; default: standard output.")
 @click.option("--json", "as_json", is_flag=True, help="Same as --format json.")
 def command(arguments: tuple[str, ...], output: str | None, out: Path | None, as_json: bool) -> None:
     """Query shard sets and NPMI tables (PATH or NAME=PATH) with SQL; without SQL, open a prompt.

@@ -27,6 +27,7 @@ from gemsdata.npmi.estimators import ESTIMATORS
 from gemsdata.shards.card import check_card, dataset_card, write_card
 from gemsdata.shards.manifest import COMPRESSIONS, SCHEMES, SPLITS, Manifest
 from gemsdata.shards.options import FORMATS, ShardOptions
+from gemsdata.shards.summary import counted
 from gemsdata.shards.write import plan_only as plan_only_shard
 from gemsdata.shards.write import shard
 from gemsdata.views.from_genome import shard_view
@@ -117,15 +118,17 @@ def command(
     refuse_both("plan_only", "with_card")
     began = time.perf_counter()
     contigs = tuple(name for name in valid_contigs.split(",") if name)
+    if with_card:
+        check_card(out)
     if view.changed():
         with ProgressBars() as progress:
             run = {"workers": workers, "resume": resume, "overwrite": overwrite, "progress": progress}
             manifest, summary = _shard_view(genome, out, view, file_format, {"valid_contigs": contigs, **options}, run)
+        if with_card:
+            write_card(out, dataset_card(manifest))
         report_set(out, manifest, summary, as_json=as_json, seconds=time.perf_counter() - began)
         return
     chosen = ShardOptions(format=file_format, valid_contigs=contigs, **options)
-    if with_card:
-        check_card(out)
     if plan_only:
         with ProgressBars() as progress, opened_engine(engine, engine_options, workers, out) as executor:
             planned = plan_only_shard(
@@ -197,7 +200,7 @@ def report_set(
 def summary_text(out: str | Path, manifest: Manifest, summary: dict[str, Any], seconds: float | None = None) -> str:
     """Return the summary of a complete shard set as text."""
     lines = [
-        f"{summary['bases']:,} bases in {_counted(summary['contigs'], 'contig')}, "
+        f"{summary['bases']:,} bases in {counted(summary['contigs'], 'contig')}, "
         f"{summary['soft_masked']:,} of them soft-masked"
     ]
     lines += [f"skipped {count:,} bases: {why}" for why, count in summary["skipped"].items() if count]
@@ -210,7 +213,7 @@ def summary_text(out: str | Path, manifest: Manifest, summary: dict[str, Any], s
         num_rows += rows
         num_bytes += manifest.num_bytes(split)
         units = ("blocks", "bases") if manifest.packed else ("rows", "tokens")
-        lines.append(f"{split}: {rows:,} {units[0]}, {tokens:,} {units[1]} in {_counted(len(shards), 'shard')}")
+        lines.append(f"{split}: {rows:,} {units[0]}, {tokens:,} {units[1]} in {counted(len(shards), 'shard')}")
     written = f"{num_bytes:,} bytes as {' and '.join(manifest.formats)}"
     if seconds:
         rates = f"{num_rows / seconds:,.0f} rows/s, {summary['bases'] / seconds / 1e6:,.1f} Mbase/s"
@@ -219,7 +222,3 @@ def summary_text(out: str | Path, manifest: Manifest, summary: dict[str, Any], s
     lines += [f"note: {note}" for note in summary["notes"]]
     lines.append(f"{out}: complete, fingerprint {manifest.fingerprint[:16]}")
     return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -57,6 +57,9 @@ class RemoteFolder(Protocol):
     def size_and_version(self, name: str) -> tuple[int, str | None]:
         """Return the size of a file in bytes and its entity tag, if it has one; errors as those of `copy`."""
 
+    def identity(self, name: str) -> tuple[int, str]:
+        """Return the size of a file in bytes and a text that changes with its content; errors as those of `copy`."""
+
     def read_range(self, name: str, begin: int, end: int, version: str | None) -> bytes:
         """Return bytes begin .. end - 1 of a file.
 
@@ -79,6 +82,15 @@ def downloaded(url: str) -> Iterator[Path]:
         with open(path, "wb") as stream:
             remote_folder(folder, {}).copy(name, stream)
         yield path
+
+
+def url_identity(url: str) -> tuple[int, str]:
+    """Return the size in bytes of the file at a URL, and a text that changes with its content.
+
+    The text is the entity tag, or else the time of the last change. Raises what `RemoteFolder.copy` does.
+    """
+    folder, _, name = url.rpartition("/")
+    return remote_folder(folder, {}).identity(name)
 
 
 def remote_folder(url: str, storage_options: dict[str, Any], retry_s: float | None = None) -> RemoteFolder:
@@ -117,15 +129,23 @@ class ObjectStore:
 
     def size_and_version(self, name: str) -> tuple[int, str | None]:
         """See `RemoteFolder`."""
+        found = self._head(name)
+        tag = found["e_tag"]
+        return found["size"], None if tag is None or tag.startswith("W/") else tag  # a weak tag matches nothing
+
+    def identity(self, name: str) -> tuple[int, str]:
+        """See `RemoteFolder`."""
+        found = self._head(name)
+        return found["size"], str(found["e_tag"] or found["last_modified"])
+
+    def _head(self, name: str) -> Any:
         store = self.opened()
         import obstore
 
         try:
-            found = obstore.head(store, name)
+            return obstore.head(store, name)
         except (FileNotFoundError, obstore.exceptions.BaseError) as error:
             raise self.failure(name, error, "read") from None
-        tag = found["e_tag"]
-        return found["size"], None if tag is None or tag.startswith("W/") else tag  # a weak tag matches nothing
 
     def read_range(self, name: str, begin: int, end: int, version: str | None) -> bytes:
         """See `RemoteFolder`."""
@@ -246,8 +266,16 @@ class _FileSystem:
 
     def size_and_version(self, name: str) -> tuple[int, str | None]:
         """See `RemoteFolder`; there are no entity tags."""
+        return self.identity(name)[0], None
+
+    def identity(self, name: str) -> tuple[int, str]:
+        """See `RemoteFolder`."""
         self._open()
-        return int(self._filesystem.size(f"{self._root}/{name}")), None
+        path = f"{self._root}/{name}"
+        try:
+            return int(self._filesystem.size(path)), str(self._filesystem.ukey(path))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.url}/{name}: no such file") from None
 
     def read_range(self, name: str, begin: int, end: int, version: str | None) -> bytes:
         """See `RemoteFolder`."""

@@ -16,7 +16,7 @@ from gemsdata.masking.selection import Spans
 from gemsdata.masking.strategies import Strategy
 from gemsdata.masking.token_rows import TokenRows, hidden_bases
 from gemsdata.shards.shard_set import ShardSet
-from gemsdata.views.tokens import LETTERS, Tokens
+from gemsdata.views.tokens import Tokens, text_of_bases
 from gemsdata.views.view import View, open_view
 
 LABEL_WIDTH = 10
@@ -105,7 +105,7 @@ def mask_row(
         f" {num_tokens} tokens {_described(view.tokens)}",
         name=masker.strategy.name,
         tokens=view.tokens,
-        bases=LETTERS[rows.bases[0, :num_bases]].tobytes().decode(),
+        bases=text_of_bases(rows.bases[0, :num_bases]),
         token_ids=rows.input_ids[0, :num_tokens],
         seen_ids=batch["input_ids"][0, 1 : num_tokens + 1],
         first_base=first_base,

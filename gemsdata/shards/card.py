@@ -9,6 +9,7 @@ from gemsdata.files.output_folder import OutputFolder
 from gemsdata.files.publish import write_text
 from gemsdata.files.remote_folder import is_url
 from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
+from gemsdata.shards.summary import counted
 
 CARD_FILE = "README.md"
 _MARK = "<!-- written by gemsdata -->"
@@ -48,7 +49,6 @@ def dataset_card(manifest: Manifest) -> str:
     """Return the card of a shard set, from its manifest."""
     num_rows = sum(manifest.num_rows(split) for split in manifest.splits)
     size = next((name for limit, name in _SIZES if num_rows < limit), "n>1B")
-    kind = "two bits a base" if manifest.packed else f"overlapping {manifest.k}-mers"
     splits = [split for split in manifest.splits if manifest.shards(split)]
     suffix = "tar" if manifest.formats == ["webdataset"] else "arrow"
     lines = [
@@ -63,12 +63,12 @@ def dataset_card(manifest: Manifest) -> str:
     ]
     unit = "blocks" if manifest.packed else "rows"
     facts = [
-        ("genome", f"{manifest.genome.num_bases:,} bases in {len(manifest.contigs):,} contigs"),
+        ("genome", f"{manifest.genome.num_bases:,} bases in {counted(len(manifest.contigs), 'contig')}"),
         ("not A, C, G, T", f"{manifest.genome.num_not_acgt:,} bases"),
         ("soft-masked", f"{manifest.genome.num_soft_masked:,} bases"),
-        ("stored as", kind if manifest.packed else f"{kind}, at most {manifest.row_tokens} tokens a row"),
+        ("stored as", _kind(manifest)),
         *(
-            (split, f"{manifest.num_rows(split):,} {unit} in {len(manifest.shards(split)):,} shards")
+            (split, f"{manifest.num_rows(split):,} {unit} in {counted(len(manifest.shards(split)), 'shard')}")
             for split in splits
         ),
         ("NPMI", f"{manifest.npmi.estimator}, at least {manifest.npmi.min_count} occurrences"),
@@ -99,3 +99,14 @@ import datasets
 datasets.load_dataset("FOLDER", streaming=True)  # the rows as they are stored, typed, not masked
 ```
 """
+
+
+def _kind(manifest: Manifest) -> str:
+    """Return how a set stores its bases."""
+    if manifest.packed:
+        return "two bits a base"
+    tokens = f"overlapping {manifest.k}-mers"
+    if manifest.tokens is not None:
+        files = bool(manifest.tokens.files)
+        tokens = "tokens of the tokenizer in this folder" if files else f"tokens {manifest.tokens.spec}"
+    return f"{tokens}, at most {manifest.row_tokens} tokens a row"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gemsdata.files.progress import Progress, no_progress
+from gemsdata.files.remote_folder import is_url, url_identity
 from gemsdata.genome import fasta
 from gemsdata.genome.packed import GenomeDigest, GenomeReport, read_contigs
 from gemsdata.npmi.table import NpmiTable
@@ -24,12 +25,17 @@ _NO_INPUT = "`gemsdata encode {0}` and then `gemsdata finalise {0}` complete an 
 
 
 def input_identity(inputs: list[str]) -> list[list[Any]]:
-    """Return path, size and modification time of every input file; only the name if it is not a regular file."""
+    """Return path, size and modification time of every input file; only the name if it is not a regular file.
+
+    Of a URL, its size and entity tag, or time of change; raises what `RemoteFolder.copy` does.
+    """
     identity: list[list[Any]] = []
     for path in inputs:
         if _is_file(path):
             status = os.stat(path)
             identity.append([os.path.abspath(path), status.st_size, status.st_mtime_ns])
+        elif is_url(path):
+            identity.append([path, *url_identity(path)])
         else:
             identity.append([path])
     return identity

@@ -15,6 +15,11 @@ from gemsdata.shards.windows import Windows
 _MANY_WITHOUT_SCORE = 0.1
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 shard``, ``1,200 shards``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def summarise(
     report: GenomeReport,
     segments: Mapping[str, np.ndarray],

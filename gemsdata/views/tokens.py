@@ -25,7 +25,7 @@ from gemsdata.shards.manifest import TOKENIZER_FILES
 from gemsdata.views.special_ids import special_ids
 
 SPECS = '"kmer:K", "kmer:K:STRIDE", "base", or the folder of a Hugging Face fast tokenizer'
-LETTERS = np.frombuffer(b"ATCGN", np.uint8)
+_LETTERS = b"ATCG".ljust(256, b"N")
 _KMER = re.compile(r"kmer:(\d+)(?::(\d+))?")
 _PROBE_BASES = 4096
 _SHORTEST_MEAN_BASES = 3
@@ -330,6 +330,9 @@ def _letters(text: str) -> str:
 
 
 def _sequences(bases: np.ndarray, num_bases: np.ndarray) -> list[str]:
-    """Return rows of bases as text, N for every letter other than ACGT."""
-    letters = LETTERS[np.minimum(bases, 4)]
-    return [letters[i, :count].tobytes().decode("ascii") for i, count in enumerate(num_bases.tolist())]
+    return [text_of_bases(bases[i, :count]) for i, count in enumerate(num_bases.tolist())]
+
+
+def text_of_bases(bases: np.ndarray) -> str:
+    """Return bases uint8[n] as text, N for every letter other than A, C, G and T."""
+    return bases.tobytes().translate(_LETTERS).decode("ascii")
