@@ -107,8 +107,8 @@ def place_halves_exactly(
     """Write GeneMask's spans for the smallest number of centres that reaches the target, trimmed; return how many.
 
     More centres do not always mask more, because the better half grows only with every second one; so all numbers that
-    may be enough are tried in turn. The mask of the untrimmed spans is updated incrementally: a new centre, and the one that changes
-    halves because of it, cost a few tokens each.
+    may be enough are tried in turn. The mask of the untrimmed spans is updated incrementally: a new centre, and the one
+    that changes halves because of it, cost a few tokens each.
     """
     order, tie_key = work[ORDER : ORDER + 3], fold(task.key, TIES)
     high, low = work[HIGH], work[LOW]
@@ -185,7 +185,7 @@ def _too_few_centres(task: Task) -> int:
 
 @jit
 def _begin_halves(task: Task, marks: np.ndarray, kept: int, work: np.ndarray) -> tuple[int, int]:
-    """Sort the first ``kept`` entries into the two heaps, and cover them; return (entries that hide n-grams, amount)."""
+    """Sort the first ``kept`` entries into the two heaps and cover them; return (entries that hide n-grams, amount)."""
     sort_order(work[ORDER : ORDER + 3], kept, fold(task.key, TIES))
     high, low = work[HIGH], work[LOW]
     num_high = num_high_of(task, kept)

@@ -179,10 +179,11 @@ def rank_centres(
     ``which`` = (first centre, last centre, length of the order so far). Centres at bases that may not be hidden are
     left out. If no n-gram over the base may be hidden, the n-gram is -1.
     """
-    if task.by_id and not task.restricted:
-        return _rank_centres_by_id(task, source[0 if task.by_position else task.row], ranks, work, which)
+    row = 0 if task.by_position else task.row
+    if task.by_id and not task.restricted and task.num_grams > 0:
+        return _rank_centres_by_id(task, source[row], ranks, work, which)
     if not task.restricted:
-        return _rank_centres_by_base(task, source[task.row], ranks, work, which)
+        return _rank_centres_by_base(task, source[row], ranks, work, which)
     n, rank = task.n, work[RANK]
     tie_key = fold(task.key, TIES)
     kept = which[2]
