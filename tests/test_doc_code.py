@@ -50,7 +50,7 @@ NUM_NOT_RUN: dict[str, dict[str, int]] = {
     "docs/motifs.md": {"minutes": 1},
     "docs/queries.md": {"a network": 1},
     "docs/reliability.md": {"a network": 1},
-    "docs/remote.md": {"a network": 5},
+    "docs/remote.md": {"a network": 6},
     "docs/scale.md": {"a cluster": 2},
     "docs/service.md": {"a cluster": 2, "several hosts": 4},
     "docs/training.md": {"a cluster": 1, "minutes": 1},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import multiprocessing
 import os
 import re
@@ -188,3 +189,14 @@ def test_cached_files_have_the_mode_of_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert pin.path.stat().st_mode & 0o777 == 0o640
+
+
+def test_an_endpoint_of_azure_without_tls_may_come_from_the_environment(tmp_path, monkeypatch):
+    with serving(tmp_path) as server:
+        monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", server.url)
+        folder = remote_folder.remote_folder(
+            "az://bucket/set", {"account_name": "a", "account_key": "a2V5"}, retry_s=0.1
+        )
+        with pytest.raises(FileNotFoundError, match="az://bucket/set/absent: no such file"):
+            folder.copy("absent", io.BytesIO())
+        assert list(server.requests) == ["set/absent"]

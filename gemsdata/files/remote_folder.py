@@ -32,6 +32,13 @@ _BROKE_OFF = "response body error"
 """obstore's message for a response that broke off"""
 _SCHEMES = ("s3", "s3a", "gs", "az", "azure", "adl", "abfs", "abfss", "http", "https")
 """URL schemes that obstore opens"""
+_ENDPOINT_VARIABLES = (
+    "AWS_ENDPOINT",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AZURE_ENDPOINT",
+    "AZURE_STORAGE_ENDPOINT",
+)
 _METADATA_ADDRESSES = ("169.254.169.254", "/latest/api/token", "/latest/meta-data/")
 """of the service of a cloud's machines that is asked for credentials last"""
 _used_by: int | None = None
@@ -228,7 +235,7 @@ class ObjectStore:
                 "connect_timeout": timedelta(seconds=_CONNECT_TIMEOUT_S),
                 "read_timeout": timedelta(seconds=READ_TIMEOUT_S),
                 "timeout": timedelta(days=1),
-                "allow_http": _is_plain_http(self.url, config),
+                **({"allow_http": True} if _is_plain_http(self.url, config) else {}),
                 **config.pop("client_options", {}),
             }
             retry = {"max_retries": _MOST_RETRIES, "retry_timeout": timedelta(seconds=self.retry_s)}
@@ -310,7 +317,7 @@ _CREDENTIALS = "check the credentials in the environment or in storage_options (
 def _is_plain_http(url: str, config: dict[str, Any]) -> bool:
     """Return whether the URL or the configured endpoint is a server without TLS."""
     endpoints = [str(value) for key, value in config.items() if "endpoint" in key.lower()]
-    endpoints += [os.environ.get(name, "") for name in ("AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")]
+    endpoints += [os.environ.get(name, "") for name in _ENDPOINT_VARIABLES]
     return any(place.startswith("http://") for place in (url, *endpoints))
 
 

@@ -38,7 +38,7 @@ def shard_view(
 ) -> tuple[Manifest, dict[str, Any]]:
     """Write rows of a genome, cut and tokenized according to the view options, to the folder or URL ``out``.
 
-    The genome is first packed in a hidden folder beside ``out``, which takes about 0.27 bytes per base; the folder is
+    The genome is first packed in a hidden folder beside ``out``, which takes about 0.26 bytes per base; the folder is
     removed at the end, but kept for ``resume`` if the run is interrupted. For a URL, the whole set is written to a
     temporary folder and then uploaded; there is no ``resume``. Windows are not shifted unless ``jitter`` is True.
     Returns the manifest and the report of the genome. Raises as `gemsdata.shards.write.shard` and `View.write`.
