@@ -96,7 +96,7 @@ def test_page_holds_every_section(page):
     for name in STRATEGIES:
         assert f"<td>{name}</td>" in page
     assert page.count("<figure") == 10
-    assert "from here: stage 1" in page
+    assert "stage 1 from here" in page
     assert "Training loss of 2 runs: 3.05 to 3.05 at last" in page
     assert "<td>two</td>" in page
     assert "the model card" not in page

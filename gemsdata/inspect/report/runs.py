@@ -145,13 +145,15 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
             axes.axhline(run.guessing, color=colour, linewidth=0.9, linestyle=":")
         for step, stage in run.switches:
             axes.axvline(step, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
+            late = step > np.mean(axes.get_xlim())
             axes.annotate(
-                f"from here: stage {stage}",
+                f"stage {stage} from here",
                 (step, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, -2),
+                xytext=(-3 if late else 3, -2),
                 textcoords="offset points",
                 fontsize=7,
+                ha="right" if late else "left",
                 va="top",
             )
     axes.set_ylabel("training loss" if attribute == "loss" else "validation perplexity")
