@@ -140,6 +140,7 @@ def error_of(capsys, status: int) -> str:
         ({"max_steps": "many"}, "Invalid value for '--max-steps': 'many' is not a valid integer"),
         ({"mixed_precision": "int3"}, "--mixed-precision 'int3' is unknown: use no, bf16, fp16"),
         ({"tracker": "abacus"}, "--tracker abacus"),
+        ({"switch_lag": 4, "workers": 2}, "--switch-lag 4: --workers 2 compute 4 batches ahead; give 5 or more"),
         ({"colour": "red"}, "No such option '--colour'"),
     ],
 )

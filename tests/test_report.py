@@ -96,7 +96,7 @@ def test_page_holds_every_section(page):
     for name in STRATEGIES:
         assert f"<td>{name}</td>" in page
     assert page.count("<figure") == 10
-    assert "from here: stage 1" in page
+    assert "stage 1 from here" in page
     assert "Training loss of 2 runs: 3.05 to 3.05 at last" in page
     assert "<td>two</td>" in page
     assert "the model card" not in page
@@ -274,6 +274,21 @@ def test_page_in_a_browser(browser, page, tmp_path, width, scheme):
             assert min(box["width"], box["height"]) > 100
             with Image.open(io.BytesIO(figure.screenshot())) as shot:
                 assert len(shot.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_a_run_alone_is_shown_with_its_own_set(tmp_path, monkeypatch, capsys):
+    run, shown = tmp_path / "run", []
+    state = run / "checkpoints" / "step-00000012" / "state.json"
+    state.parent.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"step": 12, "loss": 1.0}\n')
+    arguments = ["report", str(run), "other", "-o", str(tmp_path / "page.html")]
+    assert main(arguments) == 2
+    assert "has no checkpoint that names its shard set; give it: report SHARDS" in capsys.readouterr().err
+    state.write_text(json.dumps({"config": {"shards": ["sets/human", "sets/yeast"]}}))
+    monkeypatch.setattr(report, "render", lambda shards, runs, **_: shown.append((shards, runs)) or "page")
+    assert main(arguments) == 0
+    ((shards, runs),) = shown
+    assert (shards, [path.name for path in runs]) == ("sets/human", ["run", "other"])
 
 
 def test_the_last_evaluation_of_a_run_is_shown_by_kind_of_token(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from gemsdata.genome.packed import GenomeReport, read_contigs
 from gemsdata.genome.stretches import portions_of, read_portion
-from gemsdata.shards import parallel_reading, plan
+from gemsdata.shards import parallel_reading, scored_genome
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import plan_only
 from tests.genomes import awkward_genome, random_dna, write_fasta, write_twobit
@@ -58,7 +58,7 @@ def indexed(folder: Path, kind: str) -> str:
     ],
 )
 def test_a_plan_by_portions_is_that_of_the_whole_file(tmp_path, monkeypatch, kind, size, exclude):
-    monkeypatch.setattr(plan, "_COUNTED_K", 4)  # saves time
+    monkeypatch.setattr(scored_genome, "_COUNTED_K", 4)  # saves time
     path = indexed(tmp_path, kind)
     other = str(write_fasta(tmp_path / "other.fa", {"other": random_dna(100, 1)}))
     options = ShardOptions(k=3, row_tokens=8, min_count=1, exclude_soft_masked=exclude)
@@ -109,7 +109,7 @@ def test_an_index_that_does_not_fit_is_not_used_or_is_an_error(tmp_path, kind):
 
 
 def test_a_file_that_its_index_does_not_fit_is_read_from_the_beginning(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "_COUNTED_K", 4)
+    monkeypatch.setattr(scored_genome, "_COUNTED_K", 4)
     path = str(write_fasta(tmp_path / "g.fa", awkward_genome()))
     pysam.faidx(path)  # without the empty contig
     plan_only([path], tmp_path / "whole", ShardOptions(k=3, row_tokens=8, min_count=1))

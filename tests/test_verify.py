@@ -11,10 +11,10 @@ import pytest
 
 from gemsdata.cli import main
 from gemsdata.files import publish as atomic
+from gemsdata.npmi.counts import NgramCounter
 from gemsdata.npmi.table import NpmiTable
 from gemsdata.shards import arrow as arrow_shards
 from gemsdata.shards import encode as sharding
-from gemsdata.shards import plan
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.schema import Rows
 from gemsdata.shards.verify import VerificationError
@@ -110,13 +110,13 @@ def test_a_writer_with_a_bug_is_caught(tmp_path: Path, fasta: str, monkeypatch: 
 
 
 def test_wrong_counts_are_caught(tmp_path: Path, fasta: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def off_by_one(self: plan.NgramCounter) -> dict[int, np.ndarray]:
+    def off_by_one(self: NgramCounter) -> dict[int, np.ndarray]:
         tables = counts(self)
         tables[4][17] += 1
         return tables
 
-    counts = plan.NgramCounter.counts
-    monkeypatch.setattr(plan.NgramCounter, "counts", off_by_one)
+    counts = NgramCounter.counts
+    monkeypatch.setattr(NgramCounter, "counts", off_by_one)
     shard([fasta], tmp_path / "out", OPTIONS)
     with pytest.raises(VerificationError, match=r"npmi\.parquet: ATAT has count \d+, but occurs \d+ times"):
         verify(tmp_path / "out", [fasta])

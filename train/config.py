@@ -25,6 +25,8 @@ _AT_LEAST_1 = (
     "max_steps", "batch_rows", "micro_batch_rows", "eval_every", "eval_rows", "log_every", "save_every", "keep_last",
     "switch_lag",
 )  # fmt: skip
+_PREFETCHED = 2
+"""batches that each of the loader's threads computes ahead, the default of `gemsdata.Loader`"""
 FIXED_FOR_A_RUN = (
     "model", "loss_on", "switch_on", "peak_lr", "warmup_steps", "weight_decay", "beta2", "clip_norm", "eval_rows",
     "eval_masking",
@@ -156,6 +158,11 @@ class PretrainConfig:
             raise ValueError(f"--switch-on {self.switch_on!r} is unknown: use all or mask")
         if self.loss_on not in ("masked", "hidden"):
             raise ValueError(f"--loss-on {self.loss_on!r} is unknown: use masked or hidden")
+        if self.switch_lag <= (ahead := self.workers * _PREFETCHED):
+            raise ValueError(
+                f"--switch-lag {self.switch_lag}: --workers {self.workers} compute {ahead} batches ahead; give"
+                f" {ahead + 1} or more"
+            )
         for name in self.tracker:
             if name not in (known := [str(entry) for entry in get_available_trackers()]):
                 raise ValueError(

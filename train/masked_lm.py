@@ -87,6 +87,7 @@ class MaskedLM(nn.Module):
         self._logits_at = None if plain else _LOGITS_AT.get(type(model))
         self._checkpointed = checkpointed
         if checkpointed and self._logits_at is None:
+            model.config.use_cache = False  # of decoders; on, each layer warns
             new_name = getattr(model, "activation_checkpointing_enable", None)
             (new_name or model.gradient_checkpointing_enable)({"use_reentrant": False})
         run = self._plain_scores if self._logits_at is None else self._scores

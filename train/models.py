@@ -153,6 +153,7 @@ def _config(model: str) -> PreTrainedConfig:
 def _read_config(path: Path) -> PreTrainedConfig:
     """Return the configuration in a file or folder."""
     try:
-        return AutoConfig.from_pretrained(path, local_files_only=True)
+        with quiet_loading():  # no warnings about special tokens, which are replaced
+            return AutoConfig.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is not the configuration of a Hugging Face model: {error}") from error

@@ -29,17 +29,24 @@ def command(
 ) -> None:
     """Write a self-contained HTML page about the shard set SHARDS and the output folders RUN of training runs.
 
+    With only the folders of runs, the set is that of the first.
+
     \b
     Examples:
       gemsdata report human -o report.html
+      gemsdata report runs/genemask -o report.html
       gemsdata report human runs/genemask runs/cm-gems --other yeast -o report.html
     """
     from gemsdata.inspect import report
+    from gemsdata.inspect.report.runs import is_run, set_of_run
 
     if page.is_dir():
         raise ValueError(f"{page} is a folder; give the name of an HTML file")
     if not page.absolute().parent.is_dir():
         raise FileNotFoundError(f"{page.absolute().parent}: no such folder to write {page.name} in")
+    if is_run(shards):
+        runs = (Path(shards), *runs)
+        shards = set_of_run(runs[0])
     with ProgressBars() as progress:
         html = report.render(shards, runs, other=other, region=region, audit_rows=audit_rows, progress=progress)
     write_text(page, html)

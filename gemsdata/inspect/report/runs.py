@@ -59,6 +59,23 @@ class TrainingCurves:
     """perplexity of guessing the validation rows by token frequencies, where the metrics file has it"""
 
 
+def is_run(place: str | Path) -> bool:
+    """Return whether a place is the output folder of a training run."""
+    return (Path(place) / METRICS_FILE).is_file()
+
+
+def set_of_run(run: Path) -> str:
+    """Return the first shard set of a training run, as its newest checkpoint records it.
+
+    Raises ValueError if there is no checkpoint that says it.
+    """
+    found = sorted(run.glob("checkpoints/step-*/state.json"))
+    try:
+        return str(json.loads(found[-1].read_text())["config"]["shards"][0])
+    except (IndexError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{run} has no checkpoint that names its shard set; give it: report SHARDS {run}") from error
+
+
 def run_section(folders: Sequence[Path]) -> list[Section]:
     """Return the sections of curves and of evaluation tables, without empty ones."""
     for folder in folders:
@@ -128,13 +145,15 @@ def plot_curves(runs: Sequence[TrainingCurves], attribute: str) -> Figure:
             axes.axhline(run.guessing, color=colour, linewidth=0.9, linestyle=":")
         for step, stage in run.switches:
             axes.axvline(step, color=colour, linewidth=0.9, linestyle=(0, (4, 3)))
+            late = step > np.mean(axes.get_xlim())
             axes.annotate(
-                f"from here: stage {stage}",
+                f"stage {stage} from here",
                 (step, 1),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, -2),
+                xytext=(-3 if late else 3, -2),
                 textcoords="offset points",
                 fontsize=7,
+                ha="right" if late else "left",
                 va="top",
             )
     axes.set_ylabel("training loss" if attribute == "loss" else "validation perplexity")
