@@ -38,6 +38,7 @@ _ENDPOINT_VARIABLES = (
     "AWS_ENDPOINT_URL_S3",
     "AZURE_ENDPOINT",
     "AZURE_STORAGE_ENDPOINT",
+    "GOOGLE_BASE_URL",
 )
 _METADATA_ADDRESSES = ("169.254.169.254", "/latest/api/token", "/latest/meta-data/")
 """of the service of a cloud's machines that is asked for credentials last"""
@@ -315,8 +316,10 @@ _CREDENTIALS = "check the credentials in the environment or in storage_options (
 
 
 def _is_plain_http(url: str, config: dict[str, Any]) -> bool:
-    """Return whether the URL or the configured endpoint is a server without TLS."""
-    endpoints = [str(value) for key, value in config.items() if "endpoint" in key.lower()]
+    """Return whether the URL or the configured endpoint (``base_url`` at Google) is a server without TLS."""
+    endpoints = [
+        str(value) for key, value in config.items() if key.lower().endswith(("endpoint", "endpoint_url", "base_url"))
+    ]
     endpoints += [os.environ.get(name, "") for name in _ENDPOINT_VARIABLES]
     return any(place.startswith("http://") for place in (url, *endpoints))
 
