@@ -76,7 +76,7 @@ def runs(scores_of: dict[str, list[float]]) -> pd.DataFrame:
 PAIR_BY = ["dataset", "shots", "draw", "seed"]
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(st.integers(0, 2**32 - 1))
 def test_comparisons_do_not_depend_on_the_order_of_cells(seed):
     rng = np.random.default_rng(seed)

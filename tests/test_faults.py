@@ -126,7 +126,9 @@ def test_a_block_that_is_not_what_the_manifest_says_is_damage(shards, tmp_path):
         list(gd.build_loader(opened, batch_size=7, num_steps=NUM_STEPS, check="size"))
 
 
-@pytest.mark.parametrize("start_method", ["fork", pytest.param("spawn", marks=pytest.mark.compiled)])
+@pytest.mark.parametrize(
+    "start_method", ["fork", pytest.param("spawn", marks=[pytest.mark.compiled, pytest.mark.slow])]
+)
 def test_a_killed_worker_is_an_error_and_not_a_hang(whole, start_method):
     loader = gd.build_loader(whole, batch_size=7, num_workers=2, start_method=start_method)
     iterator = iter(loader)

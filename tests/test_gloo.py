@@ -9,7 +9,7 @@ import pytest
 from tests.stream_support import make_set
 from tools.soak.two_processes import LIMIT_S, kill_one, losses, train
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.slow]
 
 
 def test_one_of_two_is_killed_and_both_resume_to_the_same_losses(tmp_path: Path) -> None:

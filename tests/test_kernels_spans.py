@@ -11,6 +11,7 @@ from gemsdata.kernels import budget, centres, corrupt, spans
 from gemsdata.kernels.layout import BLOCKED, Layout, Task, row_task
 from gemsdata.kernels.random_streams import RowStream
 from gemsdata.kernels.sort import sort_order
+from gemsdata.masking.selection import ids_by_position
 from tests.naive_masking import draw, fold
 
 N = 3
@@ -38,8 +39,9 @@ def test_the_ranks_of_a_range_of_ngrams_are_written_and_nothing_else(how):
         "by_id": [ranks[value] for value in ids],
         "by_position": [ranks[g + 1] for g in range(28)],
     }[how]
-    source = np.array([ids], np.uint16) if how == "by_id" else bases
-    task = task_of(30, by_id=how == "by_id", by_position=how == "by_position")
+    source = {"by_bases": bases, "by_id": np.array([ids], np.uint16), "by_position": ids_by_position(28, N)}[how]
+    task = task_of(30, by_id=how != "by_bases", by_position=how == "by_position")
+    task = task._replace(row=1 if how == "by_position" else 0)
     for first, last in ((0, 28), (4, 9), (20, 28), (6, 6)):
         rank = np.full(40, CANARY)
         spans.fill_ranks(task, source, ranks, (first, last), rank)
@@ -47,9 +49,8 @@ def test_the_ranks_of_a_range_of_ngrams_are_written_and_nothing_else(how):
 
 
 def test_positions_beyond_the_ranks_have_the_last_one():
-    rank = np.empty(9, np.int64)
-    spans.fill_ranks(task_of(30, by_position=True), np.empty((0, 0), np.uint8), np.arange(10, 15), (0, 9), rank)
-    assert rank.tolist() == [11, 12, 13, 14, 14, 14, 14, 14, 14]
+    assert ids_by_position(80, N).dtype == np.uint16
+    assert ids_by_position(80, N).tolist() == [[*range(1, 4**N + 5), *[4**N + 5] * (80 - 4**N - 4)]]
 
 
 def test_ngrams_that_may_not_be_hidden_are_never_chosen():

@@ -17,7 +17,8 @@ from gemsdata.shards.manifest import MANIFEST_FILE, Manifest
 from tests.test_sharding import hashes
 from tools.synthesize import GenomeRecipe, write_fasta
 
-NUM_KILLS = 6
+NUM_KILLS = 3
+"""`make chaos` kills hundreds of times"""
 OPTIONS = ["--format", "both", "--rows-per-shard", "1024", "--row-tokens", "100"]
 VICTIM = """
 import sys
@@ -64,4 +65,4 @@ def test_killed_at_any_moment_the_set_is_absent_or_complete(tmp_path: Path) -> N
         resume = ["--resume"] if out.exists() and any(out.iterdir()) else []
         assert main([*command, *resume]) == 0
         assert hashes(out) == expected
-    assert found["unfinished"] >= NUM_KILLS // 4, found  # the kills did hit the work
+    assert found["unfinished"] >= 1, found  # the kills did hit the work

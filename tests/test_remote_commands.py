@@ -103,6 +103,10 @@ def url(request, monkeypatch, tmp_path):
     return "s3://data/sets/genome"
 
 
+ONE_SCHEME = pytest.mark.parametrize("url", [pytest.param("http", marks=pytest.mark.slow), "s3"], indirect=True)
+"""For tests that start processes or draw figures"""
+
+
 def output_of(*arguments: object) -> str:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -175,6 +179,7 @@ def test_a_packed_set_at_a_url_is_verified_drawn_loaded_and_served(packed, packe
     assert shard.sha256 in {path.name for path in (tmp_path / "cache").rglob("*")}
 
 
+@ONE_SCHEME
 def test_plot_and_report(url, tmp_path, capsys):
     assert main(["plot", url, "-o", str(tmp_path / "figures")]) == 0
     assert (tmp_path / "figures" / "rank_profile.svg").exists()
@@ -183,12 +188,14 @@ def test_plot_and_report(url, tmp_path, capsys):
     capsys.readouterr()
 
 
+@ONE_SCHEME
 def test_serve(shards, url):
     with served(url, start=command_line) as [server]:
         batches = digest(global_batches(loaders_of_ranks(server.address, 1, num_steps=5)))
     assert batches == digest(global_batches(loaders_of_ranks(shards, 1, num_steps=5)))
 
 
+@ONE_SCHEME
 @pytest.mark.parametrize("options", [{"num_workers": 2, "threads": True}, {"num_workers": 2}])
 def test_a_loader_in_threads_and_in_processes(shards, url, options):
     batches = digest(global_batches(loaders_of_ranks(url, 1, num_steps=30, **options)))

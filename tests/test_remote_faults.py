@@ -32,7 +32,7 @@ def shard(tmp_path_factory):
     return folder, make_file(folder)
 
 
-_WAITS = [name for name in CASES if name.endswith("always") and ("stalls" in name or name.startswith("no answer"))]
+_WAITS = [name for name in CASES if name.endswith("always") and name.startswith(("stalls", "no answer", "status 500"))]
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def anonymous_bytes() -> int:
 
 
 @pytest.mark.compiled
+@pytest.mark.slow
 def test_a_billion_rows_are_entered_anywhere_with_flat_memory(tmp_path):
     """An index of 10**9 rows: one real shard, named in the manifest again and again."""
     fasta = write_fasta(tmp_path / "g.fa", {"one": random_dna(515 * 8192, 3)})

@@ -55,7 +55,7 @@ def test_the_stream_is_the_same_for_every_prefetch_depth(shards, expected, prefe
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("start_method", [pytest.param("spawn", marks=pytest.mark.slow), "forkserver"])
 def test_the_stream_is_the_same_for_every_start_method(shards, expected, start_method):
     assert hash_of(shards, num_workers=2, start_method=start_method) == expected
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gemsdata.kernels.centres import shuffled_centres
-from gemsdata.kernels.jit import jit
+from gemsdata.kernels.jit import jit, jit_inline
 from gemsdata.kernels.keys import draw, fold
 from gemsdata.kernels.layout import (
     FROZEN,
@@ -106,9 +106,9 @@ def place_halves_exactly(
 ) -> int:
     """Write GeneMask's spans for the smallest number of centres that reaches the target, trimmed; return how many.
 
-    More centres do not always mask more, because the better half grows only with every second one; so all numbers are
-    tried in turn. The mask of the untrimmed spans is updated incrementally: a new centre, and the one that changes
-    halves because of it, cost a few tokens each.
+    More centres do not always mask more, because the better half grows only with every second one; so all numbers that
+    may be enough are tried in turn. The mask of the untrimmed spans is updated incrementally: a new centre, and the one
+    that changes halves because of it, cost a few tokens each.
     """
     order, tie_key = work[ORDER : ORDER + 3], fold(task.key, TIES)
     high, low = work[HIGH], work[LOW]
@@ -116,8 +116,14 @@ def place_halves_exactly(
     work[COVER, : task.num_tokens] = 0
     slack = smallest_gain(task, marks) - 1 if task.by_base else 0
     places = num_places(task)
-    kept, num_high, num_low, total, placed = 0, 0, 0, 0, 0
-    for count in range(places):
+    start = min(_too_few_centres(task), places - 1)
+    kept, num_high, total, placed = 0, 0, 0, 0
+    if start > 0:
+        shuffled_centres(task.key, places, 0, start, work[CENTRE])
+        kept = rank_centres(task, marks, source, ranks, work, (0, start, 0))
+        num_high, total = _begin_halves(task, marks, kept, work)
+    num_low = kept - num_high
+    for count in range(max(0, start), places):
         shuffled_centres(task.key, places, count, count + 1, work[CENTRE])
         entry = kept
         kept = rank_centres(task, marks, source, ranks, work, (count, count + 1, kept))
@@ -163,6 +169,34 @@ def place_halves_exactly(
             if end >= 0:
                 return end
     return placed
+
+
+@jit_inline
+def _too_few_centres(task: Task) -> int:
+    """Return a number of centres that certainly do not reach the target; 0 if no such number is known.
+
+    Over overlapping n-grams, a span masks at most 2n - 1 tokens, and c tokens hide at most c bases, but for n - 1 bases
+    of a whole row.
+    """
+    if task.restricted or task.varies or task.token_bases != task.n or task.token_stride != 1:
+        return 0
+    return (task.target - task.n + 1) // (2 * task.n - 1) - 1
+
+
+@jit
+def _begin_halves(task: Task, marks: np.ndarray, kept: int, work: np.ndarray) -> tuple[int, int]:
+    """Sort the first ``kept`` entries into the two heaps and cover them; return (entries that hide n-grams, amount)."""
+    sort_order(work[ORDER : ORDER + 3], kept, fold(task.key, TIES))
+    high, low = work[HIGH], work[LOW]
+    num_high = num_high_of(task, kept)
+    for entry in range(kept):  # a sorted list is a heap
+        is_high = entry < num_high
+        if is_high:
+            high[num_high - 1 - entry] = entry
+        else:
+            low[entry - num_high] = entry
+        work[CHANGES, 2 * entry], work[CHANGES, 2 * entry + 1] = 2 * entry + is_high, 1
+    return num_high, _cover(task, marks, 2 * kept, work)
 
 
 @jit

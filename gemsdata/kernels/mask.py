@@ -194,6 +194,18 @@ def _place_exactly(
 
 
 @jit
+def largest_id(ids: np.ndarray) -> int:
+    """Return the largest of unsigned ids [B, L]; 0 if there are none."""
+    if ids.size == 0:
+        return 0
+    largest = ids[0, 0]
+    for i in range(ids.shape[0]):
+        for t in range(ids.shape[1]):
+            largest = max(largest, ids[i, t])
+    return int(largest)
+
+
+@jit
 def paint(found: SpanList, layout: Layout, masked: np.ndarray) -> None:
     """Set masked[i, t] (bool[B, L], zeroed) for every token t inside a span of row i that may be masked."""
     ends, spans, marks, restricted = found.ends, found.spans, layout.marks, layout.restricted

@@ -48,11 +48,11 @@ class Chooser(NamedTuple):
     offset: int
     """the base of centre c is c + offset"""
     by_id: bool
-    """the n-grams are the tokens: overlapping k-mers with k = n"""
+    """``source`` has the ids of the n-grams"""
     by_position: bool
-    """the rank of n-gram g is ranks[g + 1], whatever its id"""
+    """the ids of the n-grams depend on their positions alone: ``source`` has one row"""
     source: np.ndarray
-    """token ids [B, L] with ``by_id``, else bases uint8[B, W]"""
+    """ids of the n-grams [B, L] or [1, L] with ``by_id``, else bases uint8[B, W]"""
     ranks: np.ndarray
     """ranks by id; the last entry is the worst rank"""
 
@@ -77,12 +77,10 @@ def num_places(task: Task) -> int:
 def fill_ranks(task: Task, source: np.ndarray, ranks: np.ndarray, grams: tuple[int, int], rank: np.ndarray) -> None:
     """Write the ranks of n-grams ``grams`` = (first, last) to rank[0:last-first]."""
     first, last = grams
-    if task.by_position:
+    if task.by_id:
+        row = 0 if task.by_position else task.row
         for g in range(first, last):
-            rank[g - first] = ranks[min(g + 1, ranks.size - 1)]
-    elif task.by_id:
-        for g in range(first, last):
-            rank[g - first] = ranks[source[task.row, g]]
+            rank[g - first] = ranks[source[row, g]]
     elif first < last:
         n = task.n
         low = (1 << (2 * n)) - 1
@@ -181,10 +179,11 @@ def rank_centres(
     ``which`` = (first centre, last centre, length of the order so far). Centres at bases that may not be hidden are
     left out. If no n-gram over the base may be hidden, the n-gram is -1.
     """
-    if task.by_id:
-        return _rank_centres_by_id(task, source[task.row], ranks, work, which)
-    if not (task.restricted or task.by_position):
-        return _rank_centres_by_base(task, source[task.row], ranks, work, which)
+    row = 0 if task.by_position else task.row
+    if task.by_id and not task.restricted and task.num_grams > 0:
+        return _rank_centres_by_id(task, source[row], ranks, work, which)
+    if not task.restricted:
+        return _rank_centres_by_base(task, source[row], ranks, work, which)
     n, rank = task.n, work[RANK]
     tie_key = fold(task.key, TIES)
     kept = which[2]

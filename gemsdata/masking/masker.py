@@ -23,6 +23,7 @@ from gemsdata.masking.selection import (
     default_n,
     gap_table,
     gram_length,
+    ids_by_position,
     place_in_python,
     rank_table,
 )
@@ -242,11 +243,14 @@ class Masker:
                 " do not fit: give [B, L], [B] and [B]"
             )
         size = self.vocabulary.size
-        lowest = int(ids.min(initial=0)) if ids.dtype.kind != "u" else 0
-        if lowest < 0 or int(ids.max(initial=0)) >= size:
+        if ids.dtype == self.vocabulary.id_dtype:
+            lowest, highest = 0, int(kernels.largest_id(ids))
+        else:
+            lowest, highest = int(ids.min(initial=0)), int(ids.max(initial=0))
+        if lowest < 0 or highest >= size:
             kind = f"k = {self.k}" if size == vocab_size(self.k) else "this vocabulary"
             raise ValueError(f"token ids {ids.min()}..{ids.max()} are not of {kind}, whose ids end at {size - 1}")
-        if counts.size and not 0 <= int(counts.min()) <= int(counts.max()) <= ids.shape[1]:
+        if counts.size and not 0 <= np.minimum.reduce(counts) <= np.maximum.reduce(counts) <= ids.shape[1]:
             raise ValueError(f"num_tokens has {counts.min()}..{counts.max()}, outside 0..{ids.shape[1]} of these rows")
         return ids.astype(self.vocabulary.id_dtype, copy=False), counts.astype(np.int64)
 
@@ -262,7 +266,10 @@ class Masker:
         if strategy.budget is not None:
             target = self._targets(job.num_maskable_tokens, job.num_maskable_bases)
         by_position = isinstance(strategy, Compiled) and strategy.by_position
-        by_id = isinstance(strategy, Compiled) and job.grams_are_tokens and not (job.layout.restricted or by_position)
+        by_id = by_position or (isinstance(strategy, Compiled) and job.grams_are_tokens and not job.layout.restricted)
+        source = job.ids if by_id else job.bases
+        if by_position:
+            source = ids_by_position(max(job.ids.shape[1], job.bases.shape[1]), self.n)
         method, rate = self._method_and_rate(job.layout.token_bases, stage)
         chooser = span_kernels.Chooser(
             *method,
@@ -270,7 +277,7 @@ class Masker:
             self.n // 2 if job.grams_are_tokens else 0,
             by_id,
             by_position,
-            job.ids if by_id else job.bases,
+            source,
             self._lookup,
         )
         budget = kernels.Budget(target, strategy.budget_unit == "nucleotide")

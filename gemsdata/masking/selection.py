@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, vocab_size
+from gemsdata.genome.vocab import NUM_SPECIAL, num_kmers, token_dtype, vocab_size
 from gemsdata.kernels import budget as budget_kernels
 from gemsdata.kernels import centres as centre_kernels
 from gemsdata.kernels import corrupt as corrupt_kernels
@@ -102,6 +102,12 @@ def rank_table(ranks: np.ndarray, strategy: Strategy) -> np.ndarray:
     if isinstance(strategy, Compiled) and strategy.by_position:
         table[:NUM_SPECIAL] = worst if strategy.special_rank is None else strategy.special_rank
     return table
+
+
+@functools.lru_cache(64)
+def ids_by_position(num_grams: int, n: int) -> np.ndarray:
+    """Return the ids by which n-grams of any row are looked up by position, token ids[1, num_grams]."""
+    return np.minimum(np.arange(1, num_grams + 1), vocab_size(n)).astype(token_dtype(n))[None]
 
 
 @functools.lru_cache(64)

@@ -54,10 +54,10 @@ def _counts(table: NpmiTable, genome: ReferenceGenome) -> dict[int, np.ndarray]:
     return counts
 
 
-def check_scores(table: NpmiTable, path: Path) -> None:
+def check_scores(table: NpmiTable, path: Path) -> str:
     """Compare every column of the table at ``path`` with values computed from the counts; raise VerificationError.
 
-    A table with the ranks of its estimator only has no other columns of scores.
+    A table with the ranks of its estimator only has no other columns of scores. Returns what was compared.
     """
     stored = pq.read_table(path)
     ranks_only = stored.column_names == [*_NAMES, f"rank_{table.estimator}"]
@@ -80,6 +80,9 @@ def check_scores(table: NpmiTable, path: Path) -> None:
             _check_column(rows[f"rank_{estimator}"], rank, scored, k, f"{path.name}: rank_{estimator}")
     if first_row != len(stored):
         raise VerificationError(f"{path.name} has {len(stored)} rows, not {first_row}")
+    if ranks_only:
+        return f"the ranks of estimator {table.estimator} of all orders follow from the counts"
+    return "PMI, NPMI and ranks of all estimators and orders follow from the counts"
 
 
 def _check_names(rows: pa.Table, k: int, where: str) -> None:

@@ -143,8 +143,7 @@ def _check_set(
             verdict.checks.append(f"the counts of all n-grams of 1 to {table.max_k} bases match the FASTA")
         else:
             verdict.checks.append("the NPMI table is another genome's: its counts were not checked")
-        check_scores(table, folder / NPMI_FILE)
-        verdict.checks.append("PMI, NPMI and ranks of all estimators and orders follow from the counts")
+        verdict.checks.append(check_scores(table, folder / NPMI_FILE))
 
 
 def _check_file_names(folder: Path, manifest: Manifest) -> None:
