@@ -76,9 +76,10 @@ def launch(script, num_processes: int, *arguments, timeout: int = 250) -> subpro
 
 
 @pytest.mark.compiled
+@pytest.mark.slow  # tests/test_two_processes.py launches two processes as well
 @pytest.mark.parametrize(
     ("num_processes", "num_workers"),
-    [(2, 1), pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(4, 0, marks=pytest.mark.slow)],
+    [(2, 1), (1, 2), (4, 0)],
 )
 def test_every_row_once_an_epoch_on_any_number_of_processes(shards, tmp_path, num_processes, num_workers):
     script = tmp_path / "run.py"

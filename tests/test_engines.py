@@ -132,7 +132,7 @@ def test_processes_give_the_bytes_of_one_machine_and_resume_after_a_lost_one(gen
     [
         ("dask", "distributed", {}),
         pytest.param("ray", "ray", {}, marks=pytest.mark.slow),
-        ("slurm", "submitit", {"cluster": "local", "timeout_min": "5"}),
+        pytest.param("slurm", "submitit", {"cluster": "local", "timeout_min": "5"}, marks=pytest.mark.slow),
     ],
 )
 def test_engines_give_the_bytes_of_one_machine(

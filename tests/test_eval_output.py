@@ -21,7 +21,7 @@ FOUND = pd.DataFrame({"model": ["a", "b"], "seed": [1, 1], "auroc": [0.75, float
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The arguments of a study whose results are there already."""
     (tmp_path / "results.md").write_text("| model | auroc |")
-    monkeypatch.setattr(compare, "load_study", lambda path: None)
+    monkeypatch.setattr(compare, "load_study", lambda *arguments: SimpleNamespace(num_best=None))
     monkeypatch.setattr(compare, "compare", lambda study, config: FOUND)
     return ["study.py", "--shards", "x", "--data", "y", "--output-dir", str(tmp_path)]
 

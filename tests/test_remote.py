@@ -15,6 +15,7 @@ import pytest
 
 import gemsdata as gd
 from gemsdata.files.cache import FileCache
+from gemsdata.files.partial_file import partial_bytes
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.shard_set import ShardSet
 from gemsdata.shards.write import shard
@@ -108,7 +109,9 @@ def test_jobs_that_read_views_leave_room_to_others(tmp_path):
     shard([fasta], tmp_path / "packed", options)
     sizes = [path.stat().st_size for path in (tmp_path / "packed" / "train").iterdir()]
     place, cache = tmp_path / "packed", tmp_path / "cache"
-    found, right = jobs_with_one_cache(place, cache, 9 * max(sizes), lambda opened: gd.view(opened, row_bases=60))
+    found, right = jobs_with_one_cache(
+        place, cache, 9 * partial_bytes(max(sizes)), lambda opened: gd.view(opened, row_bases=60)
+    )
     assert len(sizes) > 9
     assert found == right
 

@@ -196,7 +196,9 @@ def test_serve(shards, url):
 
 
 @ONE_SCHEME
-@pytest.mark.parametrize("options", [{"num_workers": 2, "threads": True}, {"num_workers": 2}])
+@pytest.mark.parametrize(
+    "options", [{"num_workers": 2, "threads": True}, pytest.param({"num_workers": 2}, marks=pytest.mark.slow)]
+)
 def test_a_loader_in_threads_and_in_processes(shards, url, options):
     batches = digest(global_batches(loaders_of_ranks(url, 1, num_steps=30, **options)))
     assert batches == digest(global_batches(loaders_of_ranks(shards, 1, num_steps=30)))

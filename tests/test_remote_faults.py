@@ -32,7 +32,9 @@ def shard(tmp_path_factory):
     return folder, make_file(folder)
 
 
-_WAITS = [name for name in CASES if name.endswith("always") and name.startswith(("stalls", "no answer", "status 500"))]
+_WAITS = [
+    name for name in CASES if name.endswith("always") and name.startswith(("answer stalls", "no answer", "status 500"))
+]
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_results_are_shown_and_their_markup_is_not_run(page):
     assert "0.6123" in page
 
 
+@pytest.mark.slow
 def test_same_input_gives_the_same_page(sets):
     pages = [report.render(sets / "webdataset", audit_rows=AUDIT_ROWS) for _ in range(2)]
     assert pages[0] == pages[1]

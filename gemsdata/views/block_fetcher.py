@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -15,11 +16,13 @@ _MOST_AHEAD = 4
 class BlockFetcher:
     """Calls ``fetch`` with the blocks of later batches, in threads of the process that reads them.
 
-    Errors are ignored: the reader fetches the blocks again and raises them.
+    ``fetch`` is a method of the reader, of which a weak reference is kept: a reader that is no longer used is deleted
+    at once, with its pins on files of the cache. Errors are ignored: the reader fetches the blocks again and raises
+    them.
     """
 
     def __init__(self, fetch: Callable[[np.ndarray], None]) -> None:
-        self._fetch = fetch
+        self._fetch = weakref.WeakMethod(fetch)
         self._running = 0
         self._lock = threading.Lock()
 
@@ -34,8 +37,10 @@ class BlockFetcher:
         threading.Thread(target=self._run, args=(blocks,), name="fetch", daemon=True).start()
 
     def _run(self, blocks: np.ndarray) -> None:
-        with contextlib.suppress(OSError, ValueError, RuntimeError):
-            self._fetch(blocks)
+        fetch = self._fetch()
+        if fetch is not None:
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                fetch(blocks)
         self._count(-1)
 
     def _count(self, change: int) -> None:
