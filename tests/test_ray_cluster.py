@@ -15,6 +15,7 @@ from gemsdata.shards.engines import open_engine
 from gemsdata.shards.options import ShardOptions
 from gemsdata.shards.write import shard
 from tests.genomes import random_dna, write_fasta
+from tests.test_engines import contents
 
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -39,10 +40,6 @@ class OnTwoNodes(Executor):
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future:
         return self.executor.submit(never_ends_on, self.lost_node, self.marker, function, *arguments, **options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_bytes_are_those_of_one_machine_after_a_node_is_lost(tmp_path, monkeypatch):

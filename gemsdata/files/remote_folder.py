@@ -317,9 +317,7 @@ _CREDENTIALS = "check the credentials in the environment or in storage_options (
 
 def _is_plain_http(url: str, config: dict[str, Any]) -> bool:
     """Return whether the URL or the configured endpoint (``base_url`` at Google) is a server without TLS."""
-    endpoints = [
-        str(value) for key, value in config.items() if key.lower().endswith(("endpoint", "endpoint_url", "base_url"))
-    ]
+    endpoints = [str(value) for key, value in config.items() if "endpoint" in key.lower() or "base_url" in key.lower()]
     endpoints += [os.environ.get(name, "") for name in _ENDPOINT_VARIABLES]
     return any(place.startswith("http://") for place in (url, *endpoints))
 

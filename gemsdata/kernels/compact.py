@@ -18,7 +18,7 @@ from gemsdata.kernels.special_ids import CLS_ID, MASK_ID, NUM_SPECIAL, PAD_ID, S
 
 SHOWN, HIDDEN, KEPT, LISTED = 0, 1, 2, 3
 """Unmasked without label; [MASK] with label; unmasked with label; in the list"""
-_S2, _S8, _THREE = np.uint64(2), np.uint64(8), np.uint64(3)
+_S2, _S8 = np.uint64(2), np.uint64(8)
 
 
 class CompactRows(NamedTuple):

@@ -216,7 +216,7 @@ def rank_centres(
 def _rank_centres_by_id(
     task: Task, token_ids: np.ndarray, ranks: np.ndarray, work: np.ndarray, which: tuple[int, int, int]
 ) -> int:
-    """Do the same if the n-grams are the tokens and all may be hidden, without storing their ranks."""
+    """Do the same where ``source`` has the ids of the n-grams and all may be hidden, without storing their ranks."""
     centre, order = work[CENTRE, which[0] : which[1]], work[ORDER : ORDER + 3, which[2] :]
     tie_key, before = fold(task.key, TIES), task.n - 1 - task.offset
     for i in range(centre.size):  # from 0: an index that may be negative costs a comparison
