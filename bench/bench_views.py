@@ -1,6 +1,6 @@
 """Views of a packed genome against stored rows, and against other ways of reading a genome, in one run.
 
-    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 1] [--megabases 3100] [--write]
+    python -m bench.bench_views [GENOME] [--rounds 3] [--seconds 3] [--megabases 3100] [--write]
 
 Loaders hand out int64 tensors; tokens are counted without [CLS], [SEP] and padding. Contenders take turns; medians of
 the rounds. What others do is in `bench.genome_peers`.
@@ -250,7 +250,7 @@ def throughput(fasta: Path, folder: Path, rounds: int, seconds: float) -> str:
 @click.command()
 @click.argument("genome", type=click.Path(path_type=Path), default=GENOME)
 @click.option("--rounds", type=int, default=3, show_default=True)
-@click.option("--seconds", type=float, default=1.0, show_default=True, help="Of each contender in a round.")
+@click.option("--seconds", type=float, default=3.0, show_default=True, help="Of each contender in a round.")
 @click.option("--megabases", type=int, default=3100, show_default=True, help="Size of the genome to shard; 0: none.")
 @click.option("--write", is_flag=True, help="Write the tables into docs/benchmarks.md.")
 def main(genome: Path, rounds: int, seconds: float, megabases: int, write: bool) -> None:

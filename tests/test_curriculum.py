@@ -141,11 +141,20 @@ def test_a_stage_switches_at_the_same_step_for_every_start_method(shards, switch
 
 
 def test_the_lag_must_exceed_the_batches_that_are_on_their_way(shards):
+    options = {"batch_size": 4, "num_workers": 4, "threads": True, "stage_lag": 8}
     with pytest.raises(ValueError, match="stage_lag = 8 does not exceed the 8 batches"):
-        gd.build_loader(shards, batch_size=4, masking="cm-gems", num_workers=4, threads=True, stage_lag=8)
-    loader = gd.build_loader(shards, batch_size=4, num_workers=4, threads=True, stage_lag=8)
+        gd.build_loader(shards, masking="cm-gems", prefetch_factor=2, **options)
+    loader = gd.build_loader(shards, prefetch_factor=2, **options)
     with pytest.raises(ValueError, match="stage_lag = 8"):
         loader.set_stage(1)
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "stage_lag", "depth"), [(2, 128, 8), (40, 128, 120), (100, 128, 100), (0, 1, 0)]
+)
+def test_as_many_batches_are_ahead_as_the_lag_allows(shards, num_workers, stage_lag, depth):
+    loader = gd.build_loader(shards, batch_size=4, num_workers=num_workers, threads=True, stage_lag=stage_lag)
+    assert loader.depth == depth
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -194,3 +194,17 @@ def test_tokens_of_any_length_are_decoded_one_after_the_other():
         assert out[i].tolist() == text + [0] * (20 - len(text))
         ends = np.cumsum([0, *map(len, row)]).tolist()
         assert start[i].tolist() == [min(end, 20) for end in ends + [ends[-1]] * (6 - tokens)]
+
+
+def test_ids_of_tokens_of_any_length_are_laid_out_as_rows():
+    random = np.random.default_rng(1)
+    length = random.integers(0, 9, 40)
+    rows = [random.integers(0, 40, n).astype(np.uint32) for n in (3, 0, 7, 12, 5)]
+    ends = np.cumsum([0, *map(len, rows)])
+    ids, start = np.full((5, 7), 999, np.uint16), np.full((5, 8), -1, np.int32)
+    kernels.lay_out_varying(np.concatenate(rows), ends, length, 39, ids, start)
+    for i, row in enumerate(rows):
+        kept = row[:7].tolist()
+        assert ids[i].tolist() == kept + [39] * (7 - len(kept))
+        starts = np.cumsum([0, *length[kept]]).tolist()
+        assert start[i].tolist() == starts + [starts[-1]] * (7 - len(kept))

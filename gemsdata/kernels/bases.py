@@ -245,6 +245,26 @@ def decode_varying(
 
 
 @jit
+def lay_out_varying(
+    flat: np.ndarray, ends: np.ndarray, length: np.ndarray, pad_id: int, ids: np.ndarray, start: np.ndarray
+) -> None:
+    """Write the ids of row i, flat[ends[i] : ends[i + 1]] (uint32, int64[B + 1]), to ids [B, L], at most L of them.
+
+    The start of each token goes to start int32[B, L + 1], where token id v has length[v] (int64) bases. Beyond a row's
+    tokens ids are ``pad_id``, and start is the row's end.
+    """
+    for i in range(ids.shape[0]):
+        row_ids, row_start, row = ids[i], start[i], flat[ends[i] : ends[i + 1]]
+        place = np.int64(0)
+        count = min(row.size, row_ids.size)
+        for t in range(count):
+            row_ids[t], row_start[t] = row[t], place
+            place += length[row[t]]
+        row_ids[count:] = pad_id
+        row_start[count:] = place
+
+
+@jit
 def copy_packed(packed: np.ndarray, offset: np.ndarray, num_bases: np.ndarray, out: np.ndarray) -> None:
     """Copy intervals of packed bases to out uint8[B, W], each to the beginning of its row; the rest is 0.
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from gemsdata.kernels.widen import widen
+from gemsdata.stream.reused_memory import ReusedMemory
 
 _ALIGNMENT = 64
 
@@ -44,6 +45,11 @@ class Field(NamedTuple):
     def row_bytes(self) -> int:
         """Bytes of one row."""
         return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    def widened(self, memory: ReusedMemory) -> np.ndarray:
+        """Return an array of undefined values and this shape, int64 for integers, else float32."""
+        wide = np.dtype(np.int64 if self.dtype.kind in "iu" else np.float32)
+        return memory.empty(math.prod(self.shape) * wide.itemsize).view(wide).reshape(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +138,18 @@ class BufferedBatch:
         return self.buffer if self.owned else self.buffer.copy()
 
 
-def to_device(layout: BatchLayout, batch: PendingBatch, device: torch.device | None) -> dict[str, torch.Tensor]:
-    """Return the arrays of a batch as new tensors on ``device``, widened there; None: in narrow dtypes, on the CPU.
+def to_device(
+    layout: BatchLayout, batch: PendingBatch, device: torch.device | None, memory: ReusedMemory
+) -> dict[str, torch.Tensor]:
+    """Return the arrays of a batch as tensors on ``device``, widened there; None: in narrow dtypes, on the CPU.
 
-    On a CPU torch does not copy or convert tensors, because its parallel regions take milliseconds on busy cores.
+    Wide tensors on the CPU lie in ``memory``, which uses their bytes again when the caller has dropped them. On a CPU
+    torch does not copy or convert tensors, because its parallel regions take milliseconds on busy cores.
     """
     if device is not None and device.type == "cpu":
-        wide = {name: torch.empty(field.shape, dtype=_wide_dtype(field.dtype)) for name, field in layout.fields.items()}
-        batch.write({name: tensor.numpy() for name, tensor in wide.items()})
-        return wide
+        wide = {name: field.widened(memory) for name, field in layout.fields.items()}
+        batch.write(wide)
+        return {name: torch.from_numpy(array) for name, array in wide.items()}
     if device is not None and device.type == "cuda":
         narrow = torch.empty(layout.num_bytes, dtype=torch.uint8, pin_memory=True)
         batch.write(layout.views(narrow.numpy()))

@@ -15,10 +15,12 @@ import torch.utils.data
 
 from gemsdata.stream import workers
 from gemsdata.stream.batch import to_device
+from gemsdata.stream.reused_memory import ReusedMemory
 from gemsdata.stream.source import BatchInfo, BatchSource
 from gemsdata.stream.state import LoaderState
 
 STAGE_LAG = 128
+_PREFETCH = 4
 _ENDLESS = 1 << 62
 
 Batch = dict[str, Any]
@@ -37,7 +39,7 @@ class Loader(torch.utils.data.DataLoader):
         use threads of this process as workers: the kernels release the GIL, and batches are not passed between
         processes.
     prefetch_factor
-        batches that each worker computes ahead.
+        batches that each worker computes ahead; default: 4, or as many as ``stage_lag`` allows.
     start_method
         "fork", "spawn" or "forkserver"; default: the system's, and "spawn" for sets at URLs.
     device
@@ -62,13 +64,15 @@ class Loader(torch.utils.data.DataLoader):
         *,
         num_workers: int = 0,
         threads: bool = False,
-        prefetch_factor: int = 2,
+        prefetch_factor: int | None = None,
         start_method: str | None = None,
         device: str | torch.device | None = "cpu",
         num_steps: int | None = None,
         stage_lag: int = STAGE_LAG,
     ) -> None:
         _refuse_foreign_worker()
+        if prefetch_factor is None:
+            prefetch_factor = max(1, min(_PREFETCH, (stage_lag - 1) // max(1, num_workers)))
         if num_workers < 0 or prefetch_factor < 1:
             raise ValueError(
                 f"num_workers = {num_workers} and prefetch_factor = {prefetch_factor}; give at least 0 and 1"
@@ -94,6 +98,7 @@ class Loader(torch.utils.data.DataLoader):
         self.device = None if device is None else torch.device(device)
         self.num_steps = num_steps
         self.stage_lag = stage_lag
+        self._memory = ReusedMemory()
         self.step = 0
         """step of the next batch"""
         self.perplexities: list[tuple[int, float]] = []
@@ -236,10 +241,9 @@ class Loader(torch.utils.data.DataLoader):
             self.stream.log.at(0)  # raises
         self.stream.check_unchanged()
         with self._known_to_accelerate(), contextlib.closing(self._start(steps)) as batches:
-            for pending, info in batches:
+            for batch, info in batches:
                 if info.step != self.step:
                     raise RuntimeError(f"batch {info.step} came instead of {self.step}; use one iterator per loader")
-                batch = to_device(self.stream.layout, pending, self.device)
                 self._count_skipped(info)
                 self.step += 1
                 self.end_of_dataloader = self.step >= steps.stop
@@ -251,18 +255,21 @@ class Loader(torch.utils.data.DataLoader):
 
     def _start(self, steps: range) -> workers.Batches:
         """Start to compute the batches of ``steps``."""
+        deliver = functools.partial(to_device, self.stream.layout, device=self.device, memory=self._memory)
         if self.num_threads:
             return workers.in_threads(
                 self.stream,
                 steps,
+                deliver,
+                in_main_thread=self.device is not None and self.device.type != "cpu",
                 num_threads=self.num_threads,
                 depth=self.depth,
                 steps_per_task=self.steps_per_task,
             )
         if self.num_workers:
             start_workers = functools.partial(super().__iter__)
-            return workers.in_processes(self._worker_dataset, start_workers, steps, depth=self.depth)
-        return workers.inline(self.stream, steps)
+            return workers.in_processes(self._worker_dataset, start_workers, steps, deliver, depth=self.depth)
+        return workers.inline(self.stream, steps, deliver)
 
     @contextlib.contextmanager
     def _known_to_accelerate(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.utils.data
@@ -18,36 +19,63 @@ from gemsdata.files.mapped import install_handler
 from gemsdata.stream.batch import BufferedBatch, PendingBatch
 from gemsdata.stream.source import BatchInfo, BatchSource
 
-Batches = Generator[tuple[PendingBatch, BatchInfo], None, None]
+Tensors = dict[str, torch.Tensor]
+Deliver = Callable[[PendingBatch], Tensors]
+"""makes the tensors of a batch that was computed"""
+Batches = Generator[tuple[Tensors, BatchInfo], None, None]
 _SLOT_ALIGNMENT = 64
 
 
-def inline(source: BatchSource, steps: range) -> Batches:
+def inline(source: BatchSource, steps: range, deliver: Deliver) -> Batches:
     """Compute each batch on demand."""
     for step in steps:
-        yield from source.compute(range(step, step + 1))
+        for pending, info in source.compute(range(step, step + 1)):
+            yield deliver(pending), info
 
 
-def in_threads(source: BatchSource, steps: range, *, num_threads: int, depth: int, steps_per_task: int) -> Batches:
-    """Compute ``depth`` batches ahead in threads; a task starts when the last batch of an earlier one is taken."""
+def in_threads(
+    source: BatchSource,
+    steps: range,
+    deliver: Deliver,
+    *,
+    in_main_thread: bool,
+    num_threads: int,
+    depth: int,
+    steps_per_task: int,
+) -> Batches:
+    """Compute ``depth`` batches ahead in threads; a task starts when the last batch of an earlier one is taken.
+
+    ``in_main_thread``: call ``deliver`` in the thread that takes the batch, because each thread has its own current
+    device.
+    """
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="gemsdata")
-    tasks: collections.deque[Future[list[tuple[PendingBatch, BatchInfo]]]] = collections.deque()
+    tasks: collections.deque[Future[list[tuple[Any, BatchInfo]]]] = collections.deque()
+    deliver_there, deliver_here = (_unchanged, deliver) if in_main_thread else (deliver, _unchanged)
+
+    def compute(task: range) -> list[tuple[Any, BatchInfo]]:
+        return [(deliver_there(pending), info) for pending, info in source.compute(task)]
 
     def begin(first: int) -> None:
         if first < steps.stop:
-            tasks.append(pool.submit(source.compute, range(first, min(first + steps_per_task, steps.stop))))
+            tasks.append(pool.submit(compute, range(first, min(first + steps_per_task, steps.stop))))
 
     try:
         for first in range(steps.start, steps.start + depth, steps_per_task):
             begin(first)
         for first in range(steps.start, steps.stop, steps_per_task):
             batches = tasks.popleft().result()
-            yield from batches[:-1]
+            for batch, info in batches[:-1]:
+                yield deliver_here(batch), info
             begin(first + depth)
-            yield batches[-1]
+            batch, info = batches[-1]
+            yield deliver_here(batch), info
     finally:
         source.interrupt()
         pool.shutdown(cancel_futures=True)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +128,12 @@ def _exit_after(sentinel: int) -> None:
 
 
 def in_processes(
-    dataset: WorkerDataset, start_workers: Callable[[], Iterator[BatchInfo]], steps: range, *, depth: int
+    dataset: WorkerDataset,
+    start_workers: Callable[[], Iterator[BatchInfo]],
+    steps: range,
+    deliver: Deliver,
+    *,
+    depth: int,
 ) -> Batches:
     """Yield batches from the ring buffer that worker processes write to.
 
@@ -115,7 +148,7 @@ def in_processes(
     try:
         for info in workers:
             buffer = slots[info.step % len(slots)][: layout.num_bytes]
-            yield BufferedBatch(layout=layout, buffer=buffer, owned=False), info
+            yield deliver(BufferedBatch(layout=layout, buffer=buffer, owned=False)), info
     finally:
         dataset.plan = None
         shutdown = getattr(workers, "_shutdown_workers", None)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from gemsdata.genome.vocab import base_codes, check_k, token
-from gemsdata.kernels.bases import decode_kmers, decode_varying, encode_kmers
+from gemsdata.kernels.bases import decode_kmers, decode_varying, encode_kmers, lay_out_varying
 from gemsdata.masking.token_rows import Vocabulary
 from gemsdata.shards.manifest import TOKENIZER_FILES
 from gemsdata.views.special_ids import special_ids
@@ -209,24 +209,27 @@ class HuggingFaceTokens(Tokens):
 
     def encode(self, bases: np.ndarray, num_bases: np.ndarray, row_tokens: int) -> EncodedRows:  # noqa: D102
         count = len(bases)
-        ids = np.full((count, row_tokens), self.vocabulary.pad_id, self.vocabulary.id_dtype)
-        start = np.zeros((count, row_tokens + 1), np.int32)
-        num_tokens = np.zeros(count, np.int64)
+        ids = np.empty((count, row_tokens), self.vocabulary.id_dtype)
+        start = np.empty((count, row_tokens + 1), np.int32)
         sequences = _sequences(bases, num_bases)
+        flat, found = array("I"), np.zeros(count + 1, np.int64)
         with_offsets = np.arange(count)
         if self._by_length:
             for i, encoded in enumerate(self._tokenizer.encode_batch_fast(sequences, add_special_tokens=False)):
-                row_ids = encoded.ids
-                num_tokens[i] = min(len(row_ids), row_tokens)
-                ids[i, : num_tokens[i]] = array("I", row_ids[:row_tokens])  # twice as fast as from a list
-            lengths = self._length[ids]  # 0 of padding
-            np.cumsum(lengths, axis=1, out=start[:, 1:])
-            has_unknown = np.count_nonzero(lengths, axis=1) < num_tokens  # a letter that the vocabulary does not have
-            with_offsets = np.flatnonzero(has_unknown)
+                flat.fromlist(encoded.ids)
+                found[i + 1] = len(flat)
+            with_offsets = np.empty(0, np.int64)
+        flat_ids = np.frombuffer(flat, np.uint32) if flat else np.empty(0, np.uint32)
+        lay_out_varying(flat_ids, found, self._length, self.vocabulary.pad_id, ids, start)
+        num_tokens = np.minimum(np.diff(found), row_tokens)
+        unknown = np.flatnonzero(self._length[flat_ids] == 0)  # of a letter that the vocabulary does not have
+        if unknown.size:
+            with_offsets = np.unique(np.searchsorted(found, unknown, side="right") - 1)
         for i in with_offsets.tolist():
             row, ends = self._encode_with_offsets(sequences[i])
             kept = num_tokens[i] = min(len(row), row_tokens)
             ids[i, :kept] = row[:kept]
+            ids[i, kept:] = self.vocabulary.pad_id
             start[i, : kept + 1] = ends[: kept + 1]
             start[i, kept + 1 :] = ends[kept]
         return EncodedRows(
