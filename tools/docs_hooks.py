@@ -42,15 +42,18 @@ def on_page_content(content: str, **_: Any) -> str:
 
 
 def on_post_page(output: str, *, page: Page, **_: Any) -> str:
-    """Load Material's search helper from docs/assets instead of another host."""
-    up = "../" * page.url.count("/")
-    output = output.replace('data-md-component="search" role="dialog"', _SEARCH)
-    return output.replace("https://unpkg.com/iframe-worker/shim", f"{up}assets/iframe-worker.js")
+    """Name the search dialog, and load its helper from docs/assets instead of another host."""
+    return _with_own_search(output, "../" * page.url.count("/"))
 
 
 def on_post_template(output_content: str, **_: Any) -> str:
     """Do the same in the page for missing pages, which a server shows."""
-    return output_content.replace("https://unpkg.com/iframe-worker/shim", "/assets/iframe-worker.js")
+    return _with_own_search(output_content, "/")
+
+
+def _with_own_search(page: str, root: str) -> str:
+    page = page.replace('data-md-component="search" role="dialog"', _SEARCH)
+    return page.replace("https://unpkg.com/iframe-worker/shim", f"{root}assets/iframe-worker.js")
 
 
 def page_of_notebook(notebook: dict[str, Any]) -> str:
