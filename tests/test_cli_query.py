@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,6 +46,28 @@ def test_csv_and_json_lines_go_to_standard_output(table, capfd):
     rows = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert rows[0] == {"kmer": "AA", "count": 1, "npmi": None}
     assert len(rows) == 3
+
+
+@pytest.mark.parametrize("options", [[], ["--format", "csv"], ["-o", "r.csv"], ["-o", "r.arrow"]])
+def test_ctrl_c_ends_a_long_query(table, tmp_path, options):
+    code = (
+        "import signal, sys; from gemsdata.cli import main; import gemsdata.cli.query as query; run = query._run; "
+        "query._run = lambda *a: (print('ready', file=sys.stderr, flush=True), run(*a)); "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # ignored where the tests run in the background
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    sql = "SELECT count(*) AS n FROM range(100000000000) WHERE range % 7 = 3"
+    call = [sys.executable, "-c", code, "query", str(table), sql, *options]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stderr.readline() == "ready\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, said.strip()) == (130, "interrupted; no file was written")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["r.csv", "r.json", "r.jsonl", "r.parquet", "r.arrow", "r.txt"])

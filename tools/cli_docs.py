@@ -25,6 +25,10 @@ same program.
   continue.
 - `--json` prints the result as one JSON document (`query`: one object per line). `--quiet`
   suppresses summaries and progress bars. Progress bars are shown on a terminal only.
+- The first command that masks, shards or counts after an installation compiles its kernels, which
+  takes up to a minute; a line says so on a terminal. Later runs read them from numba's cache
+  (`NUMBA_CACHE_DIR`).
+- `--import MODULE` finds modules that are installed and `MODULE.py` in the current folder.
 - A reader that closes the pipe (`gemsdata query ... | head`) ends the command without an error.
 
 `gemsdata pretrain`, `finetune` and `eval fewshot | gue | compare | motifs` run the programs of
@@ -44,6 +48,8 @@ Shell completion, for bash (zsh and fish alike, with their name in place of `bas
 ```bash
 eval "$(_GEMSDATA_COMPLETE=bash_source gemsdata)"       # in ~/.bashrc
 ```
+
+It completes the names of commands and their options, except the options of `pretrain`, `finetune` and `eval`.
 """
 
 

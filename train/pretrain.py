@@ -125,7 +125,9 @@ def _checkpoint_to_resume(config: PretrainConfig, run: Path) -> Path | None:
     if not found:
         return None
     if not config.resume:
-        raise ValueError(f"{run} already has a run, up to {found[-1].name}; continue with --resume, or give another")
+        raise ValueError(
+            f"{run} already has a run, up to {found[-1].name}; continue with --resume, or give another --output-dir"
+        )
     config.check_resumable(checkpoint.read_state(found[-1])["config"])
     return found[-1]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from gemsdata.cli.lint import command as lint
+from gemsdata.cli.output import quiet_option
 from gemsdata.cli.programs import Program
 
 PROGRAMS = [
@@ -53,5 +54,7 @@ def command(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+if not any(option.name == "quiet" for option in lint.params):
+    quiet_option(lint)
 for program in [*PROGRAMS, lint]:
     command.add_command(program)

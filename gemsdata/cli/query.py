@@ -6,7 +6,8 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import click
@@ -65,6 +66,23 @@ def command(arguments: tuple[str, ...], output: str | None, out: Path | None, as
 
 def run(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: Path | None) -> None:
     """Run statements and write the result of the last one; raise ValueError with DuckDB's message in one line."""
+    _interruptible(connection, lambda: _run(connection, sql, file_format, out))
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, work: Callable[[], None]) -> None:
+    """Run ``work`` in a thread, because Ctrl-C does not end a call of DuckDB in the main thread."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            while not future.done():  # an interrupt between two statements has no effect
+                connection.interrupt()
+                wait([future], timeout=0.05)
+            raise
+
+
+def _run(connection: duckdb.DuckDBPyConnection, sql: str, file_format: str, out: Path | None) -> None:
     with _one_line_errors():
         statements = connection.extract_statements(sql)
         if not statements:
