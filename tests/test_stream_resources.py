@@ -11,6 +11,7 @@ import re
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 import torch
 
@@ -157,3 +158,31 @@ def test_threads_deliver_tensors_for_the_cpu_and_for_no_other_device(shards, mon
     loader = gd.build_loader(shards, batch_size=4, num_workers=2, threads=True, num_steps=6, device=device)
     assert {batch["input_ids"].device.type for batch in loader} == {device}
     assert delivered_in == {device != "cpu"}
+
+
+class Collecting(gd.Strategy):
+    """Collects garbage in the process that masks."""
+
+    name = "collecting"
+
+    def place(self, row, centres):
+        gc.collect()
+        return [(c, c + 1) for c in centres]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_forked_worker_does_not_collect_the_garbage_of_its_parent(shards):
+    """A DuckDB connection that is collected in a forked process joins threads that do not exist there: it crashes."""
+    gc.collect()
+    gc.disable()
+    try:
+        garbage = {"connection": duckdb.connect(config={"threads": 4})}
+        garbage["connection"].execute("SELECT sum(range) FROM range(10_000_000)").fetchall()
+        garbage["itself"] = garbage
+        del garbage
+        loader = gd.build_loader(
+            shards, masking=Collecting(), batch_size=4, num_workers=2, num_steps=6, start_method="fork"
+        )
+        assert sum(1 for _ in loader) == 6
+    finally:
+        gc.enable()
