@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +18,9 @@ try:  # Python 3.14
 except ImportError:
     from backports import zstd
 
+if TYPE_CHECKING:
+    from pyfaidx import Fasta
+
 OWN_IDS = {letter: i + 5 for i, letter in enumerate("ATCG")} | {"N": 1}
 Loader = Iterable[dict[str, torch.Tensor]]
 
@@ -24,12 +29,17 @@ class PyfaidxWindows(torch.utils.data.Dataset):
     """A window of the FASTA for each sample, letters to ids by a dict, as in HyenaDNA's dataset."""
 
     def __init__(self, fasta: Path, num_bases: int) -> None:
-        from pyfaidx import Fasta
-
-        self.fasta, self.num_bases = Fasta(str(fasta), sequence_always_upper=True), num_bases
+        self.path, self.num_bases = fasta, num_bases
         self.starts = [
             (record.name, start) for record in self.fasta for start in range(0, len(record) - num_bases, num_bases)
         ]
+        del self.fasta  # each worker opens its own: the position in an open file is shared by forked processes
+
+    @functools.cached_property
+    def fasta(self) -> Fasta:
+        from pyfaidx import Fasta
+
+        return Fasta(str(self.path), sequence_always_upper=True)
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -11,12 +11,15 @@ import re
 import threading
 from pathlib import Path
 
+import duckdb
 import pytest
 import torch
 
 import gemsdata as gd
 from gemsdata.files import mapped
 from gemsdata.shards.shard_set import ShardSet
+from gemsdata.stream import loader as loader_module
+from gemsdata.stream.batch import to_device
 from tests.stream_support import make_set
 
 pytestmark = [
@@ -140,3 +143,46 @@ def test_mistakes_in_the_sets_are_told(shards, tmp_path):
         gd.build_loader([shards, shards], batch_size=4, remainder="pad")
     with pytest.raises(ValueError, match="has no webdataset shards"):
         ShardSet.open(shards, "webdataset")
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_threads_deliver_tensors_for_the_cpu_and_for_no_other_device(shards, monkeypatch, device):
+    """Each thread has its own current device, so the thread that iterates makes the tensors of other devices."""
+    delivered_in = set()
+
+    def deliver(*arguments, **options):
+        delivered_in.add(threading.current_thread() is threading.main_thread())
+        return to_device(*arguments, **options)
+
+    monkeypatch.setattr(loader_module, "to_device", deliver)
+    loader = gd.build_loader(shards, batch_size=4, num_workers=2, threads=True, num_steps=6, device=device)
+    assert {batch["input_ids"].device.type for batch in loader} == {device}
+    assert delivered_in == {device != "cpu"}
+
+
+class Collecting(gd.Strategy):
+    """Collects garbage in the process that masks."""
+
+    name = "collecting"
+
+    def place(self, row, centres):
+        gc.collect()
+        return [(c, c + 1) for c in centres]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+def test_a_forked_worker_does_not_collect_the_garbage_of_its_parent(shards):
+    """A DuckDB connection that is collected in a forked process joins threads that do not exist there: it crashes."""
+    gc.collect()
+    gc.disable()
+    try:
+        garbage = {"connection": duckdb.connect(config={"threads": 4})}
+        garbage["connection"].execute("SELECT sum(range) FROM range(10_000_000)").fetchall()
+        garbage["itself"] = garbage
+        del garbage
+        loader = gd.build_loader(
+            shards, masking=Collecting(), batch_size=4, num_workers=2, num_steps=6, start_method="fork"
+        )
+        assert sum(1 for _ in loader) == 6
+    finally:
+        gc.enable()

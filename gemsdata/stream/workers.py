@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -104,6 +105,7 @@ class WorkerDataset(torch.utils.data.IterableDataset):
                 " gemsdata.prepare(accelerator, loader) instead of accelerator.prepare(loader)"
             )
         ring = plan.ring.numpy()
+        gc.freeze()  # leave the parent's garbage alone: a DuckDB connection would join threads that do not exist here
         _end_with_parent()
         install_handler()  # torch's handler in workers reports a truncated shard as a lack of shared memory
         for step in plan.steps[info.id :: info.num_workers]:
