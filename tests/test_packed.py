@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 
 import duckdb
@@ -215,3 +216,12 @@ def test_a_packed_set_is_verified_against_its_fasta(tmp_path):
     index.write_text(json.dumps({**json.loads(index.read_text()), "version": 2}))
     with pytest.raises(ValueError, match="version = 2 is not a valid value"):
         Manifest.load(folder)
+
+
+@pytest.mark.once
+def test_a_writer_that_cannot_open_a_file_closes_the_others(tmp_path):
+    (tmp_path / "ambiguous.npy").mkdir()
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(IsADirectoryError):
+        GenomeWriter(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -217,11 +218,14 @@ class GenomeWriter:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._stream = open(folder / "packed.bin", "wb")  # noqa: SIM115  (closed by __exit__)
         self._contigs: list[dict[str, Any]] = []
-        self._gaps = NpyWriter(folder / "gaps.npy", np.int64, (3,))
-        self._soft = NpyWriter(folder / "soft.npy", np.int64, (3,))
-        self._ambiguous = NpyWriter(folder / "ambiguous.npy", np.int64, (4,))
+        with contextlib.ExitStack() as files:  # closes those that are open if one cannot be opened
+            self._stream = files.enter_context(open(folder / "packed.bin", "wb"))
+            self._gaps, self._soft, self._ambiguous = (
+                files.enter_context(contextlib.closing(NpyWriter(folder / f"{name}.npy", np.int64, (width,))))
+                for name, width in (("gaps", 3), ("soft", 3), ("ambiguous", 4))
+            )
+            self._files = files.pop_all()
         self._digest = GenomeDigest()
         self._byte_offset = 0
 
@@ -240,8 +244,7 @@ class GenomeWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for stream in (self._stream, self._gaps, self._soft, self._ambiguous):
-            stream.close()
+        self._files.close()
 
     def finish(self) -> PackedGenome:
         """Complete the folder and open it."""
